@@ -1,0 +1,114 @@
+"""Parameters, optimiser and target network: everything about an agent that changes."""
+
+import copy
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from agents.optimiser import Adam, RAdam, RMSProp
+from agents.sequence import Sequence, tree_map
+from envs.timestep import TimeStep
+
+
+class Algorithm(Protocol):
+    """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state."""
+
+    @property
+    def length(self) -> int:
+        """Agent steps per sequence that it learns from."""
+
+    def choose(self, output: Any, epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Network output [N, ...] to (action int64 [N], note [N, ...])."""
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(loss [B], priority [B], metrics of scalars); pure, unweighted."""
+
+
+class Agent:
+    """A network that acts and learns.
+
+    Args:
+        network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
+        target_period: updates between copies to the target network; 0 for none.
+    """
+
+    def __init__(
+        self, network: nn.Module, algorithm: Algorithm, optimiser: Adam | RAdam | RMSProp, target_period: int
+    ):
+        self.algorithm = algorithm
+        self.online = network
+        self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
+        self.target_period, self.clip_norm = target_period, optimiser.clip_norm
+        self.optimiser = optimiser.build(network.parameters())
+        self.updates = 0
+
+    def initial_state(self, batch: int) -> Any:
+        """The memory [batch, ...] before an episode's first step."""
+        return self.online.initial_state(batch)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def act(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
+        """One action per game: TimeStep [N] and state to (action int64 [N], note, next state)."""
+        output, state = self.online(tree_map(lambda x: x[None], step), state)
+        action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
+        return action, note, state
+
+    def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
+        """One update: (new priorities [B], metrics, still on the device)."""
+        loss, priority, metrics = self.algorithm.loss(self.online, self.target, seq)
+        self.optimiser.zero_grad()
+        (seq.weight * loss).mean().backward()
+        if self.clip_norm:
+            metrics["losses/grad_norm"] = nn.utils.clip_grad_norm_(self.online.parameters(), self.clip_norm)
+        self.optimiser.step()
+        self.updates += 1
+        if self.target is not None and self.updates % self.target_period == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return priority, metrics
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter and optimiser statistic by a flat name, such as online.torso.conv.0.weight."""
+        found = {f"online.{name}": x for name, x in self.online.state_dict().items()}
+        if self.target is not None:
+            found |= {f"target.{name}": x for name, x in self.target.state_dict().items()}
+        for i, statistics in self.optimiser.state_dict()["state"].items():
+            found |= {f"optimiser.{i}.{name}": torch.as_tensor(x) for name, x in statistics.items()}
+        return found
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`, for an agent of the same making.
+
+        Raises:
+            ValueError: a name, shape or dtype is not what this agent has.
+        """
+        for prefix, network in (("online.", self.online), ("target.", self.target)):
+            if network is not None:
+                load_network(network, {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
+        parameters = list(self.online.parameters())
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, x in tensors.items():
+            if key.startswith("optimiser."):
+                _, i, name = key.split(".")
+                like = parameters[int(i)]
+                # Statistics must lie in memory as their parameter does, whatever the file says.
+                fits = x.shape == like.shape
+                state.setdefault(int(i), {})[name] = torch.empty_like(like).copy_(x) if fits else x.clone()
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copies tensors into a network's parameters and buffers.
+
+    Raises:
+        ValueError: a name, shape or dtype is not what this network has.
+    """
+    own = network.state_dict()
+    if own.keys() != tensors.keys():
+        unequal = sorted(own.keys() ^ tensors.keys())
+        raise ValueError(f"weights do not fit this network: {', '.join(unequal[:3])}")
+    for name, x in own.items():
+        if (x.shape, x.dtype) != (tensors[name].shape, tensors[name].dtype):
+            raise ValueError(f"weights do not fit this network: {name} is {tuple(tensors[name].shape)}, not {tuple(x.shape)}")
+    network.load_state_dict(tensors)

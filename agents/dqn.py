@@ -1,0 +1,54 @@
+"""Deep Q-learning (Mnih et al. 2015), with double Q (van Hasselt et al. 2016) and n steps."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from agents.explore import epsilon_greedy
+from agents.returns import hopped, huber, n_step, pick, q_learning_target
+from agents.sequence import Sequence, tree_map
+
+
+@dataclass(frozen=True)
+class DQN:
+    """Settings and equations.
+
+    Fields: `n_steps` are agent steps; `double` selects the bootstrap action with the online network;
+    rewards are clipped to [-reward_clip, reward_clip] in the loss only; `error_loss` is the squared
+    error, or Huber's with slope 1 (Mnih et al. clip the error term to [-1, 1], which is the same).
+    """
+
+    discount: float = 0.99
+    n_steps: int = 1
+    double: bool = False
+    reward_clip: float = 1.0
+    error_loss: Literal["squared", "huber"] = "squared"
+
+    @property
+    def length(self) -> int:
+        """Steps per sequence: a start and up to n steps after it."""
+        return self.n_steps + 1
+
+    def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
+        return epsilon_greedy(q, epsilon), ()
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The error of step 0 against its n-step target: (loss [B], priority [B], metrics)."""
+        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip)
+        total, scale, hop = n_step(reward, seq.step.terminal, seq.step.last, self.discount, self.n_steps)
+        here = tree_map(lambda x: x[:1], seq.step)
+        there = tree_map(lambda x: hopped(x, hop[0])[None], seq.step)
+
+        q_all = online(here, ())[0][0]  # [B, A]
+        q = pick(q_all, seq.action[0])
+        with torch.no_grad():
+            q_target = target(there, ())[0][0]
+            q_selector = online(there, ())[0][0] if self.double else q_target
+            goal = q_learning_target(total[0], scale[0], q_target, q_selector)
+        error = goal - q
+        loss = huber(error) if self.error_loss == "huber" else error**2
+        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": q_all.mean().detach()}
+        return loss, error.detach().abs(), metrics

@@ -1,0 +1,27 @@
+"""Exploration, and the schedules that anneal it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A number that stays at `start` until `begin`, then moves to `end` over `steps`; in agent steps."""
+
+    start: float
+    end: float
+    steps: int
+    begin: int = 0
+
+    def __call__(self, agent_steps: int) -> float:
+        progress = min(max((agent_steps - self.begin) / max(self.steps, 1), 0.0), 1.0)
+        return self.start + progress * (self.end - self.start)
+
+
+def epsilon_greedy(q: Tensor, epsilon: float | Tensor) -> Tensor:
+    """Best action of q [N, A], or with probability epsilon (a number or [N]) any action: int64 [N]."""
+    best = q.argmax(-1)
+    explore = torch.rand(len(q), device=q.device) < epsilon
+    return torch.where(explore, torch.randint_like(best, q.shape[-1]), best)

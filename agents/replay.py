@@ -1,0 +1,163 @@
+"""Experience replay: a ring of steps, sampled as sequences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.explore import Linear
+from agents.sequence import Sequence, tree_leaves, tree_map
+from agents.sumtree import SumTree
+from envs.timestep import TimeStep
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Settings of a replay.
+
+    Fields: `capacity`, in agent steps over all games; `batch_size`, in sequences; `learn_start`, the
+    agent steps before learning begins; `learn_period`, the agent steps per update; the exponents alpha
+    and beta of Schaul et al. (2016), sec. 3.3 and 3.4, where priority_exponent 0 samples uniformly and
+    beta is scheduled in agent steps; `stride`: sequences begin at every stride-th step.
+    """
+
+    capacity: int = 1_000_000
+    batch_size: int = 32
+    learn_start: int = 20_000
+    learn_period: float = 4.0
+    priority_exponent: float = 0.0
+    importance_exponent: Linear = Linear(0.4, 1.0, 50_000_000)
+    stride: int = 1
+
+    def bytes_needed(self, frame_bytes: int) -> int:
+        """Memory of a full replay whose newest frame takes `frame_bytes`: frames, flags and sum tree."""
+        leaves = 1 << max(self.capacity - 1, 1).bit_length()
+        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + 2 * leaves * 8
+
+
+def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:
+    """w_i = (N P(i))^-beta / max_j w_j over the batch [B] (Schaul et al. 2016, sec. 3.4); N cancels."""
+    return (probability / probability.min()) ** -exponent
+
+
+class Replay:
+    """Keeps the last `capacity` steps of N games, a column per game, where the TimeSteps live.
+
+    Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their
+    memory at `first`, and losses skip `last`. Its first step is never a `last`. Starts whose history or
+    future is not in the ring have priority 0.
+    """
+
+    def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int = 0):
+        self.config, self.num_envs, self.length = config, num_envs, length
+        self.size = config.capacity // num_envs // config.stride * config.stride  # rows of the ring
+        if self.size < 2 * (length + 8):
+            raise ValueError(f"a replay of {config.capacity} steps is too small for {num_envs} games; raise --replay.capacity")
+        self.tree = SumTree(self.size * num_envs)
+        self.rng = np.random.default_rng(seed)
+        self.rows_added = 0
+        self.steps_added = 0  # agent steps: rows times games, less the rows whose action meant nothing
+        self.updates = 0  # batches handed out
+        self.max_priority = 1.0  # the largest seen so far, given to what is new
+        self.rows: Any = None
+        self.stack = 0
+
+    def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
+        """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
+        row = (step._replace(obs=step.obs[:, -1]), action, note, state)
+        if self.rows is None:
+            self.stack = step.obs.shape[1]
+            self.rows = tree_map(self._ring, row)
+        at = self.rows_added % self.size
+        for ring, new in zip(tree_leaves(self.rows), tree_leaves(row), strict=True):
+            ring[at] = new
+        # The row just overwritten cannot be a start, nor can those whose stacked history it was.
+        self._mark(range(at, at + self.stack), 0.0)
+        begin = self.rows_added - self.length + 1  # sequences from here are now complete
+        if begin >= 0 and begin % self.config.stride == 0:
+            ended = self.rows[0].last[begin % self.size].cpu().numpy()
+            self._mark([begin], np.where(ended, 0.0, self.max_priority**self.config.priority_exponent))
+        self.rows_added += 1
+        self.steps_added += self.num_envs - int(step.last.sum())
+
+    def batches(self) -> Iterator[Sequence]:
+        """As many batches as the steps added so far have paid for and nobody has taken yet."""
+        paid = (self.steps_added - self.config.learn_start) // self.config.learn_period
+        while self.updates < paid:
+            self.updates += 1
+            yield self.sample(self.config.batch_size)
+
+    def sample(self, batch_size: int) -> Sequence:
+        """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
+        leaf = self.tree.find(self.rng.random(batch_size) * self.tree.total)
+        beta = self.config.importance_exponent(self.steps_added)
+        weight = importance_weights(self.tree[leaf], beta)
+        start = torch.as_tensor(leaf, device=self.rows[1].device)
+
+        def window(begin: int, end: int) -> Tensor:
+            """Where the steps `begin` to `end` after each start are in the ring's leaves: [end - begin, B]."""
+            hops = torch.arange(begin, end, device=start.device)[:, None] * self.num_envs
+            return (start + hops) % (self.size * self.num_envs)
+
+        steps = window(0, self.length)
+        step, action, note = tree_map(lambda ring: take(ring, steps), self.rows[:3])
+        past = window(1 - self.stack, self.length)
+        obs = stack_frames(self.rows[0].obs, past, take(self.rows[0].first, past), self.stack)
+        state = tree_map(lambda ring: take(ring, start), self.rows[3])
+        return Sequence(
+            step._replace(obs=obs), action, note, state,
+            torch.as_tensor(weight, dtype=torch.float32, device=start.device), torch.as_tensor(self._id_of(leaf)),
+        )  # fmt: skip
+
+    def update(self, ids: Tensor, priority: Tensor) -> None:
+        """Sets the priorities [B] of sequences that `sample` returned; any overwritten since stay unsampled."""
+        if self.config.priority_exponent == 0:
+            return
+        leaf = ids.numpy() % (self.size * self.num_envs)
+        new = priority.cpu().numpy().astype(np.float64) + 1e-6
+        alive = (self._id_of(leaf) == ids.numpy()) & (self.tree[leaf] > 0)
+        self.max_priority = max(self.max_priority, float(new.max()))
+        if alive.any():
+            self.tree[leaf[alive]] = new[alive] ** self.config.priority_exponent
+
+    def _id_of(self, leaf: np.ndarray) -> np.ndarray:
+        """Which of all steps ever added is now at a leaf: it tells a sequence from its successor there."""
+        newest = self.rows_added - 1
+        row = newest - (newest - leaf // self.num_envs) % self.size
+        return row * self.num_envs + leaf % self.num_envs
+
+    def _ring(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu":  # zero pages cost nothing until they are written
+            return torch.from_numpy(np.zeros((self.size, *x.shape), x.numpy().dtype))
+        return x.new_zeros(self.size, *x.shape)
+
+    def _mark(self, rows: Any, priority: np.ndarray | float) -> None:
+        leaf = np.asarray(rows)[:, None] % self.size * self.num_envs + np.arange(self.num_envs)
+        self.tree[leaf.ravel()] = np.broadcast_to(priority, leaf.shape).ravel()
+
+
+def take(ring: Tensor, leaf: Tensor) -> Tensor:
+    """Rows and columns [size, N, ...] by leaf number row * N + column, of any shape S: [*S, ...]."""
+    return ring.flatten(0, 1).index_select(0, leaf.flatten()).unflatten(0, leaf.shape)
+
+
+def stack_frames(frames: Tensor, leaf: Tensor, first: Tensor, k: int) -> Tensor:
+    """Gathers stacks of the last k frames, blank before an episode's first frame.
+
+    Args:
+        frames: the ring, [size, N, ...].
+        leaf: which frames, in order of time, int64 [T + k - 1, B].
+        first: whether an episode starts there, bool [T + k - 1, B].
+
+    Returns:
+        [T, B, k, ...], newest frame last.
+    """
+    stacks = take(frames, leaf.unfold(0, k, 1))
+    firsts = first.unfold(0, k, 1).to(torch.int8)  # [T, B, k]
+    later = firsts.flip(-1).cumsum(-1).flip(-1) - firsts  # firsts strictly after each frame
+    blank = (later > 0).flatten().nonzero().squeeze(1)
+    stacks.flatten(0, 2).index_fill_(0, blank, 0)  # a view: far cheaper than a boolean mask
+    return stacks

@@ -1,0 +1,34 @@
+"""What an agent learns from."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from envs.timestep import TimeStep
+
+
+class Sequence(NamedTuple):
+    """T consecutive steps from each of B places, time first."""
+
+    step: TimeStep  # [T, B, ...] exactly what the agent saw
+    action: Tensor  # int64 [T, B] what it then did
+    note: Any  # [T, B, ...] whatever else it wrote down as it acted; () if nothing
+    state: Any  # [B, ...] its memory before step 0; () if it has none
+    weight: Tensor  # float32 [B] importance weights
+    ids: Tensor  # int64 [B] where in the experience each sequence came from
+
+
+def tree_map(fn: Callable, tree: Any, *rest: Any) -> Any:
+    """Applies `fn` to every tensor of nested (named) tuples."""
+    if not isinstance(tree, tuple):
+        return fn(tree, *rest)
+    parts = [tree_map(fn, *xs) for xs in zip(tree, *rest, strict=True)]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+def tree_leaves(tree: Any) -> list[Tensor]:
+    """The tensors of nested (named) tuples, in order."""
+    if not isinstance(tree, tuple):
+        return [tree]
+    return [leaf for part in tree for leaf in tree_leaves(part)]

@@ -1,0 +1,69 @@
+"""Atari 2600 games, preprocessed in C++ by ale-py."""
+
+import difflib
+
+import torch
+from ale_py import ALEInterface, LoggerMode, roms
+from ale_py.vector_env import AtariVectorEnv
+
+from envs.games import Games
+from envs.protocols import MACHADO, Protocol
+
+RESEED_AFTER = 30_000  # agent steps; replaying such a log takes about 10 s, reseeding well under 1 % of the time
+FRAME_SKIP = 4  # emulator frames per agent step
+
+_TWO_PLAYER_ONLY = {"combat", "joust", "maze_craze", "warlords"}  # ale-py ships them but cannot play them
+
+
+def _camel_case(rom: str) -> str:
+    return "".join(word[0].upper() + word[1:] for word in rom.split("_")).replace("3d", "3D")
+
+
+ROMS = {_camel_case(rom): rom for rom in roms.get_all_rom_ids() if rom not in _TWO_PLAYER_ONLY}
+"""Game names, as in ALE/<name>-v5, to ale-py's ROM names."""
+
+
+def rom_of(game: str) -> str:
+    """ale-py's name of a game.
+
+    Raises:
+        ValueError: no such game; the message names the closest ones.
+    """
+    if game not in ROMS:
+        names = {name.lower(): name for name in ROMS}
+        typed = game.lower().replace("_", "").replace("-", "")
+        close = [names[name] for name in difflib.get_close_matches(typed, names, cutoff=0.5)]
+        hint = f"did you mean {', '.join(close)}?" if close else "`highscore list games` shows them all"
+        raise ValueError(f"there is no Atari game called {game!r}; {hint}")
+    return ROMS[game]
+
+
+def make_atari(
+    game: str, num_envs: int, protocol: Protocol = MACHADO, *,
+    device: str | torch.device = "cpu", num_threads: int = 0, reseed_after: int | None = RESEED_AFTER,
+) -> Games:  # fmt: skip
+    """Copies of one game under a named protocol, as 84x84 grey frames in stacks of 4.
+
+    Max over the last two of 4 skipped frames, area resize, minimal action set, zero-padded stacks:
+    the preprocessing of Mnih et al. (2015). Rewards stay raw.
+
+    Args:
+        num_threads: emulator threads; 0 lets ale-py choose. Frames do not depend on it.
+
+    Raises:
+        ValueError: no such game.
+    """
+    env = AtariVectorEnv(
+        rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP,
+        repeat_action_probability=protocol.sticky_actions, noop_max=protocol.noop_max,
+        max_num_frames_per_episode=protocol.max_frames, reward_clipping=False, use_fire_reset=False,
+    )  # fmt: skip
+    return Games(env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
+
+
+def action_names(game: str) -> list[str]:
+    """What the game's actions are called, such as NOOP and FIRE, in the agent's order."""
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    ale = ALEInterface()
+    ale.loadROM(roms.get_rom_path(rom_of(game)))
+    return [action.name for action in ale.getMinimalActionSet()]

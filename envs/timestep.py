@@ -1,0 +1,22 @@
+"""What a game tells an agent."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class TimeStep(NamedTuple):
+    """Everything an agent may look at before it acts.
+
+    Fields are [N, ...] while acting (one row per game) and [T, B, ...] while learning. A row with
+    `last` still holds a real observation; the action chosen there is ignored, and the next row is
+    the `first` of a new episode. That is Gymnasium's NEXT_STEP autoreset, so no observation is ever
+    hidden in an info dictionary.
+    """
+
+    obs: Tensor  # uint8 [..., stack, 84, 84] for Atari, newest frame last
+    prev_action: Tensor  # int64, the action that led here; 0 on the first step
+    reward: Tensor  # float32, earned by prev_action, never clipped; 0 on the first step
+    first: Tensor  # bool, an episode starts here: clear any memory
+    last: Tensor  # bool, an episode stops here, for whatever reason
+    terminal: Tensor  # bool, nothing more can be earned from here (game over, or a lost life)

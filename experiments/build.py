@@ -1,0 +1,148 @@
+"""Experiment to games, agent and experience: the only place that knows every class."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from agents.agent import Agent
+from agents.replay import Replay
+from agents.rollout import Rollout
+from envs.atari import FRAME_SKIP, make_atari
+from envs.games import Games
+from envs.protocols import PROTOCOLS, Protocol
+from experiments.config import Experiment, NetworkConfig
+from networks.heads import Dueling, Linear
+from networks.memory import Memoryless
+from networks.network import Network, initialise
+from networks.torsos import MLP, NatureCNN
+
+TORSOS = {"nature": NatureCNN, "mlp": MLP}
+HEADS = {"linear": Linear, "dueling": Dueling}
+
+
+@dataclass
+class Setup:
+    """What a training needs, ready to start."""
+
+    games: Games
+    agent: Agent
+    memory: Replay | Rollout
+
+
+def build(experiment: Experiment, device: torch.device) -> Setup:
+    """Builds everything that an experiment names; seeds torch.
+
+    Raises:
+        ValueError: settings that cannot work, or more memory than the machine has; says what to change.
+    """
+    check(experiment)
+    torch.manual_seed(experiment.seed)
+    games = make_atari(experiment.game, experiment.num_envs, protocol_of(experiment.protocol), device=device)
+    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
+    return Setup(games, agent, build_memory(experiment, agent.algorithm.length))
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses, before anything is built, what can only end badly.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    if experiment.num_envs < 1:
+        raise ValueError(f"--num-envs must be at least 1, got {experiment.num_envs}")
+    if (experiment.replay is None) == (experiment.rollout is None):
+        raise ValueError("an experiment needs a replay or a rollout, and not both")
+    if experiment.frames <= 0:
+        raise ValueError(f"--frames must be positive, got {experiment.frames:_}; an agent step is {FRAME_SKIP} frames")
+    length = experiment.algorithm.length
+    start, flag = length * experiment.num_envs, "one rollout takes so many"
+    if experiment.replay is not None:
+        start, flag = experiment.replay.learn_start, "or lower --replay.learn-start"
+    if experiment.frames <= start * FRAME_SKIP:
+        raise ValueError(
+            f"--frames {experiment.frames:_} would end before learning begins, at {start * FRAME_SKIP:_} frames; "
+            f"raise --frames ({flag})"
+        )
+    if experiment.replay is not None:
+        check_memory(experiment)
+
+
+def check_memory(experiment: Experiment, frame_bytes: int = 84 * 84) -> str:
+    """Says how much memory the replay will take.
+
+    Raises:
+        ValueError: the machine has less; with the numbers and the flag to change.
+    """
+    assert experiment.replay is not None
+    needed, free = experiment.replay.bytes_needed(frame_bytes), available_memory()
+    capacity = experiment.replay.capacity
+    if needed > free:
+        fits = int(0.8 * free / needed * capacity) // 1000
+        raise ValueError(
+            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and this machine has {free / 1e9:.1f} GB free; "
+            f"try --replay.capacity {fits}k"
+        )
+    return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
+
+
+def available_memory() -> int:
+    """Free memory in bytes, within the container's limit if there is one."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        return free if limit == "max" else min(free, int(limit) - used)
+    except (OSError, ValueError):
+        return free
+
+
+def protocol_of(name: str) -> Protocol:
+    """A protocol by name.
+
+    Raises:
+        ValueError: no such protocol.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"there is no protocol called {name!r}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int) -> Network:
+    """A network for observations of `shape` (C, H, W), freshly initialised."""
+    torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
+    memory = Memoryless(torso.size)
+    head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm)
+    network = Network(torso, memory, head)
+    initialise(network, config.initialisation)
+    return network
+
+
+def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
+    """An agent with untrained parameters on `device`."""
+    network = build_network(experiment.network, shape, num_actions).to(device)
+    return Agent(network, experiment.algorithm, experiment.optimiser, experiment.target_period)
+
+
+def build_memory(experiment: Experiment, length: int) -> Replay | Rollout:
+    """Experience of either kind, for sequences of `length` agent steps."""
+    if experiment.replay is not None:
+        return Replay(experiment.replay, experiment.num_envs, length, experiment.seed)
+    assert experiment.rollout is not None
+    return Rollout(experiment.rollout, experiment.num_envs, length)
+
+
+def device_of(name: str) -> torch.device:
+    """auto, cpu or cuda as a device.
+
+    Raises:
+        ValueError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return torch.device(name)
+
+

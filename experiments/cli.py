@@ -1,0 +1,103 @@
+"""highscore: one command line for everything."""
+
+import difflib
+import importlib
+import sys
+from decimal import Decimal
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+COMMANDS = {
+    "train": "train an agent on a game",
+    "evaluate": "score a trained agent under a named protocol",
+    "watch": "make a video of a trained agent playing",
+    "list": "list games, presets or runs",
+    "doctor": "check this machine and say what is wrong with it",
+    "demo": "train for a few minutes, and see the difference",
+}
+
+USAGE = """highscore: reinforcement learning agents for games
+
+  highscore COMMAND [options]        highscore COMMAND --help explains one
+
+{commands}
+
+To begin:  highscore demo
+"""
+
+
+UNITS = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+def parse_count(text: str) -> int:
+    """A whole number, such as 200000, 200_000, 200k or 0.2M.
+
+    Raises:
+        ValueError: anything else.
+    """
+    unit = UNITS.get(text[-1:].lower(), 1)
+    value = Decimal(text if unit == 1 else text[:-1]) * unit
+    if value != int(value):
+        raise ValueError(f"{text} is not a whole number")
+    return int(value)
+
+
+def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -> T:
+    """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2)."""
+    import tyro
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    numbers = ConstructorRegistry()
+
+    @numbers.primitive_rule
+    def counts(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1, metavar="N", instance_from_str=lambda texts: parse_count(texts[0]),
+            is_instance=lambda x: isinstance(x, int), str_from_instance=lambda n: [f"{n:_}"],
+        )  # fmt: skip
+
+    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
+    more = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=args, prog=prog or None, config=options, registry=numbers, **more)
+
+
+def parse_train(args: list[str]) -> Any:
+    """Preset and overrides as a Train.
+
+    Raises:
+        ValueError: no preset, or one that does not exist.
+    """
+    from experiments.presets import PRESETS, preset
+    from experiments.train import Train
+
+    if not args or args[0] in ("-h", "--help"):
+        print("highscore train PRESET [options]; highscore train PRESET --help shows them\n\npresets: " + ", ".join(PRESETS))
+        raise SystemExit(0 if args else 2)
+    experiment = preset(args[0])
+    return parse(Train, args[1:], Train(experiment), f"highscore train {args[0]}")
+
+
+def run_command(name: str, args: list[str]) -> int:
+    """Runs a command; what the user got wrong becomes one line and status 2."""
+    try:
+        return importlib.import_module(f"experiments.{name}").main(args)
+    except ValueError as error:
+        print(f"highscore {name}: {error}", file=sys.stderr)
+        return 2
+
+
+def main() -> None:
+    """The console script."""
+    args = sys.argv[1:]
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())))
+        sys.exit(0 if args else 2)
+    if args[0] not in COMMANDS:
+        close = difflib.get_close_matches(args[0], COMMANDS)
+        hint = f"did you mean {close[0]}?" if close else "highscore --help lists them"
+        print(f"highscore: there is no command {args[0]!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run_command(args[0], args[1:]))

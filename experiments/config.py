@@ -1,0 +1,104 @@
+"""What an experiment is: a frozen dataclass that JSON can hold, in full."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from agents.dqn import DQN
+from agents.explore import Linear
+from agents.optimiser import Adam, RAdam, RMSProp
+from agents.pqn import PQN
+from agents.replay import ReplayConfig
+from agents.rollout import RolloutConfig
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """torso -> memory -> head."""
+
+    torso: Literal["nature", "mlp"] = "nature"
+    """convolutions of Mnih et al. (2015), or a small perceptron for games without pixels"""
+    head: Literal["linear", "dueling"] = "linear"
+    """one stream, or value and advantage apart (Wang et al. 2016)"""
+    hidden: int = 512
+    """units in the head's hidden layer, or in each stream's"""
+    layer_norm: bool = False
+    """normalise every layer before its ReLU"""
+    initialisation: Literal["torch", "xavier"] = "xavier"
+    """U(+-1/sqrt(fan_in)) as in 2015, or Glorot & Bengio (2010) as in Dopamine"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes on separate emulators, with fixed seeds, while training waits."""
+
+    period: int = 1_000_000
+    """emulator frames from one evaluation to the next; one always ends the training"""
+    episodes: int = 10
+    """episodes per evaluation, as many from each environment"""
+    epsilon: float = 0.001
+    """exploration rate while evaluating"""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides what is learned. Complete: a run can be repeated from it."""
+
+    preset: str
+    """the published setting that this began as"""
+    algorithm: DQN | PQN
+    """equations and their constants"""
+    optimiser: Adam | RAdam | RMSProp
+    """gradients to parameters"""
+    network: NetworkConfig
+    explore: Linear
+    """epsilon of the behaviour policy, by agent steps"""
+    replay: ReplayConfig | None
+    """off-policy experience"""
+    rollout: RolloutConfig | None
+    """on-policy experience"""
+    target_period: int
+    """updates from one copy to the target network to the next; 0 for no target network"""
+    num_envs: int
+    """games played at once"""
+    protocol: str
+    """machado, nature or atari100k: how the game is set up and scored"""
+    game: str = "Breakout"
+    """a CamelCase name from `highscore list games`"""
+    frames: int = 200_000_000
+    """emulator frames to train for; an agent step is 4"""
+    seed: int = 1
+    """decides weights, exploration, sampling and every emulator"""
+    evaluation: Evaluation = Evaluation()
+
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (DQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear, ReplayConfig, RolloutConfig, Evaluation, Experiment)
+}  # fmt: skip
+
+
+def to_json(settings: Any) -> Any:
+    """A dataclass as JSON can hold it: its fields, and its class under "kind"."""
+    if not dataclasses.is_dataclass(settings):
+        return settings
+    fields = {f.name: to_json(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+    return {"kind": type(settings).__name__} | fields
+
+
+def from_json(data: Any) -> Any:
+    """The inverse of `to_json`; builds only the classes named in KINDS.
+
+    Raises:
+        ValueError: an unknown kind, or fields that its class lacks or wants.
+    """
+    if not isinstance(data, dict):
+        return data
+    if data.get("kind") not in KINDS:
+        raise ValueError(f"unknown kind of settings: {data.get('kind')!r}")
+    kind: Any = KINDS[data["kind"]]
+    wanted = {f.name for f in dataclasses.fields(kind)}
+    if unequal := wanted ^ (data.keys() - {"kind"}):
+        raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unequal))}")
+    return kind(**{name: from_json(data[name]) for name in wanted})
+
+

@@ -1,0 +1,124 @@
+"""highscore evaluate: scores a trained agent under a named protocol."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from agents.agent import Agent
+from envs.atari import make_atari
+from envs.scores import human_normalised
+from experiments.build import build_agent, device_of, protocol_of
+from experiments.config import Experiment
+from experiments.loop import evaluate
+from experiments.run import Run, RunError, write_json
+from experiments.stats import bootstrap_interval
+
+EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Plays whole episodes with a run's newest checkpoint; prints and keeps the raw scores."""
+
+    run: Path
+    """a run directory"""
+    episodes: int = 100
+    """episodes to play, as many in each environment"""
+    protocol: str = ""
+    """machado, nature or atari100k; empty: the one it was trained under"""
+    epsilon: float = 0.001
+    """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
+    seed: int = 0
+    """decides the emulators' chances and the exploration"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+
+
+def score_agent(
+    agent: Agent, experiment: Experiment, episodes: int, *, epsilon: float, seed: int, device: torch.device,
+    protocol: str = "", watch: Callable[[Any], Any] = lambda scores: scores,
+) -> dict[str, Any]:  # fmt: skip
+    """Plays episodes on games of their own; returns the scores and everything they depend on.
+
+    Args:
+        watch: wraps the iterator over scores, for a progress bar.
+    """
+    protocol = protocol or experiment.protocol
+    games = make_atari(experiment.game, min(EVALUATION_GAMES, episodes), protocol_of(protocol), device=device)
+    scores = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
+    games.close()
+    mean = float(np.mean(scores))
+    return {
+        "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
+        "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
+        "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
+    }  # fmt: skip
+
+
+def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
+    """A run's agent as of its newest whole checkpoint, and that checkpoint's state.
+
+    Raises:
+        RunError: there is none, or its tensors do not fit the run's own network.
+    """
+    games = make_atari(run.experiment.game, 1, protocol_of(run.experiment.protocol))
+    agent = build_agent(run.experiment, games.observation_shape, games.num_actions, device)
+    games.close()
+    tensors, state = run.load_checkpoint()
+    try:
+        agent.load_tensors(tensors)
+    except ValueError as error:
+        raise RunError(f"the checkpoint of {run.path} does not fit its config: {error}") from None
+    return agent, state
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Evaluate, args)
+    if options.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {options.episodes}")
+    if not 0 <= options.epsilon <= 1:
+        raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
+    run, device, console = Run.open(options.run), device_of(options.device), Console()
+    if options.protocol:
+        protocol_of(options.protocol)
+    agent, state = load_agent(run, device)
+    torch.manual_seed(options.seed)
+    result = score_agent(
+        agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
+        protocol=options.protocol,
+        watch=lambda scores: track(scores, "episodes", total=options.episodes, console=console, transient=True),
+    )  # fmt: skip
+    result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")} | {"commit": run.config["commit"]}
+    path = run.path / "evaluations" / f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    write_json(path, result)
+    console.print(describe(result), highlight=False)
+    console.print(f"kept in {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def describe(result: dict[str, Any]) -> str:
+    """An evaluation in a line or two for people."""
+    low, high = result["mean_interval"]
+    normalised = result["human_normalised_mean"]
+    return (
+        f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes: "
+        f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
+        + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
+    )
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("evaluate", sys.argv[1:]))

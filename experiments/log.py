@@ -1,0 +1,101 @@
+"""Where figures go: the terminal, the run directory, and a mirror of it."""
+
+import math
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from envs.atari import FRAME_SKIP
+from envs.timestep import TimeStep
+from experiments.run import Run
+
+
+def plain(value: Any) -> Any:
+    """A tensor's number; NaN and infinity become None, for JSON has neither."""
+    number = value.item() if isinstance(value, Tensor) else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+class Scores:
+    """Raw scores of the episodes that N games play, from their TimeSteps."""
+
+    def __init__(self, num_envs: int):
+        self.score, self.steps = [0.0] * num_envs, [0] * num_envs
+        self.recent: deque[float] = deque(maxlen=20)
+        self.episodes = 0
+
+    def add(self, step: TimeStep) -> list[tuple[int, float, int]]:
+        """Takes in one step [N]; returns (game, raw score, agent steps) of each episode that it ended."""
+        ended = []
+        rows = zip(step.reward.tolist(), step.first.tolist(), step.last.tolist(), strict=True)
+        for game, (reward, first, last) in enumerate(rows):
+            self.score[game] += reward
+            self.steps[game] += not first
+            if last:
+                ended.append((game, self.score[game], self.steps[game]))
+                self.recent.append(self.score[game])
+                self.episodes += 1
+                self.score[game], self.steps[game] = 0.0, 0
+        return ended
+
+    @property
+    def mean(self) -> float | None:
+        """Mean raw score of the last 20 episodes; None before the first."""
+        return sum(self.recent) / len(self.recent) if self.recent else None
+
+
+class Log:
+    """One method, `log`; a row goes to the run directory first, then to the terminal and the mirror."""
+
+    def __init__(self, run: Run, frames: int, mirror: Any, console: Console):
+        self.run, self.mirror, self.console = run, mirror, console
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+            console=console, disable=not console.is_terminal, refresh_per_second=4, speed_estimate_period=120,
+        )  # fmt: skip
+        self.task = self.progress.add_task(run.experiment.game, total=frames, figures="")
+        self.frames, self.started, self.said = frames, time.monotonic(), 0.0
+
+    def __enter__(self) -> "Log":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+        self.mirror.close()
+        self.run.close()
+
+    def log(self, row: dict[str, Any], agent_steps: int) -> None:
+        """Logs figures at a point of training."""
+        frames = agent_steps * FRAME_SKIP
+        row = {"frames": frames, "agent_steps": agent_steps} | {key: plain(value) for key, value in row.items()}
+        self.run.append("metrics.jsonl", row)
+        self.mirror.log(row)
+        text = figures(row)
+        self.progress.update(self.task, completed=frames, figures=text)
+        if not self.console.is_terminal and time.monotonic() - self.said > 30:
+            self.said = time.monotonic()
+            left = (self.said - self.started) / max(frames, 1) * max(self.frames - frames, 0)
+            self.console.print(f"{frames:_} of {self.frames:_} frames, {left / 60:.0f} min left, {text}", highlight=False)
+
+    def episode(self, row: dict[str, Any]) -> None:
+        """Logs one finished episode."""
+        self.run.append("episodes.jsonl", row)
+
+    def say(self, text: str) -> None:
+        """Prints a line for people."""
+        self.progress.console.print(text, highlight=False, soft_wrap=True)
+
+
+def figures(row: dict[str, Any]) -> str:
+    """The figures that a person wants to see at once."""
+    shown = (
+        ("frames/s", "charts/FPS", ".0f"), ("score", "charts/episodic_return", ".1f"), ("epsilon", "charts/epsilon", ".2f"),
+        ("loss", "losses/td_loss", ".4f"), ("Q", "losses/q_values", ".2f"),
+    )  # fmt: skip
+    return "  ".join(f"{name} {row[key]:{form}}" for name, key, form in shown if row.get(key) is not None)

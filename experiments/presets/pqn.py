@@ -1,0 +1,27 @@
+"""Parallelised Q-networks."""
+
+from agents.explore import Linear
+from agents.optimiser import RAdam
+from agents.pqn import PQN
+from agents.rollout import RolloutConfig
+from experiments.config import Experiment, NetworkConfig
+
+# For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
+# 16 environments instead of 128, minibatches of whole games, a higher learning rate and epsilon to 0.01
+# over 100 k agent steps.
+DEMO = Experiment(
+    preset="demo",
+    algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
+    optimiser=RAdam(learning_rate=5e-4, epsilon=1e-8, clip_norm=10.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="xavier"),
+    explore=Linear(1.0, 0.01, steps=100_000),
+    replay=None,
+    rollout=RolloutConfig(epochs=2, minibatches=8),
+    target_period=0,
+    num_envs=16,
+    protocol="machado",
+    game="CrazyClimber",
+    frames=1_000_000,
+)
+
+PRESETS = (DEMO,)

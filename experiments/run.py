@@ -1,0 +1,251 @@
+"""The run directory: the truth about a run.
+
+    config.json         the resolved experiment, protocol, versions, commit; written once
+    metrics.jsonl       a row every few seconds of emulator time; append-only
+    episodes.jsonl      a row per finished training episode; append-only
+    summary.json        the latest figures; rewritten at each evaluation
+    evaluations/        a file per evaluation: every score, and what it was measured under
+    checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
+    recordings/         videos
+
+Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from experiments.config import Experiment, from_json, to_json
+
+SCHEMA = 1
+KEPT_CHECKPOINTS = 2
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used, and what to do about it."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file by new content: a reader sees the old one or the new one, never half of it."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replaces a file by JSON, atomically; NaN is refused, for JSON has none."""
+    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON-lines file; a last line that was torn by a crash is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+class Run:
+    """One run directory, open for writing (`create`) or reading (`open`)."""
+
+    def __init__(self, path: Path, config: dict[str, Any]):
+        self.path, self.config = path, config
+        self.experiment: Experiment = from_json(config["experiment"])
+        self._files: dict[str, Any] = {}
+        self._lock: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def create(cls, root: Path, experiment: Experiment, name: str = "", **more: Any) -> "Run":
+        """Makes a new directory, which no other run has or gets.
+
+        Args:
+            name: of the directory; empty: preset, game, seed and time.
+            more: further entries for config.json.
+
+        Raises:
+            RunError: the name is taken, or is no plain file name.
+        """
+        if name and not re.fullmatch(r"[\w][\w.+-]*", name):
+            raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+        root.mkdir(parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        base = name or f"{experiment.preset}-{experiment.game}-s{experiment.seed}-{stamp}"
+        path = root / base
+        for attempt in range(2, 1000):
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                if name:
+                    raise RunError(f"{path} exists already; choose another --name") from None
+                path = root / f"{base}-{attempt}"
+        run = cls(path, {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), **provenance(), **more})
+        run._acquire()
+        try:
+            for folder in ("checkpoints", "evaluations", "recordings"):
+                (path / folder).mkdir()
+            write_json(path / "config.json", run.config)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # half a run directory is none
+            raise
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Opens a run directory for reading.
+
+        Raises:
+            RunError: there is none, or it is damaged or of another version.
+        """
+        if not path.is_dir():
+            raise RunError(f"there is no run at {path}; `highscore list runs` shows those there are")
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path} is not a run directory: it has no config.json") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path / 'config.json'} is damaged ({error}); restore it or train anew") from None
+        if not isinstance(config, dict) or config.get("schema") != SCHEMA:
+            raise RunError(f"{path} was not written by this version of the suite (schema {SCHEMA})")
+        try:
+            return cls(path, config)
+        except (KeyError, ValueError, TypeError) as error:
+            raise RunError(f"{path / 'config.json'} is damaged: {error}") from None
+
+    def _acquire(self) -> None:
+        self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"another process is writing to {self.path}") from None
+
+    def append(self, file: str, row: dict[str, Any]) -> None:
+        """Adds a row to a JSON-lines file, as one write, so that a kill tears at most the last line."""
+        if file not in self._files:
+            self._files[file] = (self.path / file).open("ab", buffering=0)
+        self._files[file].write((json.dumps(row, allow_nan=False) + "\n").encode())
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        if self._lock is not None:
+            self._lock.close()
+
+    def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+        """Writes a checkpoint aside, renames it into place, then forgets all but the newest few.
+
+        Args:
+            state: JSON-able; "agent_steps" names the checkpoint.
+        """
+        folder = self.path / "checkpoints"
+        target = folder / f"{state['agent_steps']:012d}"
+        aside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
+        try:
+            content = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
+            write_atomically(aside / "tensors.safetensors", content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            write_json(aside / "checkpoint.json", {"schema": SCHEMA, "tensors_sha256": sha256, **state})
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(aside, target)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint directories, oldest first."""
+        return sorted(p for p in (self.path / "checkpoints").glob("*") if p.name.isdigit())
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The newest checkpoint that is whole: (tensors, state). Says aloud which damaged one it passed over.
+
+        Raises:
+            RunError: there is none.
+        """
+        found = self.checkpoints()
+        for path in reversed(found):
+            try:
+                return read_checkpoint(path)
+            except RunError as error:
+                print(f"{error}; trying the one before", file=sys.stderr)
+        if found:
+            raise RunError(f"{self.path} has no checkpoint that can be read; train it anew")
+        raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, state) of one checkpoint directory. Checks the hash before anything is parsed.
+
+    Raises:
+        RunError: a file is missing, damaged, foreign or of another version.
+    """
+    try:
+        state = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or state.get("schema") != SCHEMA:
+            raise RunError(f"checkpoint {path} is of another version")
+        content = (path / "tensors.safetensors").read_bytes()
+        if hashlib.sha256(content).hexdigest() != state.get("tensors_sha256"):
+            raise RunError(f"checkpoint {path} is damaged: its tensors are not what was written")
+        return load(content), state
+    except (OSError, ValueError, SafetensorError) as error:
+        raise error if isinstance(error, RunError) else RunError(f"checkpoint {path} is damaged: {error}") from None
+
+
+def provenance() -> dict[str, Any]:
+    """When, where and by what code: commit, package versions, machine, command."""
+    packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
+    return {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": git_commit(),
+        "command": " ".join(["highscore", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, with "+" if it was changed since; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        tracked = git("ls-files", "--error-unmatch", __file__)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "") if tracked else None
+    except (OSError, subprocess.CalledProcessError):
+        return None

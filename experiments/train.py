@@ -1,0 +1,187 @@
+"""highscore train: trains an agent on a game."""
+
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+
+from agents.explore import Linear
+from envs.atari import FRAME_SKIP
+from experiments.build import Setup, build, check_memory, device_of
+from experiments.config import Experiment
+from experiments.evaluate import score_agent
+from experiments.log import Log, Scores
+from experiments.loop import Moment, train
+from experiments.run import Run, write_json
+from experiments.wandb_mirror import Mirror, NoMirror
+
+LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
+CHECKPOINT_PERIOD = 250_000  # emulator frames: at most a few minutes lost on a slow machine
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trains an agent and keeps everything about it in a new run directory."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """Weights & Biases: auto is online with a key and offline without; upload later with `wandb sync`"""
+    wandb_project: str = "highscore"
+    """where Weights & Biases files the run"""
+    runs: Path = Path("runs")
+    """where run directories are made"""
+    name: str = ""
+    """name of the run directory; empty: preset, game, seed and time"""
+
+
+class Interruption:
+    """Turns Ctrl-C and SIGTERM into a request to stop after this iteration; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: Any) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+class Trainer:
+    """Follows one training: logs it, evaluates it, saves it. What is learned is decided in `loop.train`."""
+
+    def __init__(self, run: Run, setup: Setup, log: Log):
+        self.run, self.setup, self.log = run, setup, log
+        self.experiment = run.experiment
+        self.scores = Scores(setup.games.num_envs)
+        self.device = setup.games.device
+        self.agent_steps = 0
+        self.metrics: dict[str, Any] = {}
+        self.clock = (time.monotonic(), 0)
+
+    def frames(self) -> int:
+        return self.agent_steps * FRAME_SKIP
+
+    def follow(self, moment: Moment) -> None:
+        """Takes in one iteration of the loop."""
+        before, self.agent_steps = self.frames(), moment.agent_steps
+        self.metrics = moment.metrics or self.metrics
+        for game, score, steps in self.scores.add(moment.step):
+            row = {"frames": self.frames(), "agent_steps": self.agent_steps, "game": game, "score": score, "steps": steps}
+            self.log.episode(row)
+
+        def passed(period: int) -> bool:
+            return self.frames() // period > before // period
+
+        if passed(LOG_PERIOD):
+            self.report()
+        if passed(self.experiment.evaluation.period) and self.frames() < self.experiment.frames:
+            self.evaluate()
+        if passed(CHECKPOINT_PERIOD):
+            self.save()
+
+    def report(self) -> None:
+        """Logs the figures of now."""
+        then, frames = self.clock
+        self.clock = (time.monotonic(), self.frames())
+        speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
+        row = {
+            "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
+            "charts/epsilon": self.experiment.explore(self.agent_steps), "charts/updates": self.setup.agent.updates,
+            "charts/FPS": speed, "charts/SPS": speed / FRAME_SKIP, "charts/time": time.time(),
+        }  # fmt: skip
+        self.log.log(row | self.metrics, self.agent_steps)
+
+    def evaluate(self) -> None:
+        """Scores the agent on separate games, and rewrites the summary."""
+        with torch.random.fork_rng(devices=[]):  # training must not depend on whether it is watched
+            torch.manual_seed(self.experiment.seed)
+            result = score_agent(
+                self.setup.agent, self.experiment, self.experiment.evaluation.episodes,
+                epsilon=self.experiment.evaluation.epsilon, seed=self.experiment.seed + 1_000_000, device=self.device,
+            )  # fmt: skip
+        result |= {"frames": self.frames(), "agent_steps": self.agent_steps}
+        write_json(self.run.path / "evaluations" / f"{self.agent_steps:012d}.json", result)
+        write_json(self.run.path / "summary.json", self.summary() | {"evaluation": result})
+        row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
+        self.log.log(row, self.agent_steps)
+        low, high = result["mean_interval"]
+        self.log.say(
+            f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
+            f"over {result['episodes']} episodes, {result['protocol']}"
+        )
+        self.clock = (time.monotonic(), self.frames())
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
+            "episodes": self.scores.episodes, "training_score": self.scores.mean,
+            "finished": self.frames() >= self.experiment.frames,
+        }  # fmt: skip
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        self.run.save_checkpoint(self.setup.agent.tensors(), self.summary())
+
+
+def run_training(options: Train, console: Console) -> tuple[Run, int]:
+    """Trains to the end, or until asked to stop; returns the run and the signal that stopped it, or 0.
+
+    Raises:
+        ValueError: settings that cannot work; nothing is left behind.
+    """
+    experiment = options.experiment
+    setup = build(experiment, device_of(options.device))
+    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
+    mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project)
+    epsilon: Linear = experiment.explore
+    agent_steps = -(-experiment.frames // FRAME_SKIP)
+    with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
+        log.say(f"[bold]{run.path}[/bold]: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
+        if experiment.replay is not None:
+            log.say(check_memory(experiment))
+        trainer = Trainer(run, setup, log)
+        for moment in train(setup.agent, setup.games, setup.memory, epsilon, agent_steps, experiment.seed):
+            trainer.follow(moment)
+            if interruption.signal:
+                break
+        else:
+            trainer.evaluate()
+        trainer.save()
+    return run, interruption.signal
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse_train
+
+    console = Console()
+    run, stopped_by = run_training(parse_train(args), console)
+    if stopped_by:
+        console.print(f"Stopped and saved. To look at it: highscore watch {run.path}", highlight=False, soft_wrap=True)
+        return 128 + stopped_by
+    console.print(f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("train", sys.argv[1:]))

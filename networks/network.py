@@ -1,0 +1,57 @@
+"""Torso, memory and head, over sequences.
+
+Every network maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state) and offers
+`initial_state(batch)`. Acting is the case T = 1. A memoryless network has state (), so nothing
+outside `networks/memory.py` ever asks whether a network remembers.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks.memory import State
+
+
+class Network(nn.Module):
+    """torso: observations to features; memory: features over time; head: features to output."""
+
+    def __init__(self, torso: nn.Module, memory: nn.Module, head: nn.Module):
+        super().__init__()
+        self.torso, self.memory, self.head = torso, memory, head
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def initial_state(self, batch: int) -> State:
+        return self.memory.initial_state(batch)  # type: ignore[operator]
+
+    def forward(self, step: Any, state: State) -> tuple[Tensor, State]:
+        """TimeStep [T, B, ...] and state [B, ...] to output [T, B, ...] and the state after step T - 1."""
+        time, batch = step.obs.shape[:2]
+        features = self.torso(step.obs.flatten(0, 1)).unflatten(0, (time, batch))
+        features, state = self.memory(features, step, state)
+        return self.head(features), state
+
+
+def initialise(network: nn.Module, scheme: str) -> None:
+    """Draws the initial weights of every linear and convolutional layer.
+
+    "torch": U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, as Mnih et al. (2015) had from
+    Lua Torch. "xavier": Glorot & Bengio (2010), eq. 16, and zero biases, as Dopamine (2018) has.
+
+    Raises:
+        ValueError: any other scheme.
+    """
+    if scheme not in ("torch", "xavier"):
+        raise ValueError(f"unknown initialisation {scheme!r}: torch or xavier")
+    for layer in network.modules():
+        if not isinstance(layer, nn.Linear | nn.Conv2d):
+            continue
+        assert layer.bias is not None
+        if scheme == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        else:
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.uniform_(layer.bias, -bound, bound)

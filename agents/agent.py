@@ -33,9 +33,7 @@ class Agent:
         target_period: updates between copies to the target network; 0 for none.
     """
 
-    def __init__(
-        self, network: nn.Module, algorithm: Algorithm, optimiser: Adam | RAdam | RMSProp, target_period: int
-    ):
+    def __init__(self, network: nn.Module, algorithm: Algorithm, optimiser: Adam | RAdam | RMSProp, target_period: int):
         self.algorithm = algorithm
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
@@ -110,5 +108,7 @@ def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit this network: {', '.join(unequal[:3])}")
     for name, x in own.items():
         if (x.shape, x.dtype) != (tensors[name].shape, tensors[name].dtype):
-            raise ValueError(f"weights do not fit this network: {name} is {tuple(tensors[name].shape)}, not {tuple(x.shape)}")
+            raise ValueError(
+                f"weights do not fit this network: {name} is {tuple(tensors[name].shape)}, not {tuple(x.shape)}"
+            )
     network.load_state_dict(tensors)

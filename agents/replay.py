@@ -55,7 +55,9 @@ class Replay:
         self.config, self.num_envs, self.length = config, num_envs, length
         self.size = config.capacity // num_envs // config.stride * config.stride  # rows of the ring
         if self.size < 2 * (length + 8):
-            raise ValueError(f"a replay of {config.capacity} steps is too small for {num_envs} games; raise --replay.capacity")
+            raise ValueError(
+                f"a replay of {config.capacity} steps is too small for {num_envs} games; raise --replay.capacity"
+            )
         self.tree = SumTree(self.size * num_envs)
         self.rng = np.random.default_rng(seed)
         self.rows_added = 0

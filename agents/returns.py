@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 
-def n_step(
-    reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Folds up to n steps into one, never past the end of an episode.
 
     The target for step t is `total[t] + scale[t] * V(step t + hop[t])`: Hessel et al. 2018, sec. 2

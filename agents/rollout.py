@@ -41,9 +41,10 @@ class Rollout:
         for _ in range(self.config.epochs):
             for games in torch.randperm(self.num_envs).chunk(self.config.minibatches):
                 on = games.to(action.device)
-                part = tree_map(lambda x: x[:, on], (step, action, note))  # noqa: B023
-                state_part = tree_map(lambda x: x[on], state)  # noqa: B023
-                yield Sequence(*part, state_part, torch.ones(len(games), device=action.device), games)
+                yield Sequence(
+                    tree_map(lambda x: x[:, on], step), action[:, on], tree_map(lambda x: x[:, on], note),
+                    tree_map(lambda x: x[on], state), torch.ones(len(games), device=action.device), games,
+                )  # fmt: skip
         self.rows = self.rows[-1:]  # the bootstrap step begins the next rollout
 
     def update(self, ids: Tensor, priority: Tensor) -> None:

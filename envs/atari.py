@@ -61,9 +61,21 @@ def make_atari(
     return Games(env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
 
 
-def action_names(game: str) -> list[str]:
-    """What the game's actions are called, such as NOOP and FIRE, in the agent's order."""
+def _interface(game: str) -> ALEInterface:
+    path = roms.get_rom_path(rom_of(game))
+    assert path is not None, game
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
-    ale.loadROM(roms.get_rom_path(rom_of(game)))
-    return [action.name for action in ale.getMinimalActionSet()]
+    ale.loadROM(path)
+    return ale
+
+
+def action_names(game: str) -> list[str]:
+    """What the game's actions are called, such as NOOP and FIRE, in the agent's order."""
+    return [action.name for action in _interface(game).getMinimalActionSet()]
+
+
+def screen_shape(game: str) -> tuple[int, int]:
+    """(height, width) of the game's own screen in pixels, mostly (210, 160)."""
+    height, width = _interface(game).getScreenDims()
+    return height, width

@@ -67,7 +67,7 @@ class Games:
         """Starts every game anew; each gets its own seed, drawn from `seed`."""
         self._seeds = np.random.default_rng(seed)
         seeds = self._draw_seeds(self.num_envs)
-        obs, info = self.env.reset(seed=seeds)  # type: ignore[arg-type]
+        obs, info = self.env.reset(seed=seeds)
         self.logs = [ActionLog(int(s)) for s in seeds]
         none = np.zeros(self.num_envs, bool)
         self.agent_steps = 0
@@ -115,7 +115,7 @@ class Games:
         if not mask.any():
             return
         seeds = self._draw_seeds(int(mask.sum()))
-        fresh, info = self.env.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+        fresh, info = self.env.reset(seed=seeds, options={"reset_mask": mask})
         obs[mask] = fresh[mask]
         self._lives = self._lives_in(info)
         for env, seed in zip(np.flatnonzero(mask), seeds, strict=True):

@@ -81,8 +81,8 @@ def check_memory(experiment: Experiment, frame_bytes: int = 84 * 84) -> str:
     if needed > free:
         fits = int(0.8 * free / needed * capacity) // 1000
         raise ValueError(
-            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and this machine has {free / 1e9:.1f} GB free; "
-            f"try --replay.capacity {fits}k"
+            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and this machine has {free / 1e9:.1f} GB free;"
+            f" try --replay.capacity {fits}k"
         )
     return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
 
@@ -144,5 +144,3 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
     return torch.device(name)
-
-

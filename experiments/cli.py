@@ -74,7 +74,10 @@ def parse_train(args: list[str]) -> Any:
     from experiments.train import Train
 
     if not args or args[0] in ("-h", "--help"):
-        print("highscore train PRESET [options]; highscore train PRESET --help shows them\n\npresets: " + ", ".join(PRESETS))
+        print(
+            "highscore train PRESET [options]; highscore train PRESET --help shows them\n\npresets: "
+            + ", ".join(PRESETS)
+        )
         raise SystemExit(0 if args else 2)
     experiment = preset(args[0])
     return parse(Train, args[1:], Train(experiment), f"highscore train {args[0]}")

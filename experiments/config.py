@@ -11,6 +11,7 @@ from agents.pqn import PQN
 from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
 
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """torso -> memory -> head."""
@@ -37,6 +38,8 @@ class Evaluation:
     """episodes per evaluation, as many from each environment"""
     epsilon: float = 0.001
     """exploration rate while evaluating"""
+    video_seconds: int = 30
+    """how much of one episode is kept as a video, in seconds of play; 0 for none"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Experiment:
 
 KINDS = {
     kind.__name__: kind
-    for kind in (DQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear, ReplayConfig, RolloutConfig, Evaluation, Experiment)
+    for kind in (
+        DQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear, ReplayConfig, RolloutConfig, Evaluation, Experiment,
+    )
 }  # fmt: skip
 
 
@@ -100,5 +105,3 @@ def from_json(data: Any) -> Any:
     if unequal := wanted ^ (data.keys() - {"kind"}):
         raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unequal))}")
     return kind(**{name: from_json(data[name]) for name in wanted})
-
-

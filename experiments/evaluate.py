@@ -14,10 +14,11 @@ from rich.progress import track
 
 from agents.agent import Agent
 from envs.atari import make_atari
+from envs.recording import Recording
 from envs.scores import human_normalised
 from experiments.build import build_agent, device_of, protocol_of
 from experiments.config import Experiment
-from experiments.loop import evaluate
+from experiments.loop import Episode, evaluate
 from experiments.run import Run, RunError, write_json
 from experiments.stats import bootstrap_interval
 
@@ -44,23 +45,28 @@ class Evaluate:
 
 def score_agent(
     agent: Agent, experiment: Experiment, episodes: int, *, epsilon: float, seed: int, device: torch.device,
-    protocol: str = "", watch: Callable[[Any], Any] = lambda scores: scores,
-) -> dict[str, Any]:  # fmt: skip
-    """Plays episodes on games of their own; returns the scores and everything they depend on.
+    protocol: str = "", watch: Callable[[Any], Any] = lambda episodes: episodes,
+) -> tuple[dict[str, Any], Recording]:  # fmt: skip
+    """Plays episodes on games of their own; returns the scores with everything they depend on, and one episode.
 
     Args:
-        watch: wraps the iterator over scores, for a progress bar.
+        watch: wraps the iterator over episodes, for a progress bar.
     """
     protocol = protocol or experiment.protocol
-    games = make_atari(experiment.game, min(EVALUATION_GAMES, episodes), protocol_of(protocol), device=device)
-    scores = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
+    chosen = protocol_of(protocol)
+    games = make_atari(experiment.game, min(EVALUATION_GAMES, episodes), chosen, device=device)
+    played: list[Episode] = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
+    sample = next(episode for episode in played if episode.game == 0)  # the first since its game was seeded
+    actions = bytes(games.logs[0].actions[: sample.agent_steps])
+    recording = Recording(experiment.game, chosen, games.logs[0].seed, actions, sample.score)
     games.close()
+    scores = [episode.score for episode in played]
     mean = float(np.mean(scores))
     return {
         "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
-    }  # fmt: skip
+    }, recording  # fmt: skip
 
 
 def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
@@ -94,13 +100,15 @@ def main(args: list[str]) -> int:
         protocol_of(options.protocol)
     agent, state = load_agent(run, device)
     torch.manual_seed(options.seed)
-    result = score_agent(
+    result, _ = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
         protocol=options.protocol,
-        watch=lambda scores: track(scores, "episodes", total=options.episodes, console=console, transient=True),
+        watch=lambda played: track(played, "episodes", total=options.episodes, console=console, transient=True),
     )  # fmt: skip
-    result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")} | {"commit": run.config["commit"]}
-    path = run.path / "evaluations" / f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
+    result["commit"] = run.config["commit"]
+    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path = run.path / "evaluations" / name
     write_json(path, result)
     console.print(describe(result), highlight=False)
     console.print(f"kept in {path}", highlight=False, soft_wrap=True)

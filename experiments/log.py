@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import deque
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +10,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from envs.atari import FRAME_SKIP
-from envs.timestep import TimeStep
 from experiments.run import Run
 
 
@@ -18,34 +17,6 @@ def plain(value: Any) -> Any:
     """A tensor's number; NaN and infinity become None, for JSON has neither."""
     number = value.item() if isinstance(value, Tensor) else value
     return None if isinstance(number, float) and not math.isfinite(number) else number
-
-
-class Scores:
-    """Raw scores of the episodes that N games play, from their TimeSteps."""
-
-    def __init__(self, num_envs: int):
-        self.score, self.steps = [0.0] * num_envs, [0] * num_envs
-        self.recent: deque[float] = deque(maxlen=20)
-        self.episodes = 0
-
-    def add(self, step: TimeStep) -> list[tuple[int, float, int]]:
-        """Takes in one step [N]; returns (game, raw score, agent steps) of each episode that it ended."""
-        ended = []
-        rows = zip(step.reward.tolist(), step.first.tolist(), step.last.tolist(), strict=True)
-        for game, (reward, first, last) in enumerate(rows):
-            self.score[game] += reward
-            self.steps[game] += not first
-            if last:
-                ended.append((game, self.score[game], self.steps[game]))
-                self.recent.append(self.score[game])
-                self.episodes += 1
-                self.score[game], self.steps[game] = 0.0, 0
-        return ended
-
-    @property
-    def mean(self) -> float | None:
-        """Mean raw score of the last 20 episodes; None before the first."""
-        return sum(self.recent) / len(self.recent) if self.recent else None
 
 
 class Log:
@@ -81,7 +52,13 @@ class Log:
         if not self.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             left = (self.said - self.started) / max(frames, 1) * max(self.frames - frames, 0)
-            self.console.print(f"{frames:_} of {self.frames:_} frames, {left / 60:.0f} min left, {text}", highlight=False)
+            self.console.print(
+                f"{frames:_} of {self.frames:_} frames, {left / 60:.0f} min left, {text}", highlight=False
+            )
+
+    def video(self, path: Path, agent_steps: int) -> None:
+        """Tells the mirror of a video."""
+        self.mirror.video(path, agent_steps * FRAME_SKIP)
 
     def episode(self, row: dict[str, Any]) -> None:
         """Logs one finished episode."""
@@ -95,7 +72,7 @@ class Log:
 def figures(row: dict[str, Any]) -> str:
     """The figures that a person wants to see at once."""
     shown = (
-        ("frames/s", "charts/FPS", ".0f"), ("score", "charts/episodic_return", ".1f"), ("epsilon", "charts/epsilon", ".2f"),
-        ("loss", "losses/td_loss", ".4f"), ("Q", "losses/q_values", ".2f"),
+        ("frames/s", "charts/FPS", ".0f"), ("score", "charts/episodic_return", ".1f"),
+        ("epsilon", "charts/epsilon", ".2f"), ("loss", "losses/td_loss", ".4f"), ("Q", "losses/q_values", ".2f"),
     )  # fmt: skip
     return "  ".join(f"{name} {row[key]:{form}}" for name, key, form in shown if row.get(key) is not None)

@@ -1,9 +1,9 @@
 """The training loop, and evaluation."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from agents.agent import Agent
@@ -41,22 +41,54 @@ def train(
         yield Moment(games.agent_steps, step, metrics)
 
 
-def evaluate(agent: Agent, games: Games, episodes: int, epsilon: float, seed: int) -> Iterator[float]:
-    """Yields raw scores of `episodes` episodes: the first few of each game, equally many (give or take one).
+class Episode(NamedTuple):
+    """One finished episode."""
 
-    Taking the first to finish instead would favour short episodes. Unlike training, each game stops
-    being counted once it has played its share.
+    game: int  # which of the games played it
+    score: float  # raw, never clipped
+    agent_steps: int
+
+
+def evaluate(agent: Agent, games: Games, episodes: int, epsilon: float, seed: int) -> Iterator[Episode]:
+    """Yields `episodes` episodes: the first few of each game, equally many (give or take one).
+
+    Taking the first to finish instead would favour short episodes.
     """
     step, state = games.reset(seed), agent.initial_state(games.num_envs)
-    share = torch.full((games.num_envs,), episodes // games.num_envs)
-    share[: episodes % games.num_envs] += 1
-    score = torch.zeros(games.num_envs, dtype=torch.float64)
-    while share.any():
+    share = [episodes // games.num_envs + (game < episodes % games.num_envs) for game in range(games.num_envs)]
+    scores = Scores(games.num_envs)
+    while any(share):
         action, _, state = agent.act(step, state, epsilon)
         step = games.step(action)
-        score += step.reward.cpu()
-        for game in step.last.nonzero().flatten().tolist():
-            if share[game]:
-                share[game] -= 1
-                yield score[game].item()
-            score[game] = 0
+        for episode in scores.add(step):
+            if share[episode.game]:
+                share[episode.game] -= 1
+                yield episode
+
+
+class Scores:
+    """Raw scores of the episodes that N games play, from their TimeSteps."""
+
+    def __init__(self, num_envs: int):
+        self.score, self.agent_steps = [0.0] * num_envs, [0] * num_envs
+        self.recent: deque[float] = deque(maxlen=20)
+        self.episodes = 0
+
+    def add(self, step: TimeStep) -> list[Episode]:
+        """Takes in one step [N]; returns the episodes that it ended."""
+        ended = []
+        rows = zip(step.reward.tolist(), step.first.tolist(), step.last.tolist(), strict=True)
+        for game, (reward, first, last) in enumerate(rows):
+            self.score[game] += reward
+            self.agent_steps[game] += not first
+            if last:
+                ended.append(Episode(game, self.score[game], self.agent_steps[game]))
+                self.recent.append(self.score[game])
+                self.episodes += 1
+                self.score[game], self.agent_steps[game] = 0.0, 0
+        return ended
+
+    @property
+    def mean(self) -> float | None:
+        """Mean raw score of the last 20 episodes; None before the first."""
+        return sum(self.recent) / len(self.recent) if self.recent else None

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -110,7 +111,9 @@ class Run:
                 if name:
                     raise RunError(f"{path} exists already; choose another --name") from None
                 path = root / f"{base}-{attempt}"
-        run = cls(path, {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), **provenance(), **more})
+        run = cls(
+            path, {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), **provenance(), **more}
+        )
         run._acquire()
         try:
             for folder in ("checkpoints", "evaluations", "recordings"):
@@ -229,6 +232,7 @@ def provenance() -> dict[str, Any]:
     """When, where and by what code: commit, package versions, machine, command."""
     packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
     return {
+        "wandb_id": uuid.uuid4().hex[:8],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *sys.argv[1:]]),
@@ -242,10 +246,13 @@ def git_commit() -> str | None:
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(here), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        tracked = git("ls-files", "--error-unmatch", __file__)
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "") if tracked else None
+        git("ls-files", "--error-unmatch", __file__)  # fails where this file is no part of the repository
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

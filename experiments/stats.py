@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def bootstrap_interval(scores: list[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    scores: list[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, sec. 13.3).
 
     Args:

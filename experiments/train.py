@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,14 +12,15 @@ import torch
 import tyro
 from rich.console import Console
 
-from agents.explore import Linear
 from envs.atari import FRAME_SKIP
+from envs.recording import FRAMES_PER_SECOND
 from experiments.build import Setup, build, check_memory, device_of
 from experiments.config import Experiment
 from experiments.evaluate import score_agent
-from experiments.log import Log, Scores
-from experiments.loop import Moment, train
+from experiments.log import Log
+from experiments.loop import Moment, Scores, train
 from experiments.run import Run, write_json
+from experiments.video import video_of
 from experiments.wandb_mirror import Mirror, NoMirror
 
 LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
@@ -83,9 +85,9 @@ class Trainer:
         """Takes in one iteration of the loop."""
         before, self.agent_steps = self.frames(), moment.agent_steps
         self.metrics = moment.metrics or self.metrics
-        for game, score, steps in self.scores.add(moment.step):
-            row = {"frames": self.frames(), "agent_steps": self.agent_steps, "game": game, "score": score, "steps": steps}
-            self.log.episode(row)
+        for episode in self.scores.add(moment.step):
+            row = {"frames": self.frames(), "agent_steps": self.agent_steps}
+            self.log.episode(row | {"game": episode.game, "score": episode.score, "steps": episode.agent_steps})
 
         def passed(period: int) -> bool:
             return self.frames() // period > before // period
@@ -111,17 +113,21 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, and rewrites the summary."""
-        with torch.random.fork_rng(devices=[]):  # training must not depend on whether it is watched
-            torch.manual_seed(self.experiment.seed)
-            result = score_agent(
-                self.setup.agent, self.experiment, self.experiment.evaluation.episodes,
-                epsilon=self.experiment.evaluation.epsilon, seed=self.experiment.seed + 1_000_000, device=self.device,
+        how, seed = self.experiment.evaluation, self.experiment.seed + 1_000_000
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)  # training must not depend on whether it is watched
+            result, recording = score_agent(
+                self.setup.agent, self.experiment, how.episodes, epsilon=how.epsilon, seed=seed, device=self.device
             )  # fmt: skip
         result |= {"frames": self.frames(), "agent_steps": self.agent_steps}
         write_json(self.run.path / "evaluations" / f"{self.agent_steps:012d}.json", result)
         write_json(self.run.path / "summary.json", self.summary() | {"evaluation": result})
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
         self.log.log(row, self.agent_steps)
+        if how.video_seconds:
+            path = self.run.path / "recordings" / f"{self.agent_steps:012d}.mp4"
+            video_of(recording, path, how.video_seconds * FRAMES_PER_SECOND)
+            self.log.mirror.video(path, self.frames())
         low, high = result["mean_interval"]
         self.log.say(
             f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
@@ -136,13 +142,16 @@ class Trainer:
             "finished": self.frames() >= self.experiment.frames,
         }  # fmt: skip
 
-    def save(self) -> None:
+    def save(self) -> Path:
         """Writes a checkpoint."""
-        self.run.save_checkpoint(self.setup.agent.tensors(), self.summary())
+        return self.run.save_checkpoint(self.setup.agent.tensors(), self.summary())
 
 
-def run_training(options: Train, console: Console) -> tuple[Run, int]:
+def run_training(options: Train, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
     """Trains to the end, or until asked to stop; returns the run and the signal that stopped it, or 0.
+
+    Args:
+        stop: asked after every iteration.
 
     Raises:
         ValueError: settings that cannot work; nothing is left behind.
@@ -150,21 +159,21 @@ def run_training(options: Train, console: Console) -> tuple[Run, int]:
     experiment = options.experiment
     setup = build(experiment, device_of(options.device))
     run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
-    mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project)
-    epsilon: Linear = experiment.explore
+    mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
     agent_steps = -(-experiment.frames // FRAME_SKIP)
     with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
-        log.say(f"[bold]{run.path}[/bold]: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
+        log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
         if experiment.replay is not None:
             log.say(check_memory(experiment))
         trainer = Trainer(run, setup, log)
-        for moment in train(setup.agent, setup.games, setup.memory, epsilon, agent_steps, experiment.seed):
+        for moment in train(setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed):
             trainer.follow(moment)
-            if interruption.signal:
+            if interruption.signal or stop():
                 break
-        else:
+        if not interruption.signal:
             trainer.evaluate()
-        trainer.save()
+        mirror.checkpoint(trainer.save())
+    setup.games.close()
     return run, interruption.signal
 
 
@@ -177,7 +186,9 @@ def main(args: list[str]) -> int:
     if stopped_by:
         console.print(f"Stopped and saved. To look at it: highscore watch {run.path}", highlight=False, soft_wrap=True)
         return 128 + stopped_by
-    console.print(f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}", highlight=False, soft_wrap=True
+    )
     return 0
 
 

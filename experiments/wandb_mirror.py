@@ -1,6 +1,30 @@
-"""A mirror of a run in Weights & Biases."""
+"""A mirror of a run in Weights & Biases, which training never waits for.
 
+    Log.log -> bounded queue -> thread -> pipe -> this file as a process of its own -> wandb
+
+wandb can block for ever when its service hangs, and raise in the caller when it dies (both measured).
+Behind a process the worst it can do is to stop listening: rows are then dropped here, and the run
+directory still holds them all.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from experiments.run import Run
+
+QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour
+CLOSE_LIMIT = 60.0  # seconds that the end of a run waits for wandb
+OFFLINE_HINT = "the run directory has everything, and `wandb sync` uploads what wandb has"
 
 
 class NoMirror:
@@ -8,7 +32,139 @@ class NoMirror:
 
     def log(self, row: dict[str, Any]) -> None: ...
 
+    def video(self, path: Path, frames: int) -> None: ...
+
+    def checkpoint(self, path: Path) -> None: ...
+
     def close(self) -> None: ...
 
 
-Mirror = NoMirror
+class Mirror:
+    """Sends what a run logs to wandb, or drops it; says so once.
+
+    Args:
+        mode: auto, online or offline; auto is online with a key and offline without.
+        say: prints a line for people.
+        close_limit: seconds that `close` waits.
+    """
+
+    def __init__(self, run: Run, mode: str, project: str, say: Callable[[str], None], close_limit: float = CLOSE_LIMIT):
+        self.say, self.close_limit, self.said = say, close_limit, False
+        self.queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE_LIMIT)
+        inside = str(run.path.resolve() / "wandb")  # else wandb keeps artifacts twice, in the home directory
+        environment = os.environ | {
+            "WANDB_DIR": str(run.path.resolve()), "WANDB_DATA_DIR": inside, "WANDB_CACHE_DIR": inside,
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.wandb_mirror"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            env=environment, start_new_session=True, text=True,  # a session of its own: Ctrl-C is not for it
+        )  # fmt: skip
+        self.queue.put({"begin": describe(run, mode, project)})
+        self.thread = threading.Thread(target=self._send, daemon=True)
+        self.thread.start()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Mirrors a row of metrics."""
+        self._put({"log": row})
+
+    def video(self, path: Path, frames: int) -> None:
+        """Mirrors a video file, made at a number of emulator frames."""
+        self._put({"video": str(path), "frames": frames})
+
+    def checkpoint(self, path: Path) -> None:
+        """Mirrors a checkpoint directory as an artifact."""
+        self._put({"checkpoint": str(path)})
+
+    def close(self) -> None:
+        """Waits for wandb to finish, but not for ever."""
+        until = time.monotonic() + self.close_limit
+        with contextlib.suppress(queue.Full):
+            self.queue.put(None, timeout=self.close_limit)
+        self.thread.join(max(until - time.monotonic(), 0))
+        try:
+            self.process.wait(max(until - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            self._give_up("does not answer")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        if self.process.returncode:
+            self._give_up("failed")
+
+    def _put(self, message: dict[str, Any]) -> None:
+        try:
+            self.queue.put_nowait(message)
+        except queue.Full:
+            self._give_up("does not keep up")
+
+    def _send(self) -> None:
+        pipe = self.process.stdin
+        assert pipe is not None
+        try:
+            while (message := self.queue.get()) is not None:
+                pipe.write(json.dumps(message) + "\n")
+                pipe.flush()
+            pipe.close()
+        except (BrokenPipeError, ValueError):
+            self._give_up("stopped")
+            while self.queue.get() is not None:
+                pass  # nobody listens any more
+
+    def _give_up(self, what: str) -> None:
+        if not self.said:
+            self.said = True
+            self.say(f"Weights & Biases {what}; training goes on without it: {OFFLINE_HINT}")
+
+
+def describe(run: Run, mode: str, project: str) -> dict[str, Any]:
+    """What wandb is told about a run: names that group seeds, and the whole configuration."""
+    x = run.experiment
+    return {
+        "mode": mode,
+        "init": {
+            "project": project, "id": run.config["wandb_id"], "name": f"{x.preset}-{x.game}-s{x.seed}",
+            "group": f"{x.preset}/{x.game}", "job_type": "train", "tags": [x.preset, x.game, x.protocol],
+            "config": run.config | {"agent": x.preset, "game": x.game, "seed": x.seed},
+        },
+    }  # fmt: skip
+
+
+def begin(mode: Any, init: dict[str, Any]) -> Any:
+    """A wandb run; offline if it cannot be online, which it says."""
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", init_timeout=20, finish_timeout=CLOSE_LIMIT - 10)
+    try:
+        if mode == "auto":
+            mode = "online" if wandb.login(prompt=False) else "offline"
+        return wandb.init(**init, mode=mode, resume="allow", settings=settings)
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        print(f"Weights & Biases is out of reach ({reason}); logging offline, {OFFLINE_HINT}", file=sys.stderr)
+        return wandb.init(**init, mode="offline", settings=settings)
+
+
+def main() -> None:
+    """Reads messages, a JSON line each, until the pipe closes: at the run's end, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    first = json.loads(sys.stdin.readline())["begin"]
+    import wandb
+
+    run = begin(first["mode"], first["init"])
+    run.define_metric("frames")
+    run.define_metric("*", step_metric="frames")
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "log" in message:
+            run.log(message["log"])
+        elif "video" in message:
+            run.log({"eval/video": wandb.Video(message["video"], format="mp4"), "frames": message["frames"]})
+        elif "checkpoint" in message:
+            artifact = wandb.Artifact(f"checkpoint-{run.id}", type="checkpoint")
+            artifact.add_dir(message["checkpoint"])
+            run.log_artifact(artifact, aliases=["latest"])
+    run.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -89,11 +89,19 @@ def test_memory_per_transition_is_what_was_promised():
 
 
 @settings(max_examples=30, deadline=None)
-@given(envs=st.integers(1, 9), period=st.sampled_from([0.25, 1, 3, 4, 16]), start=st.integers(0, 60), seed=st.integers(0, 99))
+@given(
+    envs=st.integers(1, 9),
+    period=st.sampled_from([0.25, 1, 3, 4, 16]),
+    start=st.integers(0, 60),
+    seed=st.integers(0, 99),
+)
 def test_the_replay_ratio_is_exact(envs, period, start, seed):
     """For any number of games: floor((agent steps - start) / period) updates, at every moment."""
     rng = np.random.default_rng(seed)
-    replay, step = Replay(ReplayConfig(capacity=100 * envs, batch_size=1, learn_start=start, learn_period=period), envs, 2), None
+    replay, step = (
+        Replay(ReplayConfig(capacity=100 * envs, batch_size=1, learn_start=start, learn_period=period), envs, 2),
+        None,
+    )
     steps = updates = 0
     for _ in range(40):
         step = fake_step(envs, rng, after=step)

@@ -105,7 +105,10 @@ def test_lambda_returns_equal_rlax():
 
 @given(episodes, st.floats(0, 1))
 def test_lambda_zero_is_one_step_and_lambda_one_is_n_step_to_the_end(rows, discount):
-    reward, value = tensor([r for r, _ in rows])[:, None], torch.linspace(-1, 1, len(rows), dtype=torch.float64)[:, None]
+    reward, value = (
+        tensor([r for r, _ in rows])[:, None],
+        torch.linspace(-1, 1, len(rows), dtype=torch.float64)[:, None],
+    )
     terminal = torch.tensor([kind in ("life", "over") for _, kind in rows])[:, None]
     last = torch.tensor([kind in ("over", "limit") for _, kind in rows])[:, None]
     live = ~last[:-1]
@@ -127,7 +130,9 @@ def test_q_learning_equals_rlax():
 def test_double_q_learning_equals_rlax():
     (fixture,) = rlax("double_q_learning")
     x = fixture["inputs"]
-    goal = q_learning_target(tensor(x["r_t"]), tensor(x["discount_t"]), tensor(x["q_t_value"]), tensor(x["q_t_selector"]))
+    goal = q_learning_target(
+        tensor(x["r_t"]), tensor(x["discount_t"]), tensor(x["q_t_value"]), tensor(x["q_t_selector"])
+    )
     assert (goal - x["q_tm1"][x["a_tm1"]]).item() == pytest.approx(fixture["output"])
 
 
@@ -137,7 +142,9 @@ def test_double_q_target_never_exceeds_the_single_one(seed):
     q_target, q_online, total, scale = torch.randn(8, 4), torch.randn(8, 4), torch.randn(8), torch.rand(8)
     single = q_learning_target(total, scale, q_target, q_target)
     assert (q_learning_target(total, scale, q_target, q_online) <= single).all()
-    assert torch.equal(q_learning_target(total, torch.zeros(8), q_target, q_online), total)  # terminal: the reward alone
+    assert torch.equal(
+        q_learning_target(total, torch.zeros(8), q_target, q_online), total
+    )  # terminal: the reward alone
 
 
 def test_huber_equals_rlax():

@@ -1,0 +1,137 @@
+"""highscore doctor: this machine and its installation, in one screen."""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agents.sequence import Sequence, tree_map
+from envs.atari import ROMS, make_atari
+from experiments.build import available_memory, build_agent, device_of
+from experiments.presets import preset
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Checks versions, devices, ROMs, Weights & Biases, memory, disk and speed. Status 0: all is well."""
+
+
+class Finding(NamedTuple):
+    """One line of the screen."""
+
+    what: str
+    value: str
+    well: bool = True
+
+
+def versions() -> Iterator[Finding]:
+    """Python and the packages that matter."""
+    python = platform.python_version()
+    yield Finding("python", python, sys.version_info >= (3, 11))
+    for package in ("torch", "gymnasium", "ale-py", "numpy", "wandb", "tyro", "av", "safetensors"):
+        try:
+            yield Finding(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, "missing: pip install highscore", False)
+
+
+def machine() -> Iterator[Finding]:
+    """Cores, GPUs, memory, disk."""
+    yield Finding("cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield Finding("GPU", ", ".join(gpus) or "none; training runs on the CPU")
+    memory = available_memory()
+    yield Finding("memory", f"{memory / 1e9:.1f} GB free; a replay of 1M steps takes 7.1 GB", memory > 1e9)
+    disk = shutil.disk_usage(Path.cwd()).free
+    yield Finding("disk", f"{disk / 1e9:.1f} GB free here", disk > 1e9)
+
+
+def atari() -> Iterator[Finding]:
+    """The ROMs, and how fast they run."""
+    yield Finding("ROMs", f"{len(ROMS)} games", len(ROMS) >= 57)
+    games = make_atari("Pong", 8)
+    games.reset(0)
+    actions = torch.zeros(8, dtype=torch.int64)
+    began = time.perf_counter()
+    while time.perf_counter() - began < 1:
+        games.step(actions)
+    yield Finding(
+        "emulation", f"{games.agent_steps / (time.perf_counter() - began):,.0f} agent steps/s (Pong, 8 games)"
+    )
+    games.close()
+
+
+def learning() -> Iterator[Finding]:
+    """How fast DQN learns here."""
+    experiment, device = preset("dqn"), device_of("auto")
+    games = make_atari("Pong", 1, device=device)
+    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
+    step = tree_map(lambda x: x[None].repeat(2, 32, *[1] * (x.dim() - 1)), games.reset(0))
+    ones = torch.ones(32, device=device)
+    seq = Sequence(step._replace(first=step.first & False), step.prev_action, (), (), ones, ones.long())
+    games.close()
+    agent.learn(seq)
+    began, updates = time.perf_counter(), 0
+    while time.perf_counter() - began < 1:
+        _, metrics = agent.learn(seq)
+        metrics["losses/td_loss"].item()  # waits for the device
+        updates += 1
+    speed = updates / (time.perf_counter() - began)
+    yield Finding("learning", f"{speed:,.0f} updates/s of 32 on {device} (dqn)")
+    yield Finding(
+        "so",
+        f"dqn trains at most {4 * speed:,.0f} steps/s here: 1M frames in {1e6 / 16 / speed / 60:,.0f} min at best",
+    )
+
+
+def wandb_state() -> Iterator[Finding]:
+    """Whether wandb works here, and whether it is logged in."""
+    key = "WANDB_API_KEY" in os.environ or any((Path.home() / name).exists() for name in (".netrc", "_netrc"))
+    yield Finding(
+        "W&B",
+        "a key is configured: runs go online" if key else "no key: runs are logged offline; `wandb login` changes that",
+    )
+
+
+def examine() -> list[Finding]:
+    """Every finding; a check that breaks is one, too."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (versions, machine, wandb_state, atari, learning)
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check()
+        except Exception as error:
+            findings.append(Finding(check.__name__, f"{type(error).__name__}: {error}", False))
+    return findings
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status: 0 if all is well, else 1."""
+    from experiments.cli import parse
+
+    parse(Doctor, args)
+    table = Table("", "", "", show_header=False, box=None)
+    findings = examine()
+    for finding in findings:
+        table.add_row("[green]ok[/green]" if finding.well else "[red]BAD[/red]", finding.what, finding.value)
+    console = Console()
+    console.print(table)
+    bad = [finding.what for finding in findings if not finding.well]
+    console.print(f"Something is wrong with: {', '.join(bad)}." if bad else "All is well.")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("doctor", sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""highscore list: the games, presets and runs there are."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from envs.atari import ROMS
+from envs.scores import baselines
+from experiments.presets import PRESETS
+from experiments.run import Run, RunError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lists the games, presets or runs there are."""
+
+    what: Literal["games", "presets", "runs"]
+    """what to list"""
+    runs: Path = Path("runs")
+    """where the runs are"""
+
+
+def games() -> Table:
+    """Every game; those of the benchmark's 57 with the scores that normalise it."""
+    table = Table(
+        "game", "random", "human", title="Atari games; with scores: the 57 of the benchmark", title_justify="left"
+    )
+    for game in sorted(ROMS):
+        scores = baselines().get(game)
+        table.add_row(game, *(f"{score:,.1f}" for score in scores) if scores else ("", ""))
+    return table
+
+
+def presets() -> Table:
+    """Every preset, and what it is made of."""
+    columns = ("preset", "algorithm", "network", "experience", "optimiser", "envs", "protocol")
+    table = Table(*columns, title="Presets", title_justify="left")
+    for name, x in PRESETS.items():
+        head = f"{x.network.torso}, {x.network.head}" + (", layer norm" if x.network.layer_norm else "")
+        double = ", double" if getattr(x.algorithm, "double", False) else ""
+        experience = f"rollout, {x.rollout.epochs} epochs" if x.rollout else ""
+        if x.replay:
+            experience = (
+                f"replay, alpha {x.replay.priority_exponent}" if x.replay.priority_exponent else "replay, uniform"
+            )
+        table.add_row(
+            name, type(x.algorithm).__name__ + double, head, experience,
+            f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}", str(x.num_envs), x.protocol,
+        )  # fmt: skip
+    return table
+
+
+def runs(root: Path) -> Table:
+    """Every run below a folder, and how far it came; a damaged one says so."""
+    table = Table(
+        "run", "frames", "training score", "evaluation", "protocol", title=f"Runs in {root}", title_justify="left"
+    )
+    for path in sorted(p for p in root.glob("*") if (p / "config.json").exists()):
+        try:
+            run = Run.open(path)
+        except RunError:
+            table.add_row(path.name, "damaged", "", "", "")
+            continue
+        try:
+            summary = json.loads((path / "summary.json").read_text())
+        except (OSError, ValueError):
+            summary = {}
+        score, evaluation = summary.get("training_score"), summary.get("evaluation", {})
+        table.add_row(
+            path.name, f"{summary.get('frames', 0):_} of {run.experiment.frames:_}",
+            "" if score is None else f"{score:.1f}",
+            f"{evaluation['mean']:.1f}" if evaluation else "", run.experiment.protocol,
+        )  # fmt: skip
+    return table
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Listing, args)
+    tables = {"games": games, "presets": presets, "runs": lambda: runs(options.runs)}
+    Console().print(tables[options.what]())
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("list", sys.argv[1:]))

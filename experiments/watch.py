@@ -1,0 +1,65 @@
+"""highscore watch: a trained agent plays, and you see it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from envs.recording import FRAMES_PER_SECOND
+from experiments.build import device_of, protocol_of
+from experiments.evaluate import load_agent, score_agent
+from experiments.run import Run
+from experiments.video import video_of
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Lets a run's newest checkpoint play one episode, and writes it as a video: full colour, 60 frames a second."""
+
+    run: Path
+    """a run directory"""
+    video: Path | None = None
+    """where the video goes; by default into the run's recordings"""
+    seed: int = 0
+    """another seed, another episode"""
+    epsilon: float = 0.001
+    """exploration rate"""
+    protocol: str = ""
+    """machado, nature or atari100k; empty: the one it was trained under"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Watch, args)
+    if options.video is not None and options.video.suffix != ".mp4":
+        raise ValueError(f"--video {options.video}: the name must end in .mp4")
+    run, device, console = Run.open(options.run), device_of(options.device), Console()
+    protocol = options.protocol or run.experiment.protocol
+    protocol_of(protocol)
+    agent, state = load_agent(run, device)
+    torch.manual_seed(options.seed)
+    with console.status("playing"):
+        _, recording = score_agent(
+            agent, run.experiment, 1, epsilon=options.epsilon, seed=options.seed, device=device, protocol=protocol
+        )  # fmt: skip
+    path = options.video or run.path / "recordings" / f"{state['agent_steps']:012d}-seed{options.seed}.mp4"
+    with console.status("rendering"):
+        frames = video_of(recording, path)
+    console.print(
+        f"{run.experiment.game}, {protocol}: score {recording.score:.0f}, "
+        f"{frames / FRAMES_PER_SECOND:.0f} s of play, in {path}", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("watch", sys.argv[1:]))

@@ -1,0 +1,235 @@
+"""Agents learn what they should be able to learn, and nothing else; losses are what they say."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from agents.agent import Agent, load_network
+from agents.dqn import DQN
+from agents.explore import Linear, epsilon_greedy
+from agents.optimiser import Adam, CentredRMSProp, RAdam, RMSProp
+from agents.pqn import PQN
+from agents.replay import Replay, ReplayConfig
+from agents.rollout import Rollout, RolloutConfig
+from agents.sequence import Sequence, tree_map
+from envs.probe import make_probe
+from envs.timestep import TimeStep
+from experiments.build import build_network
+from experiments.config import NetworkConfig
+from experiments.loop import evaluate, train
+
+SMALL = {"torso": "mlp", "hidden": 64}
+REPLAY = ReplayConfig(20_000, 64, learn_start=500, learn_period=4)
+CASES = {
+    "dqn": (DQN(), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "double, dueling, three steps, prioritised": (
+        DQN(n_steps=3, double=True, error_loss="huber"), NetworkConfig(head="dueling", **SMALL),
+        ReplayConfig(20_000, 64, 500, 4, priority_exponent=0.6), RMSProp(1e-3), 100,
+    ),
+    "pqn": (PQN(unroll=8), NetworkConfig(layer_norm=True, **SMALL), RolloutConfig(2, 4), RAdam(2e-3), 0),
+}  # fmt: skip
+
+
+def learn(name, game, agent_steps, envs=16):
+    algorithm, config, experience, optimiser, target_period = CASES[name]
+    torch.manual_seed(0)
+    games = make_probe(game, envs)
+    agent = Agent(
+        build_network(config, games.observation_shape, games.num_actions), algorithm, optimiser, target_period
+    )
+    kind = Replay if isinstance(experience, ReplayConfig) else Rollout
+    memory = kind(experience, envs, algorithm.length)
+    for _ in train(agent, games, memory, Linear(1.0, 0.05, 4_000), agent_steps, seed=0):
+        pass
+    scores = [episode.score for episode in evaluate(agent, make_probe(game, 16), 64, epsilon=0.0, seed=1)]
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agent_masters_catch(name):
+    assert learn(name, "catch", 15_000) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["dqn", "pqn"])
+def test_agent_without_memory_cannot_recall(name):
+    assert abs(learn(name, "recall", 6_000)) < 0.6
+
+
+def sequence(q, action=0, **changes):
+    """Two steps of one place; the network under test returns `q` whatever it sees."""
+    steps = len(q)
+    flags = torch.zeros(steps, 1, dtype=torch.bool)
+    step = TimeStep(torch.arange(steps)[:, None, None], flags.long(), torch.zeros(steps, 1), flags, flags, flags)
+    step = step._replace(**{name: torch.tensor(x)[:, None] for name, x in changes.items()})
+    table = torch.tensor(q)  # [T, A]: the observation is the row
+    seq = Sequence(step, torch.full((steps, 1), action), (), (), torch.ones(1), torch.zeros(1).long())
+    return seq, lambda step, state: (table[step.obs[..., 0]], state)
+
+
+def test_dqn_error_is_worked_out_by_hand():
+    # r = 1, clipped from 3; discount 0.9; Q(s, .) = [1, 2, .5], a = 1; max Q'(s', .) = 4: 1 + 3.6 - 2 = 2.6.
+    seq, network = sequence([[1.0, 2.0, 0.5], [0.3, -1.0, 4.0]], action=1, reward=[0.0, 3.0])
+    loss, priority, _ = DQN(discount=0.9).loss(network, network, seq)
+    assert loss.item() == pytest.approx(2.6**2) and priority.item() == pytest.approx(2.6)
+    loss, _, _ = DQN(discount=0.9, error_loss="huber").loss(network, network, seq)
+    assert loss.item() == pytest.approx(2.6 - 0.5)
+    loss, priority, _ = DQN(discount=0.9, reward_clip=10).loss(network, network, seq)
+    assert priority.item() == pytest.approx(4.6)
+
+
+def test_double_dqn_selects_online_and_values_by_target():
+    seq, online = sequence([[1.0, 2.0, 0.5], [5.0, 1.0, 0.0]], action=1, reward=[0.0, 1.0])
+    _, target = sequence([[9.0, 9.0, 9.0], [0.3, -1.0, 4.0]])
+    _, priority, _ = DQN(discount=0.9, double=True).loss(online, target, seq)
+    assert priority.item() == pytest.approx(0.73)
+    _, single, _ = DQN(discount=0.9, double=False).loss(online, online, seq)
+    _, double, _ = DQN(discount=0.9, double=True).loss(online, online, seq)
+    assert single.item() == double.item()
+
+
+def test_a_terminal_target_is_the_reward_whatever_the_network():
+    seq, network = sequence([[0.0, 0.0], [50.0, 70.0]], reward=[0.0, 1.0], terminal=[False, True], last=[False, True])
+    _, priority, _ = DQN().loss(network, network, seq)
+    assert priority.item() == 1
+
+
+def test_a_truncated_target_bootstraps_from_the_final_observation():
+    seq, network = sequence([[0.0, 0.0], [50.0, 70.0]], reward=[0.0, 1.0], last=[False, True])
+    _, priority, _ = DQN(discount=0.5).loss(network, network, seq)
+    assert priority.item() == 36
+
+
+def test_pqn_never_learns_from_the_row_at_an_end():
+    """The action there is ignored, and the reward after it is the next episode's."""
+    changes = {
+        "reward": [0.0, 1.0, 0.0, 1.0],
+        "last": [False, True, False, False],
+        "terminal": [False, True, False, False],
+    }
+    q = [[0.5, 0.0], [9.0, 3.0], [0.25, 0.0], [0.0, 1.0]]
+    seq, network = sequence(q, **changes)
+    seq = seq._replace(note=torch.tensor(q).amax(-1)[:, None])
+    loss, _, _ = PQN(discount=0.5).loss(network, None, seq)
+    # Step 0: terminal target 1, error 0.5. Step 1: nothing. Step 2: 1 + 0.5 * 1 - 0.25 = 1.25. Mean of two squares.
+    assert loss.item() == pytest.approx((0.5**2 + 1.25**2) / 2)
+    other = seq._replace(action=seq.action.clone())
+    other.action[1] = 1
+    assert PQN(discount=0.5).loss(network, None, other)[0].item() == loss.item()
+
+
+def test_no_gradient_reaches_the_target():
+    torch.manual_seed(0)
+    online = build_network(NetworkConfig(**SMALL), (1, 2, 2), 3)
+    agent = Agent(online, DQN(), Adam(), 10)
+    seq = two_steps(8)
+    loss, priority, metrics = agent.algorithm.loss(agent.online, agent.target, seq)
+    assert loss.shape == priority.shape == (8,) and loss.requires_grad and not priority.requires_grad
+    assert not any(x.requires_grad for x in metrics.values())
+    loss.sum().backward()
+    assert all(p.grad is None for p in agent.target.parameters())
+
+
+def two_steps(batch):
+    flags = torch.zeros(2, batch, dtype=torch.bool)
+    obs = torch.randint(0, 256, (2, batch, 1, 2, 2), dtype=torch.uint8)
+    step = TimeStep(obs, flags.long(), torch.rand(2, batch), flags, flags, flags)
+    return Sequence(step, torch.zeros(2, batch).long(), (), (), torch.ones(batch), torch.arange(batch))
+
+
+def test_target_follows_every_period_and_only_then():
+    agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1e-2), target_period=3)
+    first = copy.deepcopy(agent.target.state_dict())
+    for update in range(1, 7):
+        agent.learn(two_steps(4))
+        target, online = agent.target.state_dict(), agent.online.state_dict()
+        same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in ((target, online), (target, first))]
+        assert same == [update % 3 == 0, update < 3]
+
+
+def test_importance_weights_multiply_each_loss():
+    def step(weight):
+        torch.manual_seed(0)
+        agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(), 100)
+        agent.learn(two_steps(4)._replace(weight=weight))
+        return [p.grad for p in agent.online.parameters()]
+
+    halves = zip(step(torch.full((4,), 0.5)), step(torch.ones(4)), strict=True)
+    assert all(torch.allclose(half * 2, whole) for half, whole in halves)
+
+
+def test_agent_comes_back_from_its_tensors():
+    def make():
+        return Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1e-2), target_period=3)
+
+    torch.manual_seed(0)
+    agent, other, batches = make(), make(), [two_steps(4) for _ in range(6)]
+    for seq in batches[:4]:
+        agent.learn(seq)
+    other.load_tensors({name: x.clone() for name, x in agent.tensors().items()})
+    other.updates = agent.updates
+    for seq in batches[4:]:
+        agent.learn(seq)
+        other.learn(seq)
+    for name, x in agent.tensors().items():
+        assert torch.equal(x, other.tensors()[name]), name
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x[:1], lambda x: x.double(), None])
+def test_tensors_that_do_not_fit_are_refused(spoil):
+    network = nn.Linear(3, 2)
+    tensors = {name: x.clone() for name, x in network.state_dict().items()}
+    tensors = {"weight": spoil(tensors["weight"]), "bias": tensors["bias"]} if spoil else {"weight": tensors["weight"]}
+    before = network.weight.clone()
+    with pytest.raises(ValueError, match="do not fit"):
+        load_network(network, tensors)
+    assert torch.equal(network.weight, before)
+
+
+def test_centred_rmsprop_is_worked_out_by_hand():
+    # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
+    p = nn.Parameter(torch.tensor([1.0]))
+    optimiser = CentredRMSProp([p], 0.1, 0.5, 0.25)
+    p.grad = torch.tensor([2.0])
+    optimiser.step()  # E[g] = 1, E[g^2] = 2: 2 / sqrt(2 - 1 + .25)
+    first = 1 - 0.1 * 2 / 1.25**0.5
+    assert p.item() == pytest.approx(first)
+    p.grad = torch.tensor([1.0])
+    optimiser.step()  # E[g] = 1, E[g^2] = 1.5: 1 / sqrt(1.5 - 1 + .25)
+    assert p.item() == pytest.approx(first - 0.1 / 0.75**0.5)
+
+
+def test_epsilon_greedy_explores_as_often_as_it_says():
+    torch.manual_seed(0)
+    q = torch.tensor([[0.0, 1.0, 0.0, 0.0]]).repeat(40_000, 1)
+    assert (epsilon_greedy(q, 0.0) == 1).all()
+    assert (epsilon_greedy(q, 0.2) == 1).float().mean().item() == pytest.approx(0.8 + 0.2 / 4, abs=0.01)
+    per_game = epsilon_greedy(q, torch.tensor([0.0, 1.0]).repeat(20_000))
+    assert (per_game[::2] == 1).all() and (per_game[1::2] == 1).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_linear_schedule_at_its_ends():
+    epsilon = Linear(1.0, 0.1, steps=100, begin=50)
+    assert [epsilon(t) for t in (0, 50, 100, 150, 10_000)] == pytest.approx([1, 1, 0.55, 0.1, 0.1])
+
+
+def test_rollout_hands_out_every_game_once_per_epoch():
+    rollout = Rollout(RolloutConfig(epochs=2, minibatches=2), 4, length=3)
+    flags = torch.zeros(4, dtype=torch.bool)
+    for t in range(7):
+        obs = torch.full((4, 1), t)
+        rollout.add(TimeStep(obs, flags.long(), torch.zeros(4), flags, flags, flags), torch.arange(4) + 10 * t)
+        batches = list(rollout.batches())
+        assert bool(batches) == (t in (2, 4, 6))  # the bootstrap step begins the next rollout
+        if batches:
+            assert all(seq.step.obs[:, 0, 0].tolist() == [t - 2, t - 1, t] for seq in batches)
+            games = [seq.ids.tolist() for seq in batches]
+            assert sorted(games[0] + games[1]) == sorted(games[2] + games[3]) == [0, 1, 2, 3]
+            assert all((seq.action % 10 == seq.ids).all() for seq in batches)
+    with pytest.raises(ValueError, match="equal minibatches"):
+        Rollout(RolloutConfig(minibatches=3), 4, 3)
+
+
+def test_tree_map_over_nothing_is_nothing():
+    assert tree_map(lambda x: x + 1, ()) == ()

@@ -1,0 +1,99 @@
+"""The loop calls the right things in the right order, and counts what it says."""
+
+import torch
+
+from agents.sequence import Sequence
+from envs.timestep import TimeStep
+from experiments.loop import evaluate, train
+
+
+def at(t, envs, last=()):
+    flags = torch.zeros(envs, dtype=torch.bool)
+    ends = torch.tensor([game in last for game in range(envs)])
+    return TimeStep(torch.full((envs,), t), flags.long(), torch.ones(envs), flags, ends, ends)
+
+
+class Tape:
+    """Stands for agent, games and memory; writes down what is called."""
+
+    def __init__(self, learn_at=()):
+        self.calls, self.t, self.agent_steps, self.num_envs, self.learn_at = [], 0, 0, 2, learn_at
+
+    def initial_state(self, n):
+        return "state 0"
+
+    def reset(self, seed):
+        self.calls.append(f"reset {seed}")
+        return at(0, 2)
+
+    def act(self, step, state, epsilon):
+        self.calls.append(f"act on {step.obs[0]} with {state}, epsilon {epsilon}")
+        return torch.full((2,), self.t), "note", f"state {self.t + 1}"
+
+    def add(self, step, action, note, state):
+        self.calls.append(f"add {step.obs[0]}, {action[0]}, {note}, {state}")
+
+    def send(self, action):
+        self.calls.append(f"send {action[0]}")
+        self.agent_steps += 2
+
+    def batches(self):
+        if self.t in self.learn_at:
+            yield Sequence(*[None] * 5, ids=f"ids {self.t}")
+
+    def learn(self, seq):
+        self.calls.append(f"learn {seq.ids}")
+        return "priority", {"loss": self.t}
+
+    def update(self, ids, priority):
+        self.calls.append(f"update {ids}")
+
+    def recv(self):
+        self.t += 1
+        self.calls.append("recv")
+        return at(self.t, 2)
+
+
+def test_order_of_calls():
+    """Learning stands between send and recv; the state that is stored is the one before the step."""
+    tape = Tape(learn_at=(1,))
+    moments = list(train(tape, tape, tape, lambda agent_steps: agent_steps / 10, 4, seed=9))
+    assert tape.calls == [
+        "reset 9",
+        "act on 0 with state 0, epsilon 0.0", "add 0, 0, note, state 0", "send 0", "recv",
+        "act on 1 with state 1, epsilon 0.2", "add 1, 1, note, state 1", "send 1", "learn ids 1", "update ids 1", "recv",
+    ]  # fmt: skip
+    assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
+        (2, 1, {}), (4, 2, {"loss": 1}),
+    ]  # fmt: skip
+
+
+class Uneven:
+    """Two games: the first ends every 2 steps, the second every 5; a point a step."""
+
+    num_envs = 2
+
+    def reset(self, seed):
+        self.t = 0
+        return at(0, 2)._replace(reward=torch.zeros(2), first=torch.ones(2, dtype=torch.bool))
+
+    def step(self, action):
+        self.t += 1
+        return at(self.t, 2, [game for game, length in enumerate((2, 5)) if self.t % length == 0])
+
+
+class Idle:
+    def initial_state(self, n):
+        return ()
+
+    def act(self, step, state, epsilon):
+        return torch.zeros(2), (), ()
+
+
+def test_evaluation_takes_equally_many_episodes_from_each_game():
+    """The first to finish would be the short ones: a mean of 2, not of 3.5."""
+    episodes = list(evaluate(Idle(), Uneven(), 6, epsilon=0.0, seed=0))
+    assert sorted(episode.game for episode in episodes) == [0, 0, 0, 1, 1, 1]
+    assert sum(episode.score for episode in episodes) / 6 == 3.5
+    assert [e.agent_steps for e in episodes if e.game == 1] == [5, 5, 5]
+    assert len(list(evaluate(Idle(), Uneven(), 3, epsilon=0.0, seed=0))) == 3

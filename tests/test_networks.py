@@ -1,0 +1,83 @@
+"""Networks: shapes, invariances, initial weights."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from envs.timestep import TimeStep
+from experiments.build import build_network
+from experiments.config import NetworkConfig
+from networks.heads import Dueling, dueling
+from networks.network import initialise
+from networks.torsos import NatureCNN, to_unit_range
+
+
+def some_steps(time, batch):
+    obs = torch.randint(0, 256, (time, batch, 4, 84, 84), dtype=torch.uint8)
+    flags = torch.zeros(time, batch, dtype=torch.bool)
+    return TimeStep(obs, torch.zeros(time, batch).long(), torch.zeros(time, batch), flags, flags, flags)
+
+
+@pytest.mark.parametrize("head", ["linear", "dueling"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_unrolling_is_stepping(head, layer_norm):
+    network = build_network(NetworkConfig(head=head, layer_norm=layer_norm), (4, 84, 84), 6)
+    steps = some_steps(3, 2)
+    together, _ = network(steps, network.initial_state(2))
+    assert together.shape == (3, 2, 6)
+    for t in range(3):
+        alone, _ = network(TimeStep(*(x[t : t + 1] for x in steps)), network.initial_state(2))
+        torch.testing.assert_close(together[t : t + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_nature_network_has_the_published_size():
+    """Mnih et al. (2015): 32 8x8/4, 64 4x4/2, 64 3x3/1, 512, one per action."""
+    network = build_network(NetworkConfig(), (4, 84, 84), 4)
+    weights = 4 * 64 * 32 + 32 * 16 * 64 + 64 * 9 * 64 + 3136 * 512 + 512 * 4
+    assert sum(p.numel() for p in network.parameters()) == weights + 32 + 64 + 64 + 512 + 4
+
+
+def test_pixels_become_zero_to_one():
+    obs = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_unit_range(obs).flatten(), torch.arange(256) * torch.tensor(1 / 255))
+
+
+def test_dueling_equals_the_hand_fixture_and_is_invariant():
+    fixtures = json.loads((Path(__file__).parent / "data/hand_fixtures.json").read_text())["fixtures"]
+    (fixture,) = [f for f in fixtures if f["name"] == "dueling"]
+    value, advantage = torch.tensor([fixture["inputs"]["V"]]), torch.tensor(fixture["inputs"]["A"])
+    q = dueling(value, advantage)
+    assert q.tolist() == fixture["output"]["Q"]
+    assert q.mean().item() == pytest.approx(fixture["output"]["meanQ"])
+    torch.testing.assert_close(dueling(value, advantage + 7), q)
+
+
+def test_dueling_head_has_two_streams():
+    head = Dueling(10, 4, hidden=8)
+    q = head(torch.randn(5, 10))
+    assert q.shape == (5, 4)
+    (q.mean(-1).sum()).backward()
+    assert head.advantage[0].weight.grad.abs().max() < 1e-6  # the mean over actions is V's alone
+    assert head.value[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("scheme", ["torch", "xavier"])
+def test_initial_weights_fill_their_range(scheme):
+    torch.manual_seed(0)
+    layer = nn.Linear(400, 100)
+    initialise(layer, scheme)
+    bound = 1 / math.sqrt(400) if scheme == "torch" else math.sqrt(6 / 500)
+    assert 0.98 * bound < layer.weight.abs().max() <= bound
+    assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert bool(layer.bias.any()) == (scheme == "torch")
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="initialisation"):
+        initialise(nn.Linear(2, 2), "magic")
+    with pytest.raises(ValueError, match="36 x 36"):
+        NatureCNN((4, 20, 20))

@@ -13,18 +13,18 @@ from agents.sequence import Sequence, tree_map
 
 @dataclass(frozen=True)
 class DQN:
-    """Settings and equations.
-
-    Fields: `n_steps` are agent steps; `double` selects the bootstrap action with the online network;
-    rewards are clipped to [-reward_clip, reward_clip] in the loss only; `error_loss` is the squared
-    error, or Huber's with slope 1 (Mnih et al. clip the error term to [-1, 1], which is the same).
-    """
+    """Settings and equations of deep Q-learning."""
 
     discount: float = 0.99
+    """gamma, per agent step"""
     n_steps: int = 1
+    """agent steps folded into one before the bootstrap"""
     double: bool = False
+    """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
     reward_clip: float = 1.0
+    """rewards count as -x to x in the loss; scores stay raw"""
     error_loss: Literal["squared", "huber"] = "squared"
+    """of the temporal-difference error; huber has slope 1, as the clipped error of Mnih et al. (2015)"""
 
     @property
     def length(self) -> int:

@@ -8,12 +8,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Linear:
-    """A number that stays at `start` until `begin`, then moves to `end` over `steps`; in agent steps."""
+    """A number that stays where it starts, then moves in a straight line to its end."""
 
     start: float
+    """until `begin`"""
     end: float
+    """from `begin` + `steps` on"""
     steps: int
+    """agent steps from start to end"""
     begin: int = 0
+    """agent steps before it moves"""
 
     def __call__(self, agent_steps: int) -> float:
         progress = min(max((agent_steps - self.begin) / max(self.steps, 1), 0.0), 1.0)

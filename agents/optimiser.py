@@ -10,11 +10,13 @@ from torch.nn import Parameter
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba (2015). `clip_norm` bounds the gradient's global norm; 0 leaves it alone."""
+    """Kingma & Ba (2015)."""
 
     learning_rate: float = 6.25e-5
     epsilon: float = 1.5e-4
+    """added outside the root"""
     clip_norm: float = 0.0
+    """bound of the gradient's global norm; 0 for none"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, self.learning_rate, eps=self.epsilon, fused=True)
@@ -22,11 +24,13 @@ class Adam:
 
 @dataclass(frozen=True)
 class RAdam:
-    """Liu et al. (2020). `clip_norm` bounds the gradient's global norm; 0 leaves it alone."""
+    """Liu et al. (2020)."""
 
     learning_rate: float = 2.5e-4
     epsilon: float = 1e-8
+    """added outside the root"""
     clip_norm: float = 10.0
+    """bound of the gradient's global norm; 0 for none"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.RAdam(parameters, self.learning_rate, eps=self.epsilon, foreach=True)
@@ -38,8 +42,11 @@ class RMSProp:
 
     learning_rate: float = 2.5e-4
     decay: float = 0.95
+    """of both running means, per update"""
     epsilon: float = 0.01 / 32**2  # 0.01 for the summed loss of 32 samples, here averaged
+    """added inside the root"""
     clip_norm: float = 0.0
+    """bound of the gradient's global norm; 0 for none"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return CentredRMSProp(parameters, self.learning_rate, self.decay, self.epsilon)

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from agents.explore import epsilon_greedy
 from agents.returns import lambda_returns, pick
-from agents.sequence import Sequence
+from agents.sequence import Sequence, tree_map
 
 
 @dataclass(frozen=True)
 class PQN:
-    """Settings and equations. Needs a network with layer normalisation: without it, values diverge.
-
-    Fields: `trace` is lambda; `unroll` is the agent steps per environment and rollout; rewards are
-    clipped to [-reward_clip, reward_clip] in the loss only.
-    """
+    """Settings and equations. Needs a network with layer normalisation: without it, values diverge."""
 
     discount: float = 0.99
+    """gamma, per agent step"""
     trace: float = 0.65
+    """lambda: 0 bootstraps after one step, 1 at the rollout's end"""
     unroll: int = 32
+    """agent steps per game from one rollout to the next"""
     reward_clip: float = 1.0
+    """rewards count as -x to x in the loss; scores stay raw"""
 
     @property
     def length(self) -> int:
@@ -32,16 +32,21 @@ class PQN:
         """Epsilon-greedy actions, int64 [N], of action values [N, A]; notes max_a Q for the targets."""
         return epsilon_greedy(q, epsilon), q.amax(-1)
 
-    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Squared errors against Q(lambda) targets, averaged over time: (loss [B], priority [B], metrics).
+    def targets(self, seq: Sequence) -> Sequence:
+        """T steps as they were played to T - 1 that note their Q(lambda) targets.
 
-        The targets are those of the network that acted, in every epoch (Gallici et al. 2025, alg. 1).
+        The values are those of the network that acted, in every epoch (Gallici et al. 2025, alg. 1).
         """
         reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip)
         goal = lambda_returns(reward, seq.step.terminal, seq.step.last, seq.note, self.discount, self.trace)
-        q_all = online(seq.step, seq.state)[0][:-1]  # [T - 1, B, A]
-        live = ~seq.step.last[:-1]
-        error = (goal - pick(q_all, seq.action[:-1])) * live
+        step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
+        return seq._replace(step=step, action=action, note=goal)
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Squared errors against the noted targets, averaged over time: (loss [B], priority [B], metrics)."""
+        q_all = online(seq.step, seq.state)[0]  # [T, B, A]
+        live = ~seq.step.last
+        error = (seq.note - pick(q_all, seq.action)) * live
         steps = live.sum(0).clamp(min=1)
         loss = (error**2).sum(0) / steps
         metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": q_all.mean().detach()}

@@ -16,21 +16,22 @@ from envs.timestep import TimeStep
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """Settings of a replay.
-
-    Fields: `capacity`, in agent steps over all games; `batch_size`, in sequences; `learn_start`, the
-    agent steps before learning begins; `learn_period`, the agent steps per update; the exponents alpha
-    and beta of Schaul et al. (2016), sec. 3.3 and 3.4, where priority_exponent 0 samples uniformly and
-    beta is scheduled in agent steps; `stride`: sequences begin at every stride-th step.
-    """
+    """What is remembered, and how often it is learned from."""
 
     capacity: int = 1_000_000
+    """agent steps remembered, over all games; a million take 7.1 GB"""
     batch_size: int = 32
+    """sequences per update"""
     learn_start: int = 20_000
+    """agent steps before the first update"""
     learn_period: float = 4.0
+    """agent steps per update, whatever the number of games"""
     priority_exponent: float = 0.0
+    """alpha of Schaul et al. (2016), eq. 1; 0 samples uniformly"""
     importance_exponent: Linear = Linear(0.4, 1.0, 50_000_000)
+    """beta (ibid., sec. 3.4), by agent steps"""
     stride: int = 1
+    """sequences begin at every stride-th step"""
 
     def bytes_needed(self, frame_bytes: int) -> int:
         """Memory of a full replay whose newest frame takes `frame_bytes`: frames, flags and sum tree."""

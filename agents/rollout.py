@@ -1,8 +1,8 @@
 """On-policy experience: the last few steps, used a few times and forgotten."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,19 +13,33 @@ from envs.timestep import TimeStep
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """Settings of a rollout: how often each step is learned from, and into how many groups of games it is cut."""
+    """How a rollout is learned from before it is forgotten."""
 
     epochs: int = 2
+    """times that each step is learned from"""
     minibatches: int = 8
+    """updates per epoch, each from an equal share"""
+    shuffle: Literal["steps", "games"] = "steps"
+    """what a minibatch is drawn from: single steps, or the whole sequence of some games (for memories)"""
 
 
 class Rollout:
-    """The same interface as Replay: add, batches, update."""
+    """The same interface as Replay: add, batches, update.
 
-    def __init__(self, config: RolloutConfig, num_envs: int, length: int):
-        if num_envs % config.minibatches:
-            raise ValueError(f"{num_envs} games cannot be cut into {config.minibatches} equal minibatches")
-        self.config, self.num_envs, self.length = config, num_envs, length
+    Args:
+        length: steps per rollout, the one that it bootstraps from included.
+        targets: a sequence of `length` steps to one without the last, whose note holds what to learn;
+            called once per rollout, so that every epoch has the targets of the network that acted.
+    """
+
+    def __init__(self, config: RolloutConfig, num_envs: int, length: int, targets: Callable[[Sequence], Sequence]):
+        share = num_envs if config.shuffle == "games" else num_envs * (length - 1)
+        if share % config.minibatches:
+            raise ValueError(
+                f"{share} {config.shuffle} cannot be cut into {config.minibatches} equal minibatches;"
+                " change --rollout.minibatches"
+            )
+        self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
         self.rows: list[Any] = []
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
@@ -33,19 +47,33 @@ class Rollout:
         self.rows.append((step, action, note, state))
 
     def batches(self) -> Iterator[Sequence]:
-        """Every game's steps once per epoch, whole sequences at a time, when the rollout is full."""
+        """Every step once per epoch, when the rollout is full."""
         if len(self.rows) < self.length:
             return
         step, action, note = tree_map(lambda *xs: torch.stack(xs), *[row[:3] for row in self.rows])
-        state = self.rows[0][3]
+        ones = torch.ones(self.num_envs, device=action.device)
+        seq = self.targets(Sequence(step, action, note, self.rows[0][3], ones, torch.arange(self.num_envs)))
+        if self.config.shuffle == "steps":
+            seq = one_step_each(seq)
         for _ in range(self.config.epochs):
-            for games in torch.randperm(self.num_envs).chunk(self.config.minibatches):
-                on = games.to(action.device)
-                yield Sequence(
-                    tree_map(lambda x: x[:, on], step), action[:, on], tree_map(lambda x: x[:, on], note),
-                    tree_map(lambda x: x[on], state), torch.ones(len(games), device=action.device), games,
-                )  # fmt: skip
+            for share in torch.randperm(len(seq.weight)).chunk(self.config.minibatches):
+                yield at(seq, share.to(action.device))
         self.rows = self.rows[-1:]  # the bootstrap step begins the next rollout
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
         """Rollouts have no priorities."""
+
+
+def one_step_each(seq: Sequence) -> Sequence:
+    """T steps from each of B places as one step from each of T * B; memories must be ()."""
+    assert seq.state == (), "a network with memory learns from whole games: --rollout.shuffle games"
+    step, action, note = tree_map(lambda x: x.flatten(0, 1)[None], (seq.step, seq.action, seq.note))
+    time = len(seq.action)
+    return Sequence(step, action, note, (), seq.weight.repeat(time), seq.ids.repeat(time))
+
+
+def at(seq: Sequence, places: Tensor) -> Sequence:
+    """The sequences of some of the B places."""
+    step, action, note = tree_map(lambda x: x[:, places], (seq.step, seq.action, seq.note))
+    state = tree_map(lambda x: x[places], seq.state)
+    return Sequence(step, action, note, state, seq.weight[places], seq.ids[places.cpu()])

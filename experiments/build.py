@@ -7,6 +7,7 @@ import psutil
 import torch
 
 from agents.agent import Agent
+from agents.pqn import PQN
 from agents.replay import Replay
 from agents.rollout import Rollout
 from envs.atari import FRAME_SKIP, make_atari
@@ -129,8 +130,8 @@ def build_memory(experiment: Experiment, length: int) -> Replay | Rollout:
     """Experience of either kind, for sequences of `length` agent steps."""
     if experiment.replay is not None:
         return Replay(experiment.replay, experiment.num_envs, length, experiment.seed)
-    assert experiment.rollout is not None
-    return Rollout(experiment.rollout, experiment.num_envs, length)
+    assert experiment.rollout is not None and isinstance(experiment.algorithm, PQN)
+    return Rollout(experiment.rollout, experiment.num_envs, length, experiment.algorithm.targets)
 
 
 def device_of(name: str) -> torch.device:

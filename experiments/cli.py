@@ -1,9 +1,10 @@
 """highscore: one command line for everything."""
 
 import difflib
+import errno
 import importlib
 import sys
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,7 +38,10 @@ def parse_count(text: str) -> int:
         ValueError: anything else.
     """
     unit = UNITS.get(text[-1:].lower(), 1)
-    value = Decimal(text if unit == 1 else text[:-1]) * unit
+    try:
+        value = Decimal(text if unit == 1 else text[:-1]) * unit
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a number such as 200000, 200k or 2M") from None
     if value != int(value):
         raise ValueError(f"{text} is not a whole number")
     return int(value)
@@ -90,6 +94,11 @@ def run_command(name: str, args: list[str]) -> int:
     except ValueError as error:
         print(f"highscore {name}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            raise
+        print(f"highscore {name}: {error.strerror}: {error.filename or 'the disk of --runs'}", file=sys.stderr)
+        return 2
 
 
 def main() -> None:
@@ -104,3 +113,7 @@ def main() -> None:
         print(f"highscore: there is no command {args[0]!r}; {hint}", file=sys.stderr)
         sys.exit(2)
     sys.exit(run_command(args[0], args[1:]))
+
+
+if __name__ == "__main__":
+    main()

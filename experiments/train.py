@@ -1,5 +1,6 @@
 """highscore train: trains an agent on a game."""
 
+import shutil
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from agents.agent import Agent
 from envs.atari import FRAME_SKIP
 from envs.recording import FRAMES_PER_SECOND
 from experiments.build import Setup, build, check_memory, device_of
@@ -24,6 +26,7 @@ from experiments.video import video_of
 from experiments.wandb_mirror import Mirror, NoMirror
 
 LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
+SPARE_BYTES = 50_000_000  # for logs and videos
 CHECKPOINT_PERIOD = 250_000  # emulator frames: at most a few minutes lost on a slow machine
 
 
@@ -42,6 +45,24 @@ class Train:
     """where run directories are made"""
     name: str = ""
     """name of the run directory; empty: preset, game, seed and time"""
+
+
+def check_disk(folder: Path, agent: Agent) -> None:
+    """Refuses a disk on which the checkpoints would not fit.
+
+    Raises:
+        ValueError: with the numbers and the flag to change.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    # Parameters, target and two optimiser statistics each; two checkpoints are kept while a third is written.
+    needed = 3 * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"the disk of --runs {folder} is full: checkpoints and logs need {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB"
+            " are free; free some, or choose another --runs"
+        )
 
 
 class Interruption:
@@ -158,6 +179,7 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
     """
     experiment = options.experiment
     setup = build(experiment, device_of(options.device))
+    check_disk(options.runs, setup.agent)
     run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
     agent_steps = -(-experiment.frames // FRAME_SKIP)

@@ -40,7 +40,8 @@ def learn(name, game, agent_steps, envs=16):
         build_network(config, games.observation_shape, games.num_actions), algorithm, optimiser, target_period
     )
     kind = Replay if isinstance(experience, ReplayConfig) else Rollout
-    memory = kind(experience, envs, algorithm.length)
+    more = () if kind is Replay else (algorithm.targets,)
+    memory = kind(experience, envs, algorithm.length, *more)
     for _ in train(agent, games, memory, Linear(1.0, 0.05, 4_000), agent_steps, seed=0):
         pass
     scores = [episode.score for episode in evaluate(agent, make_probe(game, 16), 64, epsilon=0.0, seed=1)]
@@ -111,12 +112,14 @@ def test_pqn_never_learns_from_the_row_at_an_end():
     q = [[0.5, 0.0], [9.0, 3.0], [0.25, 0.0], [0.0, 1.0]]
     seq, network = sequence(q, **changes)
     seq = seq._replace(note=torch.tensor(q).amax(-1)[:, None])
-    loss, _, _ = PQN(discount=0.5).loss(network, None, seq)
+    algorithm = PQN(discount=0.5)
+    seq = algorithm.targets(seq)
+    loss, _, _ = algorithm.loss(network, None, seq)
     # Step 0: terminal target 1, error 0.5. Step 1: nothing. Step 2: 1 + 0.5 * 1 - 0.25 = 1.25. Mean of two squares.
     assert loss.item() == pytest.approx((0.5**2 + 1.25**2) / 2)
     other = seq._replace(action=seq.action.clone())
     other.action[1] = 1
-    assert PQN(discount=0.5).loss(network, None, other)[0].item() == loss.item()
+    assert algorithm.loss(network, None, other)[0].item() == loss.item()
 
 
 def test_no_gradient_reaches_the_target():
@@ -214,8 +217,17 @@ def test_linear_schedule_at_its_ends():
     assert [epsilon(t) for t in (0, 50, 100, 150, 10_000)] == pytest.approx([1, 1, 0.55, 0.1, 0.1])
 
 
-def test_rollout_hands_out_every_game_once_per_epoch():
-    rollout = Rollout(RolloutConfig(epochs=2, minibatches=2), 4, length=3)
+@pytest.mark.parametrize("shuffle", ["games", "steps"])
+def test_rollout_hands_out_every_step_once_per_epoch(shuffle):
+    seen = []
+
+    def targets(seq):
+        """Notes which step it was, and drops the last."""
+        seen.append(seq.step.obs[:, 0, 0].tolist())
+        step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
+        return seq._replace(step=step, action=action, note=step.obs[..., 0])
+
+    rollout = Rollout(RolloutConfig(epochs=2, minibatches=2, shuffle=shuffle), 4, 3, targets)
     flags = torch.zeros(4, dtype=torch.bool)
     for t in range(7):
         obs = torch.full((4, 1), t)
@@ -223,12 +235,14 @@ def test_rollout_hands_out_every_game_once_per_epoch():
         batches = list(rollout.batches())
         assert bool(batches) == (t in (2, 4, 6))  # the bootstrap step begins the next rollout
         if batches:
-            assert all(seq.step.obs[:, 0, 0].tolist() == [t - 2, t - 1, t] for seq in batches)
-            games = [seq.ids.tolist() for seq in batches]
-            assert sorted(games[0] + games[1]) == sorted(games[2] + games[3]) == [0, 1, 2, 3]
-            assert all((seq.action % 10 == seq.ids).all() for seq in batches)
+            assert seen[-1] == [t - 2, t - 1, t]
+            assert [len(seq.action) for seq in batches] == [2 if shuffle == "games" else 1] * 4
+            for epoch in (batches[:2], batches[2:]):
+                actions = [a for seq in epoch for a in seq.action.flatten().tolist()]
+                assert sorted(actions) == [10 * s + game for s in (t - 2, t - 1) for game in range(4)]
+            assert all((seq.action == 10 * seq.note + seq.ids).all() for seq in batches)
     with pytest.raises(ValueError, match="equal minibatches"):
-        Rollout(RolloutConfig(minibatches=3), 4, 3)
+        Rollout(RolloutConfig(minibatches=3), 4, 3, targets)
 
 
 def test_tree_map_over_nothing_is_nothing():

@@ -61,7 +61,8 @@ def test_order_of_calls():
     assert tape.calls == [
         "reset 9",
         "act on 0 with state 0, epsilon 0.0", "add 0, 0, note, state 0", "send 0", "recv",
-        "act on 1 with state 1, epsilon 0.2", "add 1, 1, note, state 1", "send 1", "learn ids 1", "update ids 1", "recv",
+        "act on 1 with state 1, epsilon 0.2", "add 1, 1, note, state 1", "send 1",
+        "learn ids 1", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),

@@ -7,8 +7,7 @@ from agents.rollout import RolloutConfig
 from experiments.config import Experiment, NetworkConfig
 
 # For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
-# 16 environments instead of 128, minibatches of whole games, a higher learning rate and epsilon to 0.01
-# over 100 k agent steps.
+# 16 environments instead of 128, fewer minibatches, a higher learning rate and a short exploration.
 DEMO = Experiment(
     preset="demo",
     algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),

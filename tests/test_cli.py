@@ -1,0 +1,143 @@
+"""What a user types, rightly and wrongly."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from experiments import build, train
+from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
+
+
+def refused(capsys, tmp_path, command, *args):
+    """Runs a command that must be refused with status 2, one line, and nothing left behind; returns the line."""
+    before = set(tmp_path.rglob("*"))
+    assert run_command(command, [*args]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith(f"highscore {command}: ")
+    assert set(tmp_path.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["dqn", "--game", "Braekout"], "did you mean Breakout"),
+        (["dnq"], "did you mean dqn"),
+        (["zzz"], "there are dqn, dqn-nature"),
+        (["dqn", "--frames", "0"], "--frames must be positive"),
+        (["dqn", "--frames", "-5"], "--frames must be positive"),
+        (["dqn", "--frames", "10k"], "before learning begins, at 80_000 frames"),
+        (["demo", "--frames", "100"], "before learning begins"),
+        (["dqn", "--replay.capacity", "900M"], "try --replay.capacity"),
+        (["dqn", "--replay.capacity", "10"], "raise --replay.capacity"),
+        (["dqn", "--num-envs", "0"], "--num-envs"),
+        (["demo", "--rollout.minibatches", "5"], "equal minibatches"),
+        (["dqn", "--protocol", "mine"], "there are machado, nature, atari100k"),
+        (["dqn", "--device", "cuda"], "use --device cpu"),
+        (["dqn", "--name", "../x"], "--name"),
+    ],
+)
+def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words, monkeypatch):
+    monkeypatch.setattr(build.torch.cuda, "is_available", lambda: False)
+    assert words in refused(capsys, tmp_path, "train", *args, "--runs", str(tmp_path), "--wandb", "off")
+
+
+def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "available_memory", lambda: 2_000_000_000)
+    line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
+    assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 224k" in line
+    assert build.available_memory() == 2_000_000_000 < psutil.virtual_memory().total
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
+    line = refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path / "a/b"), "--wandb", "off")
+    assert "is full" in line and "10 MB" in line and "--runs" in line
+
+
+def test_a_disk_that_fills_ends_in_one_line(capsys, tmp_path, monkeypatch):
+    """A real full device: what is written to it fails with ENOSPC."""
+    monkeypatch.setattr(train.Run, "create", lambda *_, **__: open("/dev/full", "wb", buffering=0).write(b"x"))
+    assert "No space left on device" in refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+def test_what_is_no_run_is_refused(capsys, tmp_path, command):
+    assert "there is no run at" in refused(capsys, tmp_path, command, str(tmp_path / "none"))
+    assert "not a run directory" in refused(capsys, tmp_path, command, str(tmp_path))
+
+
+def test_bad_evaluations_are_refused(capsys, tmp_path):
+    assert "--episodes" in refused(capsys, tmp_path, "evaluate", str(tmp_path), "--episodes", "0")
+    assert "probability" in refused(capsys, tmp_path, "evaluate", str(tmp_path), "--epsilon", "2")
+    assert ".mp4" in refused(capsys, tmp_path, "watch", str(tmp_path), "--video", "x.txt")
+
+
+@pytest.mark.parametrize("args", [["dqn", "--gmae", "Pong"], ["dqn", "--algorithm.n-step", "3"]])
+def test_an_unknown_flag_names_its_neighbours(capsys, args):
+    with pytest.raises(SystemExit) as stop:
+        parse_train(args)
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "--game" in err if "--gmae" in args else "--algorithm.n-steps" in err
+
+
+def test_an_unknown_command_names_its_neighbour(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["highscore", "trian"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and "did you mean train" in capsys.readouterr().err
+
+
+def test_overrides_reach_every_corner():
+    options = parse_train(
+        "dqn --game MsPacman --frames 2M --seed 3 --algorithm.n-steps 3 --algorithm.double True --replay.capacity 100k"
+        " --optimiser.learning-rate 1e-3 --explore.end 0.1 --network.head dueling --evaluation.period 50k --wandb off".split()
+    )
+    x = options.experiment
+    assert (x.game, x.frames, x.seed, x.algorithm.n_steps, x.algorithm.double) == ("MsPacman", 2_000_000, 3, 3, True)
+    assert (x.replay.capacity, x.optimiser.learning_rate, x.explore.end) == (100_000, 1e-3, 0.1)
+    assert (x.network.head, x.evaluation.period, options.wandb) == ("dueling", 50_000, "off")
+    assert parse_train(["demo", "--rollout.epochs", "1"]).experiment.rollout.epochs == 1
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [("200", 200), ("2M", 2_000_000), ("100k", 100_000), ("0.5m", 500_000), ("1_000", 1_000), ("1e6", 10**6)],
+)
+def test_counts(text, number):
+    assert parse_count(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.5", "many", "0.0001k"])
+def test_what_is_no_count(text):
+    with pytest.raises(ValueError):
+        parse_count(text)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_teaches(command):
+    run = subprocess.run([sys.executable, "-m", "experiments.cli", *command, "--help"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout) > 200
+
+
+def test_every_command_is_a_module_too():
+    for name in COMMANDS:
+        run = subprocess.run([sys.executable, "-m", f"experiments.{name}", "--help"], capture_output=True, text=True)
+        assert run.returncode == 0 and run.stdout, name
+
+
+def test_listings(capsys, tmp_path):
+    os.makedirs(tmp_path / "broken")
+    (tmp_path / "broken/config.json").write_text("{")
+    for args, words in (
+        (["games"], "MsPacman"),
+        (["presets"], "dqn-nature"),
+        (["runs", "--runs", str(tmp_path)], "damaged"),
+    ):
+        assert run_command("list", args) == 0
+        assert words in capsys.readouterr().out

@@ -1,0 +1,24 @@
+"""Our curves are measured as the published ones are."""
+
+import pytest
+
+from experiments.curve import points, published
+
+
+def test_points_are_means_over_each_whole_million_of_frames():
+    episodes = [
+        {"frames": f, "score": s}
+        for f, s in ((400_000, 1), (1_000_000, 3), (1_000_004, 10), (1_900_000, 20), (2_400_000, 99))
+    ]
+    found = points(episodes, {1: (1.0, 0.5), 2: (10.0, 10.0), 3: (0.0, 1.0)}, frames=2_500_000)
+    assert [(p.million, p.episodes, p.score, p.deviations) for p in found] == [(1, 2, 2.0, 2.0), (2, 2, 15.0, 0.5)]
+
+
+def test_published_curves_are_those_of_the_table():
+    """The early curves that a correct implementation should follow."""
+    curve = published("Breakout", "DQN CNN")
+    assert [round(curve[m][0], 1) for m in (1, 2, 3, 4, 5)] == [1.8, 7.1, 14.2, 18.5, 23.4]
+    assert round(published("Pong", "QR-DQN CNN")[4][0], 1) == 7.4
+    for game, agent in (("Tetris", "DQN CNN"), ("Pong", "DQN")):
+        with pytest.raises(ValueError, match="there are"):
+            published(game, agent)

@@ -1,0 +1,228 @@
+"""From a command to a scored, watchable agent: real games, real files."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from agents.explore import Linear
+from agents.replay import ReplayConfig
+from envs.atari import make_atari
+from envs.protocols import ATARI100K, MACHADO, NATURE
+from envs.recording import Recording, render
+from experiments import doctor
+from experiments.cli import run_command
+from experiments.config import Evaluation
+from experiments.evaluate import load_agent, score_agent
+from experiments.loop import Scores
+from experiments.presets import preset
+from experiments.run import Run, read_rows
+from experiments.train import Train, run_training
+from experiments.video import video_of, write_video
+
+TINY = replace(
+    preset("prioritized"), game="Pong", frames=12_000, num_envs=4, explore=Linear(1.0, 0.1, 1_000, 500),
+    replay=ReplayConfig(5_000, 16, 1_000, 8, 0.6, Linear(0.4, 1.0, 3_000)), target_period=50,
+    evaluation=Evaluation(8_000, episodes=2, epsilon=0.05, video_seconds=1), protocol="machado",
+)  # fmt: skip
+
+
+def quiet():
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One short training on real Pong, to its end."""
+    run, stopped_by = run_training(
+        Train(TINY, device="cpu", wandb="off", runs=tmp_path_factory.mktemp("runs"), name="tiny"), quiet()
+    )
+    assert stopped_by == 0
+    return run
+
+
+def test_a_finished_run_has_everything(finished):
+    run = Run.open(finished.path)
+    assert run.experiment == TINY
+    rows = list(read_rows(run.path / "metrics.jsonl"))
+    trained = [row for row in rows if row.get("losses/td_loss") is not None]
+    assert trained and all(math.isfinite(row["losses/td_loss"]) for row in trained)
+    assert all(row["frames"] == 4 * row["agent_steps"] for row in rows)
+    last = trained[-1]
+    assert (
+        last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
+        or abs(last["charts/updates"] * 8 + 1_000 - last["agent_steps"]) < 16
+    )
+    summary = json.loads((run.path / "summary.json").read_text())
+    assert summary["finished"] and summary["frames"] >= 12_000
+    assert len(list((run.path / "evaluations").iterdir())) == 2  # at 8,000 frames and at the end
+    assert len(list((run.path / "recordings").glob("*.mp4"))) == 2
+    assert len(run.checkpoints()) == 1
+    assert not list(run.path.rglob(".*writing*"))
+
+
+def test_scores_are_raw_and_episodes_are_whole(finished):
+    episodes = list(read_rows(finished.path / "episodes.jsonl"))
+    assert episodes and all(-21 <= episode["score"] <= 21 for episode in episodes)
+    assert all(episode["steps"] > 500 for episode in episodes)
+
+
+def test_evaluate_writes_what_a_score_depends_on(finished, capsys):
+    assert (
+        run_command("evaluate", [str(finished.path), "--episodes", "3", "--protocol", "nature", "--epsilon", "0.05"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "Pong, nature, epsilon 0.05, 3 episodes: mean" in out and "human-normalised" in out
+    (path,) = (finished.path / "evaluations").glob("*-nature-*.json")
+    result = json.loads(path.read_text())
+    assert len(result["scores"]) == 3 and result["mean"] == pytest.approx(np.mean(result["scores"]))
+    assert result["mean_interval"][0] <= result["mean"] <= result["mean_interval"][1]
+    assert {"seed", "protocol", "epsilon", "tensors_sha256", "commit", "frames"} <= result.keys()
+
+
+def test_evaluation_repeats_itself(finished):
+    agent, _ = load_agent(finished, torch.device("cpu"))
+
+    def scores(seed):
+        torch.manual_seed(seed)
+        return score_agent(agent, TINY, 2, epsilon=0.2, seed=seed, device=torch.device("cpu"))
+
+    (first, recording), (second, again) = scores(0), scores(0)
+    assert first == second and recording == again
+    assert scores(1)[1] != recording
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return stream, frames
+
+
+def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
+    path = tmp_path / "out.mp4"
+    assert run_command("watch", [str(finished.path), "--video", str(path), "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    stream, frames = decode(path)
+    assert stream.codec_context.name == "h264" and stream.average_rate == 60 and stream.pix_fmt == "yuv420p"
+    assert frames[0].shape == (630, 480, 3) and len(frames) > 2_000
+    assert len({frame.tobytes() for frame in frames[200:300]}) > 40  # it moves, at 60 frames a second
+    assert "Pong, machado: score -" in out
+    # The same episode, as evaluation scores it.
+    torch.manual_seed(3)
+    result, recording = score_agent(
+        load_agent(finished, torch.device("cpu"))[0], TINY, 1, epsilon=0.001, seed=3, device=torch.device("cpu")
+    )
+    assert f"score {result['mean']:.0f}," in out
+    shown = np.stack([pixels for pixels, _ in render(recording)][:3])
+    assert np.abs(frames[2][1::3, 1::3].astype(int) - shown[2]).mean() < 8  # but for compression
+
+
+@pytest.mark.parametrize("game, protocol", [("Breakout", MACHADO), ("SpaceInvaders", NATURE), ("Seaquest", ATARI100K)])
+def test_a_recording_renders_the_very_episode(game, protocol):
+    """Score, length and picture of the episode as the agent saw it, from its seed and actions alone."""
+    games = make_atari(game, 1, protocol)
+    step, scores, generator = games.reset(4), Scores(1), torch.Generator().manual_seed(0)
+    while not (ended := scores.add(step)):
+        step = games.step(torch.randint(games.num_actions, (1,), generator=generator))
+    recording = Recording(game, protocol, games.logs[0].seed, bytes(games.logs[0].actions), ended[0].score)
+    assert len(recording.actions) == ended[0].agent_steps
+    frames, rewards = zip(*render(recording), strict=True)
+    assert sum(rewards) == recording.score
+    assert 4 * len(recording.actions) - 3 <= len(frames) - 1 <= 4 * len(recording.actions)
+    assert frames[0].shape == (210, 160, 3) and frames[0].std(axis=2).any()  # in colour
+    games.close()
+
+
+def test_a_score_that_does_not_come_back_is_an_error(tmp_path):
+    recording = Recording("Pong", replace(MACHADO, max_frames=40), 0, bytes(10), score=5.0)
+    with pytest.raises(RuntimeError, match="scored 0.0, not 5.0"):
+        video_of(recording, tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path):
+    def frames():
+        yield np.zeros((10, 10, 3), np.uint8)
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        write_video(tmp_path / "x.mp4", frames())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train",
+        "demo",
+        "--runs",
+        str(tmp_path),
+        "--wandb",
+        "off",
+        "--name",
+        "r",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    episodes = tmp_path / "r/metrics.jsonl"
+    until = time.monotonic() + 120
+    while not episodes.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Stopped and saved" in out and "highscore" in out.split("Stopped and saved")[1]
+    _, state = Run.open(tmp_path / "r").load_checkpoint()
+    assert state["frames"] > 0 and not state["finished"]
+
+
+def test_same_seed_same_training(tmp_path):
+    """The weights of two trainings are equal, bit for bit; another seed's are not."""
+    short = replace(TINY, frames=5_200, evaluation=Evaluation(4_000, 1, 0.5, 0), game="Breakout")
+
+    def tensors(seed, name):
+        torch.manual_seed(int(time.time()))
+        run, _ = run_training(
+            Train(replace(short, seed=seed), device="cpu", wandb="off", runs=tmp_path, name=name), quiet()
+        )
+        return run.load_checkpoint()[0]
+
+    one, two, other = tensors(1, "a"), tensors(1, "b"), tensors(2, "c")
+    assert all(torch.equal(x, two[name]) for name, x in one.items())
+    assert not torch.equal(one["online.head.layers.2.weight"], other["online.head.layers.2.weight"])
+
+
+def test_watching_does_not_change_training(tmp_path):
+    """Evaluations draw their own random numbers."""
+
+    def tensors(period, name):
+        short = replace(TINY, frames=5_200, evaluation=Evaluation(period, 1, 0.5, 0), game="Breakout")
+        run, _ = run_training(Train(short, device="cpu", wandb="off", runs=tmp_path, name=name), quiet())
+        return run.load_checkpoint()[0]
+
+    often, never = tensors(2_000, "a"), tensors(10_000, "b")
+    assert all(torch.equal(x, never[name]) for name, x in often.items())
+
+
+def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, monkeypatch):
+    assert run_command("doctor", []) == 0
+    out = capsys.readouterr().out
+    assert "All is well" in out and "updates/s" in out and "agent steps/s" in out
+    monkeypatch.setattr(doctor, "ROMS", {})
+    assert run_command("doctor", []) == 1
+    assert "Something is wrong with: ROMs." in capsys.readouterr().out

@@ -1,0 +1,144 @@
+"""The mirror, against the real wandb: what it holds, and that training never waits for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from experiments.presets import preset
+from experiments.run import Run
+from experiments.wandb_mirror import Mirror
+
+WANDB = Path(sys.executable).parent / "wandb"
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # no key there
+    (tmp_path / "home").mkdir()
+
+
+class Heard(list):
+    """Collects what is said to people."""
+
+    def __call__(self, text):
+        self.append(text)
+
+
+def start(tmp_path, **more):
+    run, heard = Run.create(tmp_path / "runs", preset("dqn"), "r"), Heard()
+    return run, heard, Mirror(run, "auto", "highscore", heard, **more)
+
+
+def service(mirror, limit=60):
+    """wandb's own service process, once it runs."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        for child in psutil.Process(mirror.process.pid).children(recursive=True):
+            if "wandb-core" in " ".join(child.cmdline()):
+                return child
+        time.sleep(0.1)
+    raise AssertionError("wandb's service never started")
+
+
+def begun(run, limit=60):
+    """Waits until wandb writes the run's file."""
+    until = time.monotonic() + limit
+    while not list(run.path.glob("wandb/offline-run-*/*.wandb")) and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def test_an_offline_run_holds_the_metrics(tmp_path):
+    run, heard, mirror = start(tmp_path)
+    for i in range(5):
+        mirror.log({"frames": 10_000 * i, "agent_steps": 2_500 * i, "charts/episodic_return": i / 2, "eval/mean": None})
+    checkpoint = run.save_checkpoint({"x": torch.ones(1)}, {"agent_steps": 4})
+    mirror.checkpoint(checkpoint)
+    mirror.close()
+    run.close()
+    assert heard == []
+    (folder,) = run.path.glob("wandb/offline-run-*")
+    assert folder.name.endswith(run.config["wandb_id"])
+    (file,) = folder.glob("*.wandb")
+    shown = subprocess.run([WANDB, "leet", "inspect", "--json", str(file)], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    records = shown.stdout
+    for text in ("charts/episodic_return", "dqn-Breakout-s1", "dqn/Breakout", "machado", "checkpoint-", "step_metric"):
+        assert text in records, text
+    returns = [value for value in history(records, "charts/episodic_return")]
+    assert returns == [0, 0.5, 1, 1.5, 2]
+    assert history(records, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
+    assert not list((tmp_path / "home").rglob("*artifact*"))  # nothing doubles in the home directory
+
+
+def history(records, key):
+    """Values of one key in the order logged, from `wandb leet inspect --json`."""
+    values = []
+
+    def walk(node):
+        if isinstance(node, dict):
+            name = node.get("key") or ".".join(node.get("nested_key") or node.get("nestedKey") or [])
+            if name == key and ("value_json" in node or "valueJson" in node):
+                values.append(json.loads(node.get("value_json", node.get("valueJson"))))
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    for line in records.splitlines():
+        record = json.loads(line)
+        if "history" in json.dumps(record)[:400].lower():
+            walk(record)
+    return values
+
+
+@pytest.mark.parametrize("blow", [signal.SIGSTOP, signal.SIGKILL])
+def test_training_goes_on_when_the_service_hangs_or_dies(tmp_path, blow):
+    run, heard, mirror = start(tmp_path, close_limit=8)
+    victim = service(mirror)
+    begun(run)
+    mirror.log({"frames": 0})
+    time.sleep(1)
+    victim.send_signal(blow)
+    began = time.monotonic()
+    for i in range(20_000):
+        mirror.log({"frames": i, "charts/episodic_return": 1.0})
+    took = time.monotonic() - began
+    began = time.monotonic()
+    mirror.close()
+    run.close()
+    assert took < 5  # 20,000 rows: a quarter of a millisecond each at the very worst
+    assert time.monotonic() - began < 30
+    assert len(heard) == 1 and "training goes on without it" in heard[0]
+    assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+
+
+def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_run(tmp_path):
+    """When training is killed outright, its pipe closes, and wandb's run ends in order."""
+    code = (
+        "import time; from pathlib import Path; from experiments.presets import preset; from experiments.run import Run;"
+        "from experiments.wandb_mirror import Mirror;"
+        f"run = Run.create(Path({str(tmp_path)!r}), preset('dqn'), 'r'); m = Mirror(run, 'offline', 'p', print);"
+        "m.log({'frames': 7}); print(m.process.pid, flush=True); time.sleep(100)"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    mirror = psutil.Process(int(trainer.stdout.readline()))
+    run = Run.open(tmp_path / "r")
+    begun(run)
+    trainer.kill()
+    trainer.wait()
+    mirror.wait(timeout=60)
+    (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    shown = subprocess.run([WANDB, "leet", "inspect", "--json", str(file)], capture_output=True, text=True, timeout=60)
+    assert history(shown.stdout, "frames") == [7]
+    assert '"exit"' in shown.stdout.lower() or "exitcode" in shown.stdout.lower()

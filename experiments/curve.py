@@ -21,7 +21,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Curve:
-    """Writes curve.csv, curve.png and evidence.json of a run: what it scored per million frames, and what was published."""
+    """Writes curve.csv, curve.png and evidence.json: what a run scored per million frames, beside what was published."""
 
     run: Path
     """a run directory"""

@@ -60,8 +60,8 @@ def check_disk(folder: Path, agent: Agent) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(
-            f"the disk of --runs {folder} is full: checkpoints and logs need {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB"
-            " are free; free some, or choose another --runs"
+            f"the disk of --runs {folder} is full: checkpoints and logs need {needed / 1e6:.0f} MB,"
+            f" {free / 1e6:.0f} MB are free; free some, or choose another --runs"
         )
 
 

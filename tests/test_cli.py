@@ -93,10 +93,12 @@ def test_an_unknown_command_names_its_neighbour(capsys, monkeypatch):
 
 
 def test_overrides_reach_every_corner():
-    options = parse_train(
-        "dqn --game MsPacman --frames 2M --seed 3 --algorithm.n-steps 3 --algorithm.double True --replay.capacity 100k"
-        " --optimiser.learning-rate 1e-3 --explore.end 0.1 --network.head dueling --evaluation.period 50k --wandb off".split()
+    line = (
+        "dqn --game MsPacman --frames 2M --seed 3 --algorithm.n-steps 3 --algorithm.double True --wandb off"
+        " --replay.capacity 100k --optimiser.learning-rate 1e-3 --explore.end 0.1 --network.head dueling"
+        " --evaluation.period 50k"
     )
+    options = parse_train(line.split())
     x = options.experiment
     assert (x.game, x.frames, x.seed, x.algorithm.n_steps, x.algorithm.double) == ("MsPacman", 2_000_000, 3, 3, True)
     assert (x.replay.capacity, x.optimiser.learning_rate, x.explore.end) == (100_000, 1e-3, 0.1)

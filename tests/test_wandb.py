@@ -126,7 +126,8 @@ def test_training_goes_on_when_the_service_hangs_or_dies(tmp_path, blow):
 def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_run(tmp_path):
     """When training is killed outright, its pipe closes, and wandb's run ends in order."""
     code = (
-        "import time; from pathlib import Path; from experiments.presets import preset; from experiments.run import Run;"
+        "import time; from pathlib import Path; from experiments.presets import preset;"
+        "from experiments.run import Run;"
         "from experiments.wandb_mirror import Mirror;"
         f"run = Run.create(Path({str(tmp_path)!r}), preset('dqn'), 'r'); m = Mirror(run, 'offline', 'p', print);"
         "m.log({'frames': 7}); print(m.process.pid, flush=True); time.sleep(100)"

@@ -13,14 +13,14 @@ DEMO = Experiment(
     algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
     optimiser=RAdam(learning_rate=5e-4, epsilon=1e-8, clip_norm=10.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="xavier"),
-    explore=Linear(1.0, 0.01, steps=100_000),
+    explore=Linear(1.0, 0.01, steps=50_000),
     replay=None,
     rollout=RolloutConfig(epochs=2, minibatches=8),
     target_period=0,
     num_envs=16,
     protocol="machado",
     game="CrazyClimber",
-    frames=1_000_000,
+    frames=700_000,
 )
 
 PRESETS = (DEMO,)

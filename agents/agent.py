@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from agents.explore import Linear
 from agents.optimiser import Adam, RAdam, RMSProp
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
@@ -31,14 +32,24 @@ class Agent:
     Args:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
+        planned_updates: over which `optimiser.anneal` takes the learning rate to 0.
     """
 
-    def __init__(self, network: nn.Module, algorithm: Algorithm, optimiser: Adam | RAdam | RMSProp, target_period: int):
+    def __init__(
+        self,
+        network: nn.Module,
+        algorithm: Algorithm,
+        optimiser: Adam | RAdam | RMSProp,
+        target_period: int,
+        planned_updates: int = 0,
+    ):
         self.algorithm = algorithm
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
         self.target_period, self.clip_norm = target_period, optimiser.clip_norm
         self.optimiser = optimiser.build(network.parameters())
+        end = 0.0 if optimiser.anneal else optimiser.learning_rate
+        self.learning_rate = Linear(optimiser.learning_rate, end, planned_updates)
         self.updates = 0
 
     def initial_state(self, batch: int) -> Any:
@@ -59,6 +70,8 @@ class Agent:
         (seq.weight * loss).mean().backward()
         if self.clip_norm:
             metrics["losses/grad_norm"] = nn.utils.clip_grad_norm_(self.online.parameters(), self.clip_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.updates)
         self.optimiser.step()
         self.updates += 1
         if self.target is not None and self.updates % self.target_period == 0:

@@ -15,12 +15,12 @@ class Linear:
     end: float
     """from `begin` + `steps` on"""
     steps: int
-    """agent steps from start to end"""
+    """agent steps (of a learning rate: updates) from start to end"""
     begin: int = 0
     """agent steps before it moves"""
 
-    def __call__(self, agent_steps: int) -> float:
-        progress = min(max((agent_steps - self.begin) / max(self.steps, 1), 0.0), 1.0)
+    def __call__(self, step: int) -> float:
+        progress = min(max((step - self.begin) / max(self.steps, 1), 0.0), 1.0)
         return self.start + progress * (self.end - self.start)
 
 

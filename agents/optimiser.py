@@ -17,6 +17,8 @@ class Adam:
     """added outside the root"""
     clip_norm: float = 0.0
     """bound of the gradient's global norm; 0 for none"""
+    anneal: bool = False
+    """let the learning rate fall to 0 in a straight line over the whole training"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, self.learning_rate, eps=self.epsilon, fused=True)
@@ -31,6 +33,8 @@ class RAdam:
     """added outside the root"""
     clip_norm: float = 10.0
     """bound of the gradient's global norm; 0 for none"""
+    anneal: bool = False
+    """let the learning rate fall to 0 in a straight line over the whole training"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return torch.optim.RAdam(parameters, self.learning_rate, eps=self.epsilon, foreach=True)
@@ -47,6 +51,8 @@ class RMSProp:
     """added inside the root"""
     clip_norm: float = 0.0
     """bound of the gradient's global norm; 0 for none"""
+    anneal: bool = False
+    """let the learning rate fall to 0 in a straight line over the whole training"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         return CentredRMSProp(parameters, self.learning_rate, self.decay, self.epsilon)

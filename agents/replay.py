@@ -88,10 +88,13 @@ class Replay:
 
     def batches(self) -> Iterator[Sequence]:
         """As many batches as the steps added so far have paid for and nobody has taken yet."""
-        paid = (self.steps_added - self.config.learn_start) // self.config.learn_period
-        while self.updates < paid:
+        while self.updates < self.planned_updates(self.steps_added):
             self.updates += 1
             yield self.sample(self.config.batch_size)
+
+    def planned_updates(self, agent_steps: int) -> int:
+        """Updates that so many agent steps will pay for."""
+        return max(int((agent_steps - self.config.learn_start) // self.config.learn_period), 0)
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""

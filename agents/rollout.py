@@ -60,6 +60,11 @@ class Rollout:
                 yield at(seq, share.to(action.device))
         self.rows = self.rows[-1:]  # the bootstrap step begins the next rollout
 
+    def planned_updates(self, agent_steps: int) -> int:
+        """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""
+        rollouts = agent_steps // (self.num_envs * (self.length - 1))
+        return rollouts * self.config.epochs * self.config.minibatches
+
     def update(self, ids: Tensor, priority: Tensor) -> None:
         """Rollouts have no priorities."""
 

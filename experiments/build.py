@@ -41,8 +41,10 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     check(experiment)
     torch.manual_seed(experiment.seed)
     games = make_atari(experiment.game, experiment.num_envs, protocol_of(experiment.protocol), device=device)
-    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
-    return Setup(games, agent, build_memory(experiment, agent.algorithm.length))
+    memory = build_memory(experiment, experiment.algorithm.length)
+    planned = memory.planned_updates(experiment.frames // FRAME_SKIP)
+    agent = build_agent(experiment, games.observation_shape, games.num_actions, device, planned)
+    return Setup(games, agent, memory)
 
 
 def check(experiment: Experiment) -> None:
@@ -120,10 +122,12 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     return network
 
 
-def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
+def build_agent(
+    experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device, planned_updates: int = 0
+) -> Agent:
     """An agent with untrained parameters on `device`."""
     network = build_network(experiment.network, shape, num_actions).to(device)
-    return Agent(network, experiment.algorithm, experiment.optimiser, experiment.target_period)
+    return Agent(network, experiment.algorithm, experiment.optimiser, experiment.target_period, planned_updates)
 
 
 def build_memory(experiment: Experiment, length: int) -> Replay | Rollout:

@@ -212,6 +212,19 @@ def test_epsilon_greedy_explores_as_often_as_it_says():
     assert (per_game[::2] == 1).all() and (per_game[1::2] == 1).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
+def test_the_learning_rate_is_annealed_over_the_planned_updates():
+    torch.manual_seed(0)
+    for anneal, wanted in ((True, [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]), (False, [1.0] * 6)):
+        agent = Agent(
+            build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1.0, anneal=anneal), 9, planned_updates=4
+        )
+        rates = []
+        for _ in range(6):
+            agent.learn(two_steps(4))
+            rates.append(agent.optimiser.param_groups[0]["lr"])
+        assert rates == wanted
+
+
 def test_linear_schedule_at_its_ends():
     epsilon = Linear(1.0, 0.1, steps=100, begin=50)
     assert [epsilon(t) for t in (0, 50, 100, 150, 10_000)] == pytest.approx([1, 1, 0.55, 0.1, 0.1])

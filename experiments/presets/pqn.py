@@ -7,11 +7,12 @@ from agents.rollout import RolloutConfig
 from experiments.config import Experiment, NetworkConfig
 
 # For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
-# 16 environments instead of 128, fewer minibatches, a higher learning rate and a short exploration.
+# 16 environments instead of 128, fewer minibatches, a higher learning rate, annealed, and a short
+# exploration.
 DEMO = Experiment(
     preset="demo",
     algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
-    optimiser=RAdam(learning_rate=5e-4, epsilon=1e-8, clip_norm=10.0),
+    optimiser=RAdam(learning_rate=5e-4, epsilon=1e-8, clip_norm=10.0, anneal=True),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="xavier"),
     explore=Linear(1.0, 0.01, steps=50_000),
     replay=None,
@@ -20,7 +21,7 @@ DEMO = Experiment(
     num_envs=16,
     protocol="machado",
     game="CrazyClimber",
-    frames=700_000,
+    frames=600_000,
 )
 
 PRESETS = (DEMO,)

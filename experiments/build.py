@@ -38,7 +38,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     Raises:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
-    check(experiment)
+    check(experiment, device)
     torch.manual_seed(experiment.seed)
     games = make_atari(experiment.game, experiment.num_envs, protocol_of(experiment.protocol), device=device)
     memory = build_memory(experiment, experiment.algorithm.length)
@@ -47,7 +47,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     return Setup(games, agent, memory)
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, device: torch.device) -> None:
     """Refuses, before anything is built, what can only end badly.
 
     Raises:
@@ -69,29 +69,31 @@ def check(experiment: Experiment) -> None:
             f"raise --frames ({flag})"
         )
     if experiment.replay is not None:
-        check_memory(experiment)
+        check_memory(experiment, device)
 
 
-def check_memory(experiment: Experiment, frame_bytes: int = 84 * 84) -> str:
-    """Says how much memory the replay will take.
+def check_memory(experiment: Experiment, device: torch.device, frame_bytes: int = 84 * 84) -> str:
+    """Says how much memory the replay will take, on the device where it lives.
 
     Raises:
-        ValueError: the machine has less; with the numbers and the flag to change.
+        ValueError: there is less; with the numbers and the flag to change.
     """
     assert experiment.replay is not None
-    needed, free = experiment.replay.bytes_needed(frame_bytes), available_memory()
+    needed, free = experiment.replay.bytes_needed(frame_bytes), available_memory(device)
     capacity = experiment.replay.capacity
     if needed > free:
         fits = int(0.8 * free / needed * capacity) // 1000
         raise ValueError(
-            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and this machine has {free / 1e9:.1f} GB free;"
-            f" try --replay.capacity {fits}k"
+            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {device.type} has"
+            f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
         )
     return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
 
 
-def available_memory() -> int:
-    """Free memory in bytes, within the container's limit if there is one."""
+def available_memory(device: torch.device) -> int:
+    """Free memory in bytes: the GPU's, or the machine's within the container's limit if there is one."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tyro.conf import Suppress
+
 from agents.dqn import DQN
 from agents.explore import Linear
 from agents.optimiser import Adam, RAdam, RMSProp
@@ -46,7 +48,7 @@ class Evaluation:
 class Experiment:
     """Everything that decides what is learned. Complete: a run can be repeated from it."""
 
-    preset: str
+    preset: Suppress[str]
     """the published setting that this began as"""
     algorithm: DQN | PQN
     """equations and their constants"""

@@ -21,7 +21,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Curve:
-    """Writes curve.csv, curve.png and evidence.json: what a run scored per million frames, beside what was published."""
+    """Writes curve.csv, curve.png and evidence.json: a run's scores per million frames, beside the published ones."""
 
     run: Path
     """a run directory"""

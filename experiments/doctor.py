@@ -50,7 +50,7 @@ def machine() -> Iterator[Finding]:
     yield Finding("cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("GPU", ", ".join(gpus) or "none; training runs on the CPU")
-    memory = available_memory()
+    memory = available_memory(torch.device("cpu"))
     yield Finding("memory", f"{memory / 1e9:.1f} GB free; a replay of 1M steps takes 7.1 GB", memory > 1e9)
     disk = shutil.disk_usage(Path.cwd()).free
     yield Finding("disk", f"{disk / 1e9:.1f} GB free here", disk > 1e9)

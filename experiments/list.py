@@ -70,7 +70,7 @@ def runs(root: Path) -> Table:
             summary = json.loads((path / "summary.json").read_text())
         except (OSError, ValueError):
             summary = {}
-        score, evaluation = summary.get("training_score"), summary.get("evaluation", {})
+        score, evaluation = summary.get("training_score"), summary.get("evaluation")
         table.add_row(
             path.name, f"{summary.get('frames', 0):_} of {run.experiment.frames:_}",
             "" if score is None else f"{score:.1f}",

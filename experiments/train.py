@@ -66,10 +66,14 @@ def check_disk(folder: Path, agent: Agent) -> None:
 
 
 class Interruption:
-    """Turns Ctrl-C and SIGTERM into a request to stop after this iteration; a second one stops at once."""
+    """Turns Ctrl-C and SIGTERM into a request to stop after this iteration.
+
+    A second one stops at once, and so does the first while something that may be abandoned goes on.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.may_abandon = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -82,21 +86,22 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: Any) -> None:
-        if self.signal:
+        again, self.signal = self.signal, number
+        if again or self.may_abandon:
             raise KeyboardInterrupt
-        self.signal = number
 
 
 class Trainer:
     """Follows one training: logs it, evaluates it, saves it. What is learned is decided in `loop.train`."""
 
-    def __init__(self, run: Run, setup: Setup, log: Log):
-        self.run, self.setup, self.log = run, setup, log
+    def __init__(self, run: Run, setup: Setup, log: Log, interruption: Interruption):
+        self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment = run.experiment
         self.scores = Scores(setup.games.num_envs)
         self.device = setup.games.device
         self.agent_steps = 0
         self.metrics: dict[str, Any] = {}
+        self.evaluation: dict[str, Any] | None = None  # the latest
         self.clock = (time.monotonic(), 0)
 
     def frames(self) -> int:
@@ -133,7 +138,17 @@ class Trainer:
         self.log.log(row | self.metrics, self.agent_steps)
 
     def evaluate(self) -> None:
-        """Scores the agent on separate games, and rewrites the summary."""
+        """Scores the agent on separate games, unless it is told to stop."""
+        self.interruption.may_abandon = True
+        try:
+            self._evaluate()
+        except KeyboardInterrupt:
+            self.log.say("evaluation abandoned")
+        finally:
+            self.interruption.may_abandon = False
+            self.clock = (time.monotonic(), self.frames())
+
+    def _evaluate(self) -> None:
         how, seed = self.experiment.evaluation, self.experiment.seed + 1_000_000
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)  # training must not depend on whether it is watched
@@ -142,7 +157,8 @@ class Trainer:
             )  # fmt: skip
         result |= {"frames": self.frames(), "agent_steps": self.agent_steps}
         write_json(self.run.path / "evaluations" / f"{self.agent_steps:012d}.json", result)
-        write_json(self.run.path / "summary.json", self.summary() | {"evaluation": result})
+        self.evaluation = result
+        write_json(self.run.path / "summary.json", self.summary())
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
         self.log.log(row, self.agent_steps)
         if how.video_seconds:
@@ -154,17 +170,17 @@ class Trainer:
             f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
             f"over {result['episodes']} episodes, {result['protocol']}"
         )
-        self.clock = (time.monotonic(), self.frames())
 
     def summary(self) -> dict[str, Any]:
         return {
             "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
             "episodes": self.scores.episodes, "training_score": self.scores.mean,
-            "finished": self.frames() >= self.experiment.frames,
+            "finished": self.frames() >= self.experiment.frames, "evaluation": self.evaluation,
         }  # fmt: skip
 
     def save(self) -> Path:
-        """Writes a checkpoint."""
+        """Writes a checkpoint, and rewrites the summary."""
+        write_json(self.run.path / "summary.json", self.summary())
         return self.run.save_checkpoint(self.setup.agent.tensors(), self.summary())
 
 
@@ -186,8 +202,8 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
     with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
         log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
         if experiment.replay is not None:
-            log.say(check_memory(experiment))
-        trainer = Trainer(run, setup, log)
+            log.say(check_memory(experiment, setup.games.device))
+        trainer = Trainer(run, setup, log, interruption)
         for moment in train(setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed):
             trainer.follow(moment)
             if interruption.signal or stop():

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from experiments.run import Run
 
 QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour
@@ -54,6 +56,7 @@ class Mirror:
         inside = str(run.path.resolve() / "wandb")  # else wandb keeps artifacts twice, in the home directory
         environment = os.environ | {
             "WANDB_DIR": str(run.path.resolve()), "WANDB_DATA_DIR": inside, "WANDB_CACHE_DIR": inside,
+            "WANDB_SILENT": "true",
         }  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-m", "experiments.wandb_mirror"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -85,8 +88,10 @@ class Mirror:
             self.process.wait(max(until - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             self._give_up("does not answer")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(self.process.pid)
+                for process in (*parent.children(recursive=True), parent):  # wandb's service, too
+                    process.kill()
             self.process.wait()
         if self.process.returncode:
             self._give_up("failed")

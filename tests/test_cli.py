@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from experiments import build, train
@@ -46,10 +45,9 @@ def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words,
 
 
 def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "available_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(build, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
     assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 224k" in line
-    assert build.available_memory() == 2_000_000_000 < psutil.virtual_memory().total
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):

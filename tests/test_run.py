@@ -46,11 +46,13 @@ def test_presets_are_what_they_cite():
 def test_two_runs_never_share_a_directory(tmp_path):
     names = {Run.create(tmp_path, preset("dqn")).name for _ in range(4)}  # within one second
     assert len(names) == 4
-    make(tmp_path)
+    run = make(tmp_path)
     with pytest.raises(RunError, match="exists already"):
         make(tmp_path)
     with pytest.raises(RunError, match="another process"):
-        Run.open(tmp_path / "r")._acquire()
+        Run.open(run.path)._acquire()
+    run.close()
+    Run.open(run.path)._acquire()
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", ".hidden", "a b"])

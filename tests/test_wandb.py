@@ -68,38 +68,28 @@ def test_an_offline_run_holds_the_metrics(tmp_path):
     assert heard == []
     (folder,) = run.path.glob("wandb/offline-run-*")
     assert folder.name.endswith(run.config["wandb_id"])
-    (file,) = folder.glob("*.wandb")
-    shown = subprocess.run([WANDB, "leet", "inspect", "--json", str(file)], capture_output=True, text=True, timeout=60)
-    assert shown.returncode == 0, shown.stderr
-    records = shown.stdout
-    for text in ("charts/episodic_return", "dqn-Breakout-s1", "dqn/Breakout", "machado", "checkpoint-", "step_metric"):
-        assert text in records, text
-    returns = [value for value in history(records, "charts/episodic_return")]
-    assert returns == [0, 0.5, 1, 1.5, 2]
-    assert history(records, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
+    found = records(run)
+    text = json.dumps(found)
+    for words in ("dqn-Breakout-s1", "dqn/Breakout", "machado", f"checkpoint-{run.config['wandb_id']}", "learn_period"):
+        assert words in text, words
+    steps = [record["metric"]["step_metric"] for record in found if "step_metric" in record.get("metric", {})]
+    assert steps == ["frames"]
+    assert history(found, "charts/episodic_return") == [0, 0.5, 1, 1.5, 2]
+    assert history(found, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
     assert not list((tmp_path / "home").rglob("*artifact*"))  # nothing doubles in the home directory
 
 
-def history(records, key):
-    """Values of one key in the order logged, from `wandb leet inspect --json`."""
-    values = []
+def records(run):
+    """What the run's file holds, as `wandb leet inspect` reads it."""
+    (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    shown = subprocess.run([WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    return [json.loads(line) for line in shown.stdout.splitlines()]
 
-    def walk(node):
-        if isinstance(node, dict):
-            name = node.get("key") or ".".join(node.get("nested_key") or node.get("nestedKey") or [])
-            if name == key and ("value_json" in node or "valueJson" in node):
-                values.append(json.loads(node.get("value_json", node.get("valueJson"))))
-            for child in node.values():
-                walk(child)
-        elif isinstance(node, list):
-            for child in node:
-                walk(child)
 
-    for line in records.splitlines():
-        record = json.loads(line)
-        if "history" in json.dumps(record)[:400].lower():
-            walk(record)
-    return values
+def history(found, key):
+    """Values of one key in the order logged."""
+    return [record["history"]["item"][key] for record in found if record["type"] == "history"]
 
 
 @pytest.mark.parametrize("blow", [signal.SIGSTOP, signal.SIGKILL])
@@ -139,7 +129,6 @@ def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_ru
     trainer.kill()
     trainer.wait()
     mirror.wait(timeout=60)
-    (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
-    shown = subprocess.run([WANDB, "leet", "inspect", "--json", str(file)], capture_output=True, text=True, timeout=60)
-    assert history(shown.stdout, "frames") == [7]
-    assert '"exit"' in shown.stdout.lower() or "exitcode" in shown.stdout.lower()
+    found = records(run)
+    assert history(found, "frames") == [7]
+    assert any(record["type"] == "exit" for record in found)

@@ -9,6 +9,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TRAIN_USAGE = """highscore train PRESET [options]: trains an agent on a game
+
+  highscore train dqn --game Pong --frames 2M --seed 1
+  highscore train dqn --algorithm.n-steps 3 --replay.capacity 100k
+
+presets:  {presets}     (highscore list presets says what they are made of)
+games:    highscore list games
+
+highscore train PRESET --help shows every setting and its default."""
+
 COMMANDS = {
     "train": "train an agent on a game",
     "evaluate": "score a trained agent under a named protocol",
@@ -78,10 +88,7 @@ def parse_train(args: list[str]) -> Any:
     from experiments.train import Train
 
     if not args or args[0] in ("-h", "--help"):
-        print(
-            "highscore train PRESET [options]; highscore train PRESET --help shows them\n\npresets: "
-            + ", ".join(PRESETS)
-        )
+        print(TRAIN_USAGE.format(presets=", ".join(PRESETS)))
         raise SystemExit(0 if args else 2)
     experiment = preset(args[0])
     return parse(Train, args[1:], Train(experiment), f"highscore train {args[0]}")

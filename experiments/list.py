@@ -39,7 +39,9 @@ def games() -> Table:
 def presets() -> Table:
     """Every preset, and what it is made of."""
     columns = ("preset", "algorithm", "network", "experience", "optimiser", "envs", "protocol")
-    table = Table(*columns, title="Presets", title_justify="left")
+    table = Table(title="Presets", title_justify="left")
+    for column in columns:
+        table.add_column(column, no_wrap=column == "preset")
     for name, x in PRESETS.items():
         head = f"{x.network.torso}, {x.network.head}" + (", layer norm" if x.network.layer_norm else "")
         double = ", double" if getattr(x.algorithm, "double", False) else ""

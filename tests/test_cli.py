@@ -47,7 +47,7 @@ def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words,
 def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
-    assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 224k" in line
+    assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 225k" in line
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):

@@ -50,10 +50,12 @@ def score_agent(
     """Plays episodes on games of their own; returns the scores with everything they depend on, and one episode.
 
     Args:
+        seed: of the emulators, and of torch.
         watch: wraps the iterator over episodes, for a progress bar.
     """
     protocol = protocol or experiment.protocol
     chosen = protocol_of(protocol)
+    torch.manual_seed(seed)
     games = make_atari(experiment.game, min(EVALUATION_GAMES, episodes), chosen, device=device)
     played: list[Episode] = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
     sample = next(episode for episode in played if episode.game == 0)  # the first since its game was seeded
@@ -67,6 +69,11 @@ def score_agent(
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
     }, recording  # fmt: skip
+
+
+def evaluation_seed(experiment: Experiment) -> int:
+    """The seed of evaluations during training, always the same and none that training has."""
+    return experiment.seed + 1_000_000
 
 
 def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
@@ -99,7 +106,6 @@ def main(args: list[str]) -> int:
     if options.protocol:
         protocol_of(options.protocol)
     agent, state = load_agent(run, device)
-    torch.manual_seed(options.seed)
     result, _ = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
         protocol=options.protocol,

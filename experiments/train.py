@@ -18,7 +18,7 @@ from envs.atari import FRAME_SKIP
 from envs.recording import FRAMES_PER_SECOND
 from experiments.build import Setup, build, check_memory, device_of
 from experiments.config import Experiment
-from experiments.evaluate import score_agent
+from experiments.evaluate import evaluation_seed, score_agent
 from experiments.log import Log
 from experiments.loop import Moment, Scores, train
 from experiments.run import Run, write_json
@@ -149,11 +149,12 @@ class Trainer:
             self.clock = (time.monotonic(), self.frames())
 
     def _evaluate(self) -> None:
-        how, seed = self.experiment.evaluation, self.experiment.seed + 1_000_000
+        how = self.experiment.evaluation
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed)  # training must not depend on whether it is watched
+            # Training must not depend on whether it is watched.
             result, recording = score_agent(
-                self.setup.agent, self.experiment, how.episodes, epsilon=how.epsilon, seed=seed, device=self.device
+                self.setup.agent, self.experiment, how.episodes, epsilon=how.epsilon,
+                seed=evaluation_seed(self.experiment), device=self.device,
             )  # fmt: skip
         result |= {"frames": self.frames(), "agent_steps": self.agent_steps}
         write_json(self.run.path / "evaluations" / f"{self.agent_steps:012d}.json", result)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from rich.console import Console
 
 from envs.recording import FRAMES_PER_SECOND
@@ -44,7 +43,6 @@ def main(args: list[str]) -> int:
     protocol = options.protocol or run.experiment.protocol
     protocol_of(protocol)
     agent, state = load_agent(run, device)
-    torch.manual_seed(options.seed)
     with console.status("playing"):
         _, recording = score_agent(
             agent, run.experiment, 1, epsilon=options.epsilon, seed=options.seed, device=device, protocol=protocol

@@ -95,7 +95,6 @@ def test_evaluation_repeats_itself(finished):
     agent, _ = load_agent(finished, torch.device("cpu"))
 
     def scores(seed):
-        torch.manual_seed(seed)
         return score_agent(agent, TINY, 2, epsilon=0.2, seed=seed, device=torch.device("cpu"))
 
     (first, recording), (second, again) = scores(0), scores(0)
@@ -120,7 +119,6 @@ def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
     assert len({frame.tobytes() for frame in frames[200:300]}) > 40  # it moves, at 60 frames a second
     assert "Pong, machado: score -" in out
     # The same episode, as evaluation scores it.
-    torch.manual_seed(3)
     result, recording = score_agent(
         load_agent(finished, torch.device("cpu"))[0], TINY, 1, epsilon=0.001, seed=3, device=torch.device("cpu")
     )

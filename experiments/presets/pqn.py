@@ -4,7 +4,7 @@ from agents.explore import Linear
 from agents.optimiser import RAdam
 from agents.pqn import PQN
 from agents.rollout import RolloutConfig
-from experiments.config import Experiment, NetworkConfig
+from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
 # 16 environments instead of 128, fewer minibatches, a higher learning rate, annealed, and a short
@@ -22,6 +22,8 @@ DEMO = Experiment(
     protocol="machado",
     game="CrazyClimber",
     frames=600_000,
+    # One evaluation, at the end; epsilon as in training, which gets an untrained network out of its loops.
+    evaluation=Evaluation(period=600_000, episodes=16, epsilon=0.01, video_seconds=60),
 )
 
 PRESETS = (DEMO,)

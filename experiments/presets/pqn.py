@@ -21,9 +21,9 @@ DEMO = Experiment(
     num_envs=16,
     protocol="machado",
     game="CrazyClimber",
-    frames=600_000,
+    frames=500_000,
     # One evaluation, at the end; epsilon as in training, which gets an untrained network out of its loops.
-    evaluation=Evaluation(period=600_000, episodes=16, epsilon=0.01, video_seconds=60),
+    evaluation=Evaluation(period=500_000, episodes=8, epsilon=0.01, video_seconds=60),
 )
 
 PRESETS = (DEMO,)

@@ -31,7 +31,7 @@ from experiments.train import Train, run_training
 from experiments.video import video_of, write_video
 
 TINY = replace(
-    preset("prioritized"), game="Pong", frames=12_000, num_envs=4, explore=Linear(1.0, 0.1, 1_000, 500),
+    preset("prioritized"), game="Pong", frames=12_000, num_envs=2, explore=Linear(1.0, 0.1, 1_000, 500),
     replay=ReplayConfig(5_000, 16, 1_000, 8, 0.6, Linear(0.4, 1.0, 3_000)), target_period=50,
     evaluation=Evaluation(8_000, episodes=2, epsilon=0.05, video_seconds=1), protocol="machado",
 )  # fmt: skip
@@ -59,10 +59,7 @@ def test_a_finished_run_has_everything(finished):
     assert trained and all(math.isfinite(row["losses/td_loss"]) for row in trained)
     assert all(row["frames"] == 4 * row["agent_steps"] for row in rows)
     last = trained[-1]
-    assert (
-        last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
-        or abs(last["charts/updates"] * 8 + 1_000 - last["agent_steps"]) < 16
-    )
+    assert last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
     summary = json.loads((run.path / "summary.json").read_text())
     assert summary["finished"] and summary["frames"] >= 12_000
     assert len(list((run.path / "evaluations").iterdir())) == 2  # at 8,000 frames and at the end

@@ -25,7 +25,7 @@ class Log:
     def __init__(self, run: Run, frames: int, mirror: Any, console: Console):
         self.run, self.mirror, self.console = run, mirror, console
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=16), TextColumn("{task.completed:,.0f} frames"),
             TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
             console=console, disable=not console.is_terminal, refresh_per_second=4, speed_estimate_period=120,
         )  # fmt: skip

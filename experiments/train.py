@@ -165,7 +165,7 @@ class Trainer:
         if how.video_seconds:
             path = self.run.path / "recordings" / f"{self.agent_steps:012d}.mp4"
             video_of(recording, path, how.video_seconds * FRAMES_PER_SECOND)
-            self.log.mirror.video(path, self.frames())
+            self.log.video(path, self.agent_steps)
         low, high = result["mean_interval"]
         self.log.say(
             f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "

@@ -45,7 +45,7 @@ def quiet():
 def finished(tmp_path_factory):
     """One short training on real Pong, to its end."""
     run, stopped_by = run_training(
-        Train(TINY, device="cpu", wandb="off", runs=tmp_path_factory.mktemp("runs"), name="tiny"), quiet()
+        Train(TINY, device="cpu", wandb="offline", runs=tmp_path_factory.mktemp("runs"), name="tiny"), quiet()
     )
     assert stopped_by == 0
     return run
@@ -66,6 +66,8 @@ def test_a_finished_run_has_everything(finished):
     assert len(list((run.path / "recordings").glob("*.mp4"))) == 2
     assert len(run.checkpoints()) == 1
     assert not list(run.path.rglob(".*writing*"))
+    assert list(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert list(run.path.glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))
 
 
 def test_scores_are_raw_and_episodes_are_whole(finished):

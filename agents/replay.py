@@ -70,10 +70,9 @@ class Replay:
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
         """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
-        row = (step._replace(obs=step.obs[:, -1]), action, note, state)
         if self.rows is None:
-            self.stack = step.obs.shape[1]
-            self.rows = tree_map(self._ring, row)
+            self.allocate((step, action, note, state))
+        row = (step._replace(obs=step.obs[:, -1]), action, note, state)
         at = self.rows_added % self.size
         for ring, new in zip(tree_leaves(self.rows), tree_leaves(row), strict=True):
             ring[at] = new
@@ -128,6 +127,37 @@ class Replay:
         self.max_priority = max(self.max_priority, float(new.max()))
         if alive.any():
             self.tree[leaf[alive]] = new[alive] ** self.config.priority_exponent
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All but the rows, as JSON-able facts and tensors; the rows are `oldest` to `rows_added`."""
+        facts = {
+            "rows_added": self.rows_added, "steps_added": self.steps_added, "updates": self.updates,
+            "max_priority": self.max_priority, "rng": self.rng.bit_generator.state,
+        }  # fmt: skip
+        return facts, {"priorities": torch.from_numpy(self.tree.leaves.copy())}
+
+    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], example: Any) -> None:
+        """Takes up a `state`; whoever calls it then fills the rows.
+
+        Args:
+            example: one row, (step, action, note, state), as given to `add`.
+        """
+        self.allocate(example)
+        self.tree[np.arange(self.size * self.num_envs)] = tensors["priorities"].numpy()
+        self.rows_added, self.steps_added = facts["rows_added"], facts["steps_added"]
+        self.updates, self.max_priority = facts["updates"], facts["max_priority"]
+        self.rng.bit_generator.state = facts["rng"]
+
+    def allocate(self, row: Any) -> None:
+        """Makes room for rows like (step, action, note, state)."""
+        step, *more = row
+        self.stack = step.obs.shape[1]
+        self.rows = tree_map(self._ring, (step._replace(obs=step.obs[:, -1]), *more))
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest row that is kept; rows are counted from the first ever added."""
+        return max(self.rows_added - self.size, 0)
 
     def _id_of(self, leaf: np.ndarray) -> np.ndarray:
         """Which of all steps ever added is now at a leaf: it tells a sequence from its successor there."""

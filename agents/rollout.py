@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.sequence import Sequence, tree_map
+from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
 
 
@@ -59,6 +59,21 @@ class Rollout:
             for share in torch.randperm(len(seq.weight)).chunk(self.config.minibatches):
                 yield at(seq, share.to(action.device))
         self.rows = self.rows[-1:]  # the bootstrap step begins the next rollout
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The steps so far, as JSON-able facts and tensors."""
+        columns = zip(*(tree_leaves(row) for row in self.rows), strict=True)
+        return {"rows": len(self.rows)}, {str(i): torch.stack(column).cpu() for i, column in enumerate(columns)}
+
+    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], example: Any) -> None:
+        """Takes up a `state`.
+
+        Args:
+            example: one row, (step, action, note, state), as given to `add`.
+        """
+        numbers = iter(range(len(tensors)))
+        columns = tree_map(lambda x: tensors[str(next(numbers))].to(x.device), example)
+        self.rows = [tree_map(lambda x: x[t], columns) for t in range(facts["rows"])]
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""

@@ -11,8 +11,14 @@ class SumTree:
     """
 
     def __init__(self, capacity: int):
+        self.capacity = capacity
         self.size = 1 << max(capacity - 1, 1).bit_length()
         self.nodes = np.zeros(2 * self.size)
+
+    @property
+    def leaves(self) -> np.ndarray:
+        """Every priority, [capacity]."""
+        return self.nodes[self.size : self.size + self.capacity]
 
     @property
     def total(self) -> float:

@@ -66,9 +66,8 @@ class Games:
     def reset(self, seed: int) -> TimeStep:
         """Starts every game anew; each gets its own seed, drawn from `seed`."""
         self._seeds = np.random.default_rng(seed)
-        seeds = self._draw_seeds(self.num_envs)
-        obs, info = self.env.reset(seed=seeds)
-        self.logs = [ActionLog(int(s)) for s in seeds]
+        self.logs = [ActionLog(int(s)) for s in self._draw_seeds(self.num_envs)]
+        obs, info = self._reset_all()
         none = np.zeros(self.num_envs, bool)
         self.agent_steps = 0
         self._ended, self._lives = none, self._lives_in(info)
@@ -114,16 +113,21 @@ class Games:
         mask = first & (np.array([len(log) for log in self.logs]) >= self.reseed_after)
         if not mask.any():
             return
-        seeds = self._draw_seeds(int(mask.sum()))
-        fresh, info = self.env.reset(seed=seeds, options={"reset_mask": mask})
+        for env, seed in zip(np.flatnonzero(mask), self._draw_seeds(int(mask.sum())), strict=True):
+            self.logs[env] = ActionLog(int(seed))
+        fresh, info = self._reset_some(mask)
         obs[mask] = fresh[mask]
         self._lives = self._lives_in(info)
-        for env, seed in zip(np.flatnonzero(mask), seeds, strict=True):
-            self.logs[env] = ActionLog(int(seed))
 
-    def _draw_seeds(self, count: int) -> Any:
-        seeds = self._seeds.integers(2**31 - 1, size=count)
-        return seeds if hasattr(self.env, "send") else seeds.tolist()  # Gymnasium's own want a list
+    def _reset_some(self, mask: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Resets the environments [N] in the mask with the seeds in their logs; the others stay as they are."""
+        seeds = [log.seed for log in self.logs]
+        if hasattr(self.env, "send"):  # ale-py wants the seeds of the masked, Gymnasium's own those of all
+            return self.env.reset(seed=np.array(seeds)[mask], options={"reset_mask": mask})
+        return self.env.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+
+    def _draw_seeds(self, count: int) -> np.ndarray:
+        return self._seeds.integers(2**31 - 1, size=count)
 
     def _lives_in(self, info: dict[str, Any]) -> np.ndarray:
         return np.asarray(info.get("lives", np.zeros(self.num_envs)), np.int64)
@@ -135,10 +139,61 @@ class Games:
             return torch.as_tensor(np.asarray(x, dtype)).to(self.device, non_blocking=True)
 
         action = np.where(first, 0, self._action)
-        return TimeStep(
+        self._shown = TimeStep(
             to(obs, obs.dtype), to(action, np.int64), to(np.where(first, 0, reward), np.float32),
             to(first, bool), to(last, bool), to(terminal, bool),
         )  # fmt: skip
+        return self._shown
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that `restore` needs, as JSON-able facts and tensors; a byte for each action since the last seeding."""
+        actions = np.frombuffer(b"".join(bytes(log.actions) for log in self.logs), np.uint8)
+        facts = {
+            "agent_steps": self.agent_steps, "seeds": [log.seed for log in self.logs],
+            "lengths": [len(log) for log in self.logs], "seeder": self._seeds.bit_generator.state,
+        }  # fmt: skip
+        shown = {f"shown.{name}": x.cpu() for name, x in self._shown._asdict().items()}
+        inside = {"ended": self._ended, "lives": self._lives, "action": self._action}
+        tensors = {name: torch.from_numpy(x.copy()) for name, x in (inside | {"actions": actions}).items()}
+        return facts, tensors | shown
+
+    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> TimeStep:
+        """Plays every environment's log again, and so brings it back to where `state` found it.
+
+        Returns:
+            The TimeStep [N] that was shown last.
+
+        Raises:
+            ValueError: the environments do not repeat themselves, as with another emulator version.
+        """
+        lengths = np.array(facts["lengths"])
+        self.logs = [ActionLog(seed) for seed in facts["seeds"]]
+        for log, part in zip(self.logs, np.split(tensors["actions"].numpy(), lengths.cumsum()[:-1]), strict=True):
+            log.actions += part.tobytes()
+        # Logs end together, so they begin apart: each environment is seeded when its own begins.
+        begins = lengths.max() - lengths
+        obs, _ = self._reset_all()
+        for t in range(lengths.max() + 1):
+            if t and (mask := begins == t).any():
+                fresh, _ = self._reset_some(mask)
+                obs = np.where(mask.reshape(-1, *[1] * (obs.ndim - 1)), fresh, obs)
+            if t < lengths.max():
+                parts = zip(self.logs, begins, strict=True)
+                actions = [log.actions[t - begin] if t >= begin else 0 for log, begin in parts]
+                obs, *_ = self.env.step(np.array(actions, np.int64))
+        self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
+        if not np.array_equal(obs, tensors["shown.obs"].numpy()):
+            raise ValueError("the emulators do not repeat what they played; was ale-py or a ROM changed since?")
+        self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
+        self._action = tensors["action"].numpy().copy()
+        self._seeds = np.random.default_rng()
+        self._seeds.bit_generator.state = facts["seeder"]
+        self.agent_steps = facts["agent_steps"]
+        return self._shown
+
+    def _reset_all(self) -> tuple[np.ndarray, dict[str, Any]]:
+        seeds = [log.seed for log in self.logs]
+        return self.env.reset(seed=np.array(seeds) if hasattr(self.env, "send") else seeds)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.env.close()

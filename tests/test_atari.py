@@ -1,5 +1,7 @@
 """Our games against gymnasium's own preprocessing, and what else is promised of them."""
 
+import json
+
 import ale_py
 import gymnasium
 import numpy as np
@@ -207,3 +209,32 @@ def test_games_without_send_work_alike():
         step = games.step(torch.ones(3, dtype=torch.int64))
         assert step.last.tolist() == [t % 6 == 5] * 3 and step.first.tolist() == [t % 6 == 0] * 3
     assert games.agent_steps == 3 * 10
+
+
+@pytest.mark.parametrize("make", [
+    lambda: make_atari("Breakout", 3, Protocol("short", "for tests", 0.25, 30, True, max_frames=160), reseed_after=50),
+    lambda: make_atari("Qbert", 2, MACHADO),
+    lambda: make_probe("catch", 4),
+], ids=["breakout", "qbert", "catch"])  # fmt: skip
+def test_games_go_on_from_their_state_as_if_nothing_had_happened(make):
+    def play(games, step, generator, steps):
+        shown = []
+        for _ in range(steps):
+            step = games.step(torch.randint(games.num_actions, (games.num_envs,), generator=generator))
+            shown.append(step)
+        return shown
+
+    games, generator = make(), torch.Generator().manual_seed(0)
+    step = play(games, games.reset(3), generator, 137)[-1]
+    facts, tensors = games.state()
+    other, twin = make(), torch.Generator().manual_seed(0)
+    twin.set_state(generator.get_state())
+    again = other.restore(json.loads(json.dumps(facts)), tensors)
+    for a, b in zip([step, *play(games, step, generator, 200)], [again, *play(other, again, twin, 200)], strict=True):
+        tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
+    assert games.agent_steps == other.agent_steps
+    assert [log.seed for log in games.logs] == [log.seed for log in other.logs]
+    spoilt = tensors | {"actions": (tensors["actions"] == 0).to(torch.uint8)}
+    if games.num_envs != 4:
+        with pytest.raises(ValueError, match="do not repeat"):
+            make().restore(facts, spoilt)

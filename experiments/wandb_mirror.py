@@ -88,7 +88,7 @@ class Mirror:
             self.process.wait(max(until - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             self._give_up("does not answer")
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 parent = psutil.Process(self.process.pid)
                 for process in (*parent.children(recursive=True), parent):  # wandb's service, too
                     process.kill()

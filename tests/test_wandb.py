@@ -1,5 +1,6 @@
 """The mirror, against the real wandb: what it holds, and that training never waits for it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -44,8 +45,9 @@ def service(mirror, limit=60):
     until = time.monotonic() + limit
     while time.monotonic() < until:
         for child in psutil.Process(mirror.process.pid).children(recursive=True):
-            if "wandb-core" in " ".join(child.cmdline()):
-                return child
+            with contextlib.suppress(psutil.Error):  # some are gone before they are asked
+                if "wandb-core" in " ".join(child.cmdline()):
+                    return child
         time.sleep(0.1)
     raise AssertionError("wandb's service never started")
 

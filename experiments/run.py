@@ -231,11 +231,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def provenance() -> dict[str, Any]:
     """When, where and by what code: commit, package versions, machine, command."""
     packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
+    module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
+    words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
         "wandb_id": uuid.uuid4().hex[:8],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
-        "command": " ".join(["highscore", *sys.argv[1:]]),
+        "command": " ".join(["highscore", *words]),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

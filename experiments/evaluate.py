@@ -56,9 +56,10 @@ def score_agent(
     protocol = protocol or experiment.protocol
     chosen = protocol_of(protocol)
     torch.manual_seed(seed)
-    games = make_atari(experiment.game, min(EVALUATION_GAMES, episodes), chosen, device=device)
+    num_envs = min(EVALUATION_GAMES, episodes)
+    games = make_atari(experiment.game, num_envs, chosen, device=device, reseed_after=None)  # keeps logs whole
     played: list[Episode] = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
-    sample = next(episode for episode in played if episode.game == 0)  # the first since its game was seeded
+    sample = next(episode for episode in played if episode.game == 0)  # the first in its log
     actions = bytes(games.logs[0].actions[: sample.agent_steps])
     recording = Recording(experiment.game, chosen, games.logs[0].seed, actions, sample.score)
     games.close()

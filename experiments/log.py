@@ -2,11 +2,13 @@
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor
 
 from envs.atari import FRAME_SKIP
@@ -19,17 +21,28 @@ def plain(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
+class TwoLines(Progress):
+    """A progress bar with a line of figures below it: one line would not fit into 80 columns."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.figures, style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class Log:
     """One method, `log`; a row goes to the run directory first, then to the terminal and the mirror."""
 
     def __init__(self, run: Run, frames: int, mirror: Any, console: Console):
         self.run, self.mirror, self.console = run, mirror, console
-        self.progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=16), TextColumn("{task.completed:,.0f} frames"),
-            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        self.progress = TwoLines(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=12),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} frames"),
+            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
             console=console, disable=not console.is_terminal, refresh_per_second=4, speed_estimate_period=120,
         )  # fmt: skip
-        self.task = self.progress.add_task(run.experiment.game, total=frames, figures="")
+        self.task = self.progress.add_task(run.experiment.game, total=frames)
         self.frames, self.started, self.said = frames, time.monotonic(), 0.0
 
     def __enter__(self) -> "Log":
@@ -48,7 +61,8 @@ class Log:
         self.run.append("metrics.jsonl", row)
         self.mirror.log(row)
         text = figures(row)
-        self.progress.update(self.task, completed=frames, figures=text)
+        self.progress.figures = text
+        self.progress.update(self.task, completed=frames)
         if not self.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             left = (self.said - self.started) / max(frames, 1) * max(self.frames - frames, 0)

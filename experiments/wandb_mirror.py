@@ -106,14 +106,15 @@ class Mirror:
         pipe = self.process.stdin
         assert pipe is not None
         try:
-            while (message := self.queue.get()) is not None:
+            for message in iter(self.queue.get, None):
                 pipe.write(json.dumps(message) + "\n")
                 pipe.flush()
-            pipe.close()
-        except (BrokenPipeError, ValueError):
+        except OSError:
             self._give_up("stopped")
-            while self.queue.get() is not None:
+            for _ in iter(self.queue.get, None):
                 pass  # nobody listens any more
+        with contextlib.suppress(OSError):
+            pipe.close()
 
     def _give_up(self, what: str) -> None:
         if not self.said:

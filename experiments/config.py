@@ -95,15 +95,19 @@ def to_json(settings: Any) -> Any:
 def from_json(data: Any) -> Any:
     """The inverse of `to_json`; builds only the classes named in KINDS.
 
+    A field that the writer did not know yet takes its default, which therefore must mean "as before".
+
     Raises:
-        ValueError: an unknown kind, or fields that its class lacks or wants.
+        ValueError: an unknown kind, fields that its class lacks, or that it cannot do without.
     """
     if not isinstance(data, dict):
         return data
     if data.get("kind") not in KINDS:
         raise ValueError(f"unknown kind of settings: {data.get('kind')!r}")
     kind: Any = KINDS[data["kind"]]
-    wanted = {f.name for f in dataclasses.fields(kind)}
-    if unequal := wanted ^ (data.keys() - {"kind"}):
-        raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unequal))}")
-    return kind(**{name: from_json(data[name]) for name in wanted})
+    given = data.keys() - {"kind"}
+    known = {f.name for f in dataclasses.fields(kind)}
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if unfit := (given - known) | (needed - given):
+        raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unfit))}")
+    return kind(**{name: from_json(data[name]) for name in given})

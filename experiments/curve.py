@@ -87,10 +87,9 @@ def draw(path: Path, run: Run, found: list[Point], episodes: list[dict[str, Any]
         frames[window - 1 :] / MILLION, smooth, color="#4c72b0", alpha=0.35, lw=1, label="ours, last 100 episodes"
     )
     x = [p.million - 0.5 for p in found]  # the middle of each million
-    low = [p.published - 3 * p.published_sd for p in found]
-    high = [p.published + 3 * p.published_sd for p in found]
-    axes.fill_between(x, low, high, color="#dd8452", alpha=0.25, label=f"Dopamine {reference}, 3 sd of 5 seeds")
-    axes.plot(x, [p.published for p in found], "o-", color="#dd8452", label=f"Dopamine {reference}, per million frames")
+    theirs, spread = [p.published for p in found], [3 * p.published_sd for p in found]
+    label = f"Dopamine {reference}, per million frames, and 3 sd of 5 seeds"
+    axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
     axes.plot(x, [p.score for p in found], "o-", color="#4c72b0", label="ours, per million frames")
     experiment = run.experiment
     axes.set(

@@ -26,6 +26,15 @@ def test_every_preset_survives_json(name):
     assert from_json(json.loads(json.dumps(to_json(PRESETS[name])))) == PRESETS[name]
 
 
+def test_settings_of_an_older_version_take_defaults_and_others_are_refused():
+    data = to_json(preset("dqn"))
+    del data["optimiser"]["anneal"]
+    assert from_json(data) == preset("dqn")
+    for spoilt in ({**data, "magic": 1}, {k: v for k, v in data.items() if k != "algorithm"}, {**data, "kind": "os"}):
+        with pytest.raises(ValueError, match=r"do not fit this version: (magic|algorithm)|unknown kind"):
+            from_json(spoilt)
+
+
 def test_presets_are_what_they_cite():
     """Spot checks against algorithms' tables: a preset derived from another could change unseen."""
     x = preset("prioritized")

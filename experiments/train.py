@@ -13,7 +13,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from agents.agent import Agent
+from agents.agent import Agent, load_network
 from envs.atari import FRAME_SKIP
 from envs.recording import FRAMES_PER_SECOND
 from experiments.build import Setup, build, check_memory, device_of
@@ -21,7 +21,7 @@ from experiments.config import Experiment
 from experiments.evaluate import evaluation_seed, score_agent
 from experiments.log import Log
 from experiments.loop import Moment, Scores, train
-from experiments.run import Run, write_json
+from experiments.run import Run, RunError, write_json
 from experiments.video import video_of
 from experiments.wandb_mirror import Mirror, NoMirror
 
@@ -45,6 +45,8 @@ class Train:
     """where run directories are made"""
     name: str = ""
     """name of the run directory; empty: preset, game, seed and time"""
+    weights: Path | None = None
+    """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
 
 
 def check_disk(folder: Path, agent: Agent) -> None:
@@ -63,6 +65,22 @@ def check_disk(folder: Path, agent: Agent) -> None:
             f"the disk of --runs {folder} is full: checkpoints and logs need {needed / 1e6:.0f} MB,"
             f" {free / 1e6:.0f} MB are free; free some, or choose another --runs"
         )
+
+
+def begin_with(agent: Agent, run: Run) -> None:
+    """Copies the newest weights of a run into an agent and its target network.
+
+    Raises:
+        RunError: the run has none, or they are of another network.
+    """
+    tensors, _ = run.load_checkpoint()
+    weights = {name.removeprefix("online."): x for name, x in tensors.items() if name.startswith("online.")}
+    try:
+        load_network(agent.online, weights)
+    except ValueError as error:
+        raise RunError(f"--weights {run.path}: {error}; its config.json says what it is made of") from None
+    if agent.target is not None:
+        agent.target.load_state_dict(agent.online.state_dict())
 
 
 class Interruption:
@@ -196,6 +214,8 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
     """
     experiment = options.experiment
     setup = build(experiment, device_of(options.device))
+    if options.weights is not None:
+        begin_with(setup.agent, Run.open(options.weights))
     check_disk(options.runs, setup.agent)
     run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
@@ -223,7 +243,12 @@ def main(args: list[str]) -> int:
     console = Console()
     run, stopped_by = run_training(parse_train(args), console)
     if stopped_by:
-        console.print(f"Stopped and saved. To look at it: highscore watch {run.path}", highlight=False, soft_wrap=True)
+        x = run.experiment
+        console.print(
+            f"Stopped and saved. To look at it: highscore watch {run.path}\n"
+            f"To go on from its weights: highscore train {x.preset} --game {x.game} --weights {run.path}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
         return 128 + stopped_by
     console.print(
         f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}", highlight=False, soft_wrap=True

@@ -21,13 +21,14 @@ from envs.atari import make_atari
 from envs.protocols import ATARI100K, MACHADO, NATURE
 from envs.recording import Recording, render
 from experiments import doctor
+from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
 from experiments.evaluate import load_agent, score_agent
 from experiments.loop import Scores
 from experiments.presets import preset
-from experiments.run import Run, read_rows
-from experiments.train import Train, run_training
+from experiments.run import Run, RunError, read_rows
+from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_video
 
 TINY = replace(
@@ -183,9 +184,22 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    assert "Stopped and saved" in out and "highscore" in out.split("Stopped and saved")[1]
+    assert f"highscore train demo --game CrazyClimber --weights {tmp_path / 'r'}" in out.split("Stopped and saved")[1]
     _, state = Run.open(tmp_path / "r").load_checkpoint()
     assert state["frames"] > 0 and not state["finished"]
+
+
+def test_training_goes_on_from_the_weights_of_another_run(finished):
+    agent = build_agent(TINY, (4, 84, 84), 6, torch.device("cpu"))
+    saved, _ = finished.load_checkpoint()
+    begin_with(agent, finished)
+    for prefix, network in (("online", agent.online), ("target", agent.target)):
+        assert all(torch.equal(x, saved[f"online.{name}"]) for name, x in network.state_dict().items()), prefix
+    other = build_agent(
+        replace(TINY, network=replace(TINY.network, head="dueling")), (4, 84, 84), 6, torch.device("cpu")
+    )
+    with pytest.raises(RunError, match="do not fit this network"):
+        begin_with(other, finished)
 
 
 def test_same_seed_same_training(tmp_path):

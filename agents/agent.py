@@ -66,8 +66,10 @@ class Agent:
     def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
         """One update: (new priorities [B], metrics, still on the device)."""
         loss, priority, metrics = self.algorithm.loss(self.online, self.target, seq)
+        weighted = (seq.weight * loss).mean()
+        metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()
-        (seq.weight * loss).mean().backward()
+        weighted.backward()
         if self.clip_norm:
             metrics["losses/grad_norm"] = nn.utils.clip_grad_norm_(self.online.parameters(), self.clip_norm)
         for group in self.optimiser.param_groups:
@@ -102,6 +104,8 @@ class Agent:
             if key.startswith("optimiser."):
                 _, i, name = key.split(".")
                 like = parameters[int(i)]
+                if x.shape not in (like.shape, ()):
+                    raise ValueError(f"{key} is {tuple(x.shape)}, but its parameter {tuple(like.shape)}")
                 # Statistics must lie in memory as their parameter does, whatever the file says.
                 fits = x.shape == like.shape
                 state.setdefault(int(i), {})[name] = torch.empty_like(like).copy_(x) if fits else x.clone()

@@ -141,9 +141,15 @@ class Replay:
 
         Args:
             example: one row, (step, action, note, state), as given to `add`.
+
+        Raises:
+            ValueError: tensors of another shape.
         """
+        priorities = tensors["priorities"]
+        if priorities.shape != (self.size * self.num_envs,) or priorities.dtype != torch.float64:
+            raise ValueError("these are not the priorities of such a replay")
         self.allocate(example)
-        self.tree[np.arange(self.size * self.num_envs)] = tensors["priorities"].numpy()
+        self.tree[np.arange(self.size * self.num_envs)] = priorities.numpy()
         self.rows_added, self.steps_added = facts["rows_added"], facts["steps_added"]
         self.updates, self.max_priority = facts["updates"], facts["max_priority"]
         self.rng.bit_generator.state = facts["rng"]

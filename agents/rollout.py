@@ -50,15 +50,15 @@ class Rollout:
         """Every step once per epoch, when the rollout is full."""
         if len(self.rows) < self.length:
             return
-        step, action, note = tree_map(lambda *xs: torch.stack(xs), *[row[:3] for row in self.rows])
+        rows, self.rows = self.rows[: self.length], self.rows[self.length - 1 :]  # the bootstrap step begins the next
+        step, action, note = tree_map(lambda *xs: torch.stack(xs), *[row[:3] for row in rows])
         ones = torch.ones(self.num_envs, device=action.device)
-        seq = self.targets(Sequence(step, action, note, self.rows[0][3], ones, torch.arange(self.num_envs)))
+        seq = self.targets(Sequence(step, action, note, rows[0][3], ones, torch.arange(self.num_envs)))
         if self.config.shuffle == "steps":
             seq = one_step_each(seq)
         for _ in range(self.config.epochs):
             for share in torch.randperm(len(seq.weight)).chunk(self.config.minibatches):
                 yield at(seq, share.to(action.device))
-        self.rows = self.rows[-1:]  # the bootstrap step begins the next rollout
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The steps so far, as JSON-able facts and tensors."""
@@ -70,9 +70,16 @@ class Rollout:
 
         Args:
             example: one row, (step, action, note, state), as given to `add`.
+
+        Raises:
+            ValueError: tensors of another shape.
         """
+        leaves = tree_leaves(example)
+        want = {str(i): (facts["rows"], *x.shape) for i, x in enumerate(leaves)}
+        if {name: tuple(x.shape) for name, x in tensors.items()} != want:
+            raise ValueError("these are not the steps of such a rollout")
         numbers = iter(range(len(tensors)))
-        columns = tree_map(lambda x: tensors[str(next(numbers))].to(x.device), example)
+        columns = tree_map(lambda x: tensors[str(next(numbers))].to(x.device, x.dtype), example)
         self.rows = [tree_map(lambda x: x[t], columns) for t in range(facts["rows"])]
 
     def planned_updates(self, agent_steps: int) -> int:

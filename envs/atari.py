@@ -1,6 +1,7 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
 import difflib
+from functools import partial
 
 import torch
 from ale_py import ALEInterface, LoggerMode, roms
@@ -9,7 +10,7 @@ from ale_py.vector_env import AtariVectorEnv
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
-RESEED_AFTER = 30_000  # agent steps; replaying such a log takes about 10 s, reseeding well under 1 % of the time
+RESEED_AFTER = 2_000  # agent steps: what a recording may hold beyond its episode; reseeding takes under 1 % of the time
 FRAME_SKIP = 4  # emulator frames per agent step
 
 _TWO_PLAYER_ONLY = {"combat", "joust", "maze_craze", "warlords"}  # ale-py ships them but cannot play them
@@ -53,12 +54,12 @@ def make_atari(
     Raises:
         ValueError: no such game.
     """
-    env = AtariVectorEnv(
-        rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP,
+    make_env = partial(
+        AtariVectorEnv, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP,
         repeat_action_probability=protocol.sticky_actions, noop_max=protocol.noop_max,
         max_num_frames_per_episode=protocol.max_frames, reward_clipping=False, use_fire_reset=False,
     )  # fmt: skip
-    return Games(env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
+    return Games(make_env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
 
 
 def _interface(game: str) -> ALEInterface:

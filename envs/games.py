@@ -1,6 +1,9 @@
 """N copies of one game, stepped together."""
 
-from typing import Any
+import contextlib
+from array import array
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,22 +14,37 @@ from envs.timestep import TimeStep
 
 
 class ActionLog:
-    """The seed of one environment and the actions since: all it takes to play the same again."""
+    """The seed of one environment and the actions since: all it takes to play the same again.
+
+    Attributes:
+        actions: a byte per agent step, the ignored one that restarts an episode included.
+        rewards: what those of the present episode earned.
+    """
 
     def __init__(self, seed: int):
         self.seed = seed
-        self.actions = bytearray()
+        self.actions, self.rewards = bytearray(), array("f")
 
     def __len__(self) -> int:
         return len(self.actions)
+
+
+class Played(NamedTuple):
+    """One episode as its environment's log tells it, up to now."""
+
+    seed: int  # as given to the environment
+    begin: int  # actions since that seeding which belong to earlier episodes
+    actions: bytes  # all since the seeding
+    rewards: list[float]  # raw, of this episode's actions only
 
 
 class Games:
     """Turns a Gymnasium vector environment (NEXT_STEP autoreset) into a stream of TimeSteps.
 
     Args:
-        env: synchronous vector environment with discrete actions. `send` and `recv` are used if it
-            has them, so that the emulators run while the caller learns.
+        make_env: makes a synchronous vector environment with discrete actions. `send` and `recv` are
+            used if it has them, so that the emulators run while the caller learns. Called again if the
+            environment dies: what it had played is then played again from the logs.
         device: where the TimeSteps' tensors live.
         life_loss_is_terminal: marks the step at which `info["lives"]` falls as terminal, not last.
         reseed_after: seeds an environment anew at the first episode end after so many agent steps,
@@ -35,19 +53,22 @@ class Games:
     Attributes:
         agent_steps: agent steps played since `reset`. The step that restarts an episode plays
             nothing and does not count.
-        logs: per environment, the seed it was last given and every action since, the ignored
-            one at each episode's end included.
+        logs: per environment, the seed it was last given and everything since.
+        say: told what people should know.
     """
 
     def __init__(
-        self, env: VectorEnv, device: str | torch.device = "cpu", *,
+        self, make_env: Callable[[], VectorEnv], device: str | torch.device = "cpu", *,
         life_loss_is_terminal: bool = False, reseed_after: int | None = None,
     ):  # fmt: skip
+        env = make_env()
         if (mode := env.metadata.get("autoreset_mode")) is not AutoresetMode.NEXT_STEP:
             raise ValueError(f"Games needs NEXT_STEP autoreset; this environment has {mode}")
-        self.env, self.device = env, torch.device(device)
+        self.make_env, self.env, self.device = make_env, env, torch.device(device)
         self.num_envs = env.num_envs
         self.num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
+        assert self.num_actions <= 256, "a log keeps a byte per action"
+        self.say: Callable[[str], None] = print
         self.life_loss_is_terminal, self.reseed_after = life_loss_is_terminal, reseed_after
         self.agent_steps = 0
         self.logs: list[ActionLog] = []
@@ -95,16 +116,39 @@ class Games:
             self.env.send(self._action)
 
     def recv(self) -> TimeStep:
-        """Waits for what `send` started."""
+        """Waits for what `send` started.
+
+        Raises:
+            Exception: the environment's own, if another one in its place ends in the same way.
+        """
         first = self._ended
-        result = self.env.recv() if hasattr(self.env, "recv") else self.env.step(self._action)
+        try:
+            result = self.env.recv() if hasattr(self.env, "recv") else self.env.step(self._action)
+        except Exception as error:
+            result = self._replace(error)
         obs, reward, terminated, truncated, info = result
+        for log, restarted, earned in zip(self.logs, first, reward, strict=True):
+            if restarted:
+                del log.rewards[:]
+            else:
+                log.rewards.append(earned)
         lives = self._lives_in(info)
         lost_life = (lives < self._lives) & ~first
         terminal = terminated | (lost_life & self.life_loss_is_terminal)
         self._ended, self._lives = terminated | truncated, lives
         self._reseed(first, obs)
         return self._timestep(obs, reward, first=first, last=self._ended, terminal=terminal)
+
+    def _replace(self, error: Exception) -> Any:
+        """Makes the environment anew, plays the logs up to the last action, then that; returns what came of it."""
+        self.say(f"an emulator died ({type(error).__name__}: {error}); a new one plays what it had played")
+        with contextlib.suppress(Exception):
+            self.env.close(terminate=True)
+        self.env = self.make_env()
+        obs = self._play_again(but=1)
+        if not np.array_equal(obs, self._shown.obs.cpu().numpy()):
+            raise RuntimeError("the new emulator does not repeat what was played; resume the run") from error
+        return self.env.step(self._action)
 
     def _reseed(self, first: np.ndarray, obs: np.ndarray) -> None:
         """Seeds environments that begin an episode with a long log anew; writes into `obs`."""
@@ -147,30 +191,64 @@ class Games:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that `restore` needs, as JSON-able facts and tensors; a byte for each action since the last seeding."""
-        actions = np.frombuffer(b"".join(bytes(log.actions) for log in self.logs), np.uint8)
         facts = {
             "agent_steps": self.agent_steps, "seeds": [log.seed for log in self.logs],
-            "lengths": [len(log) for log in self.logs], "seeder": self._seeds.bit_generator.state,
+            "lengths": [len(log.actions) for log in self.logs], "episodes": [len(log.rewards) for log in self.logs],
+            "seeder": self._seeds.bit_generator.state,
+        }  # fmt: skip
+        arrays = {
+            "ended": self._ended, "lives": self._lives, "action": self._action,
+            "actions": np.frombuffer(b"".join(bytes(log.actions) for log in self.logs), np.uint8),
+            "rewards": np.concatenate([np.array(log.rewards, np.float32) for log in self.logs]),
         }  # fmt: skip
         shown = {f"shown.{name}": x.cpu() for name, x in self._shown._asdict().items()}
-        inside = {"ended": self._ended, "lives": self._lives, "action": self._action}
-        tensors = {name: torch.from_numpy(x.copy()) for name, x in (inside | {"actions": actions}).items()}
-        return facts, tensors | shown
+        return facts, {name: torch.from_numpy(x.copy()) for name, x in arrays.items()} | shown
 
-    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> TimeStep:
+    def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[TimeStep, bool]:
         """Plays every environment's log again, and so brings it back to where `state` found it.
 
         Returns:
-            The TimeStep [N] that was shown last.
-
-        Raises:
-            ValueError: the environments do not repeat themselves, as with another emulator version.
+            The TimeStep [N] that was shown last, and whether the environments show it again: some cannot
+            repeat themselves, and none can with another version of its emulator. `restart` is the way on then.
         """
-        lengths = np.array(facts["lengths"])
+
+        def split(name: str, lengths: str) -> list[np.ndarray]:
+            return np.split(tensors[name].numpy(), np.cumsum(facts[lengths])[:-1])
+
         self.logs = [ActionLog(seed) for seed in facts["seeds"]]
-        for log, part in zip(self.logs, np.split(tensors["actions"].numpy(), lengths.cumsum()[:-1]), strict=True):
-            log.actions += part.tobytes()
+        parts = zip(self.logs, split("actions", "lengths"), split("rewards", "episodes"), strict=True)
+        for log, actions, rewards in parts:
+            log.actions += actions.tobytes()
+            log.rewards.extend(rewards.tolist())
+        obs = self._play_again()
+        self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
+        exact = np.array_equal(obs, tensors["shown.obs"].numpy())
+        self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
+        self._action = tensors["action"].numpy().copy()
+        self._seeds.bit_generator.state = facts["seeder"]
+        self.agent_steps = facts["agent_steps"]
+        return self._shown, exact
+
+    def restart(self) -> TimeStep:
+        """Gives up the episodes that are played and begins others, seeded anew; `agent_steps` counts on."""
+        seeds, agent_steps = self._seeds, self.agent_steps
+        step = self.reset(int(seeds.integers(2**31 - 1)))
+        self._seeds, self.agent_steps = seeds, agent_steps
+        return step
+
+    def played(self, game: int) -> Played:
+        """The episode that one of the games plays, or has just ended."""
+        log = self.logs[game]
+        return Played(log.seed, len(log.actions) - len(log.rewards), bytes(log.actions), list(log.rewards))
+
+    def _play_again(self, but: int = 0) -> np.ndarray:
+        """Seeds every environment as its log says and plays the log, but for its last few actions.
+
+        Returns:
+            The last observations [N, ...].
+        """
         # Logs end together, so they begin apart: each environment is seeded when its own begins.
+        lengths = np.array([len(log) for log in self.logs]) - but
         begins = lengths.max() - lengths
         obs, _ = self._reset_all()
         for t in range(lengths.max() + 1):
@@ -181,15 +259,7 @@ class Games:
                 parts = zip(self.logs, begins, strict=True)
                 actions = [log.actions[t - begin] if t >= begin else 0 for log, begin in parts]
                 obs, *_ = self.env.step(np.array(actions, np.int64))
-        self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
-        if not np.array_equal(obs, tensors["shown.obs"].numpy()):
-            raise ValueError("the emulators do not repeat what they played; was ale-py or a ROM changed since?")
-        self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
-        self._action = tensors["action"].numpy().copy()
-        self._seeds = np.random.default_rng()
-        self._seeds.bit_generator.state = facts["seeder"]
-        self.agent_steps = facts["agent_steps"]
-        return self._shown
+        return obs
 
     def _reset_all(self) -> tuple[np.ndarray, dict[str, Any]]:
         seeds = [log.seed for log in self.logs]

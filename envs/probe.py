@@ -64,4 +64,4 @@ PROBES: dict[str, type[gym.Env]] = {"catch": Catch, "recall": Recall}
 
 def make_probe(name: str, num_envs: int, device: str = "cpu") -> Games:
     """Copies of a probe game: "catch" or "recall"."""
-    return Games(gym.vector.SyncVectorEnv([PROBES[name]] * num_envs), device)
+    return Games(lambda: gym.vector.SyncVectorEnv([PROBES[name]] * num_envs), device)

@@ -4,35 +4,73 @@ The emulator repeats itself exactly when it is given the same seed and the same 
 included, so a few kilobytes are the whole episode.
 """
 
+import json
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 
 from envs.atari import FRAME_SKIP, rom_of, screen_shape
+from envs.games import Played
 from envs.protocols import Protocol
 
 FRAMES_PER_SECOND = 60
+LONGEST = 1 << 20  # bytes of a recording, unpacked: what claims more is none of ours
 
 
 @dataclass(frozen=True)
 class Recording:
     """One whole episode.
 
-    Fields: `seed`, as given to the environment; `actions`, one byte per agent step from the reset on;
-    `score`, the raw score that was seen while playing.
+    Fields: `seed`, as given to the environment; `begin`, how many actions after it belong to earlier
+    episodes; `actions`, one byte per agent step since the seeding; `points`, the agent steps of this
+    episode that earned any, with the raw points; `score`, the raw score.
     """
 
     game: str
     protocol: Protocol
     seed: int
+    begin: int
     actions: bytes
+    points: tuple[tuple[int, float], ...]
     score: float
+
+    @classmethod
+    def of(cls, game: str, protocol: Protocol, played: Played) -> "Recording":
+        """The episode that `Games.played` tells of."""
+        points = tuple((t, reward) for t, reward in enumerate(played.rewards) if reward)
+        return cls(game, protocol, played.seed, played.begin, played.actions, points, sum(played.rewards))
+
+    def pack(self) -> bytes:
+        """As bytes: a line of JSON and the actions, compressed."""
+        header = {name: value for name, value in asdict(self).items() if name != "actions"}
+        return zlib.compress(json.dumps(header).encode() + b"\n" + self.actions, 9)
+
+    @classmethod
+    def unpack(cls, content: bytes) -> "Recording":
+        """The inverse of `pack`.
+
+        Raises:
+            ValueError: these bytes are no recording.
+        """
+        try:
+            header, actions = zlib.decompressobj().decompress(content, LONGEST).split(b"\n", 1)
+            fields = json.loads(header)
+            protocol = Protocol(**fields.pop("protocol"))
+            points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))
+            recording = cls(protocol=protocol, points=points, actions=actions, **fields)
+            rom_of(recording.game)
+            if not (0 <= recording.seed < 1 << 31 and 0 <= recording.begin <= len(actions)):
+                raise ValueError("seed or begin are out of range")
+        except (zlib.error, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"this is not a recording ({error})") from None
+        return recording
 
 
 def render(recording: Recording) -> Iterator[tuple[np.ndarray, float]]:
-    """Plays a recording again.
+    """Plays a recording again; what came before its episode is played unseen.
 
     Yields:
         (frame, reward) per emulator frame: uint8 [height, width, 3], the game's own screen, and the
@@ -46,12 +84,15 @@ def render(recording: Recording) -> Iterator[tuple[np.ndarray, float]]:
         use_fire_reset=False,
     )  # fmt: skip
     obs, _ = env.reset(seed=np.array([recording.seed]))
-    yield obs[0, 0], 0.0
-    for action in recording.actions:
-        for _ in range(FRAME_SKIP):
+    ended = False
+    for t, action in enumerate(recording.actions):
+        if t == recording.begin:
+            yield obs[0, 0], 0.0
+        for _ in range(1 if ended else FRAME_SKIP):  # the action after an end plays nothing
             obs, reward, terminated, truncated, _ = env.step(np.array([action]))
-            yield obs[0, 0], float(reward[0])
-            if terminated[0] or truncated[0]:
-                env.close()
-                return
+            ended = bool(terminated[0] or truncated[0])
+            if t >= recording.begin:
+                yield obs[0, 0], float(reward[0])
+            if ended:
+                break
     env.close()

@@ -1,8 +1,11 @@
 """Experiment to games, agent and experience: the only place that knows every class."""
 
+import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -33,13 +36,18 @@ class Setup:
 
 
 def build(experiment: Experiment, device: torch.device) -> Setup:
-    """Builds everything that an experiment names; seeds torch.
+    """Builds everything that an experiment names; seeds torch, NumPy and Python.
 
     Raises:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
     torch.manual_seed(experiment.seed)
+    np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
+    random.seed(experiment.seed)
+    torch.use_deterministic_algorithms(experiment.deterministic)
+    if experiment.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
     games = make_atari(experiment.game, experiment.num_envs, protocol_of(experiment.protocol), device=device)
     memory = build_memory(experiment, experiment.algorithm.length)
     planned = memory.planned_updates(experiment.frames // FRAME_SKIP)

@@ -21,9 +21,11 @@ highscore train PRESET --help shows every setting and its default."""
 
 COMMANDS = {
     "train": "train an agent on a game",
+    "resume": "go on with a training that was stopped or killed",
     "evaluate": "score a trained agent under a named protocol",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",
+    "selfcheck": "prove on this machine that killed trainings resume bit for bit",
     "doctor": "check this machine and say what is wrong with it",
     "demo": "train for a few minutes, and see the difference",
 }

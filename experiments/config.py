@@ -73,6 +73,10 @@ class Experiment:
     """emulator frames to train for; an agent step is 4"""
     seed: int = 1
     """decides weights, exploration, sampling and every emulator"""
+    checkpoint_period: int = 250_000
+    """emulator frames from one checkpoint to the next: the most that a crash costs"""
+    deterministic: bool = False
+    """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
     evaluation: Evaluation = Evaluation()
 
 

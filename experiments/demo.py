@@ -43,7 +43,7 @@ def main(args: list[str]) -> int:
     what = f"{experiment.game} ({how.episodes} episodes, {experiment.protocol})"
     console.print(f"1 of 2: scoring an untrained agent on {what}", highlight=False)
     setup = build(experiment, device)
-    before, film = score_agent(
+    before, films = score_agent(
         setup.agent, experiment, how.episodes, epsilon=how.epsilon, seed=evaluation_seed(experiment), device=device
     )  # fmt: skip
     setup.games.close()
@@ -59,7 +59,7 @@ def main(args: list[str]) -> int:
     if stopped_by:
         return 128 + stopped_by
     minutes = (time.monotonic() - began) / 60
-    video_of(film, run.path / "recordings/untrained.mp4", how.video_seconds * FRAMES_PER_SECOND)
+    video_of(films[0], run.path / "recordings/untrained.mp4", how.video_seconds * FRAMES_PER_SECOND)
     after = json.loads((run.path / "summary.json").read_text())["evaluation"]
     write_json(run.path / "demo.json", {"minutes": minutes, "before": before, "after": after})
     show(console, run, before, after, minutes)

@@ -18,8 +18,8 @@ from envs.recording import Recording
 from envs.scores import human_normalised
 from experiments.build import build_agent, device_of, protocol_of
 from experiments.config import Experiment
-from experiments.loop import Episode, evaluate
-from experiments.run import Run, RunError, write_json
+from experiments.loop import evaluate
+from experiments.run import Run, RunError, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
 EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
@@ -46,8 +46,8 @@ class Evaluate:
 def score_agent(
     agent: Agent, experiment: Experiment, episodes: int, *, epsilon: float, seed: int, device: torch.device,
     protocol: str = "", watch: Callable[[Any], Any] = lambda episodes: episodes,
-) -> tuple[dict[str, Any], Recording]:  # fmt: skip
-    """Plays episodes on games of their own; returns the scores with everything they depend on, and one episode.
+) -> tuple[dict[str, Any], list[Recording]]:  # fmt: skip
+    """Plays episodes on games of their own; returns the scores with everything they depend on, and the episodes.
 
     Args:
         seed: of the emulators, and of torch.
@@ -57,19 +57,26 @@ def score_agent(
     chosen = protocol_of(protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_atari(experiment.game, num_envs, chosen, device=device, reseed_after=None)  # keeps logs whole
-    played: list[Episode] = list(watch(evaluate(agent, games, episodes, epsilon, seed)))
-    sample = next(episode for episode in played if episode.game == 0)  # the first in its log
-    actions = bytes(games.logs[0].actions[: sample.agent_steps])
-    recording = Recording(experiment.game, chosen, games.logs[0].seed, actions, sample.score)
+    games = make_atari(experiment.game, num_envs, chosen, device=device)
+    scores, recordings = [], []
+    for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
+        scores.append(episode.score)
+        recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
     games.close()
-    scores = [episode.score for episode in played]
     mean = float(np.mean(scores))
     return {
         "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
-    }, recording  # fmt: skip
+    }, recordings  # fmt: skip
+
+
+def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tuple[int, int]]:
+    """Writes the episodes of an evaluation into one file; returns where each is: (offset, length)."""
+    packed = [recording.pack() for recording in recordings]
+    write_atomically(run.path / "recordings" / f"{name}.rec", b"".join(packed))
+    ends = np.cumsum([len(content) for content in packed]).tolist()
+    return [(end - len(content), len(content)) for end, content in zip(ends, packed, strict=True)]
 
 
 def evaluation_seed(experiment: Experiment) -> int:
@@ -107,15 +114,16 @@ def main(args: list[str]) -> int:
     if options.protocol:
         protocol_of(options.protocol)
     agent, state = load_agent(run, device)
-    result, _ = score_agent(
+    result, recordings = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
         protocol=options.protocol,
         watch=lambda played: track(played, "episodes", total=options.episodes, console=console, transient=True),
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
     result["commit"] = run.config["commit"]
-    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path = run.path / "evaluations" / name
+    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    result["recordings"] = keep_recordings(run, name, recordings)
+    path = run.path / "evaluations" / f"{name}.json"
     write_json(path, result)
     console.print(describe(result), highlight=False)
     console.print(f"kept in {path}", highlight=False, soft_wrap=True)

@@ -1,28 +1,34 @@
-"""highscore list: the games, presets and runs there are."""
+"""highscore list: the games, presets, runs and recorded episodes there are."""
 
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from envs.atari import ROMS
 from envs.scores import baselines
+from experiments.episodes import training_episodes
 from experiments.presets import PRESETS
-from experiments.run import Run, RunError
+from experiments.run import Run, RunError, read_json
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Lists the games, presets or runs there are."""
+    """Lists the games, presets or runs there are, or the recorded episodes of a run."""
 
-    what: Literal["games", "presets", "runs"]
+    what: Literal["games", "presets", "runs", "episodes"]
     """what to list"""
+    run: Annotated[Path, tyro.conf.Positional] = Path()
+    """a run directory, for its episodes"""
     runs: Path = Path("runs")
     """where the runs are"""
+    last: int = 20
+    """how many of the latest training episodes to show"""
 
 
 def games() -> Table:
@@ -81,12 +87,34 @@ def runs(root: Path) -> Table:
     return table
 
 
+def episodes(path: Path, last: int) -> Table:
+    """The latest training episodes of a run, its best one, and how many each evaluation recorded."""
+    run = Run.open(path)
+    rows = training_episodes(run.path)
+    best = max(rows, key=lambda row: row["score"], default=None)
+    table = Table(
+        "episode", "frames", "agent steps", "score", title_justify="left",
+        title=f"{len(rows):_} recorded training episodes of {path}; watch one: highscore watch {path} --episode 1",
+    )  # fmt: skip
+    for row in rows[-last:]:
+        table.add_row(str(row["episode"]), f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.0f}")
+    for row in [best] if best else []:
+        table.add_section()
+        table.add_row(f"{row['episode']} (best)", f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.0f}")
+    for file in sorted((run.path / "evaluations").glob("*.json")):
+        result = read_json(file)
+        count = len(result.get("recordings", []))
+        table.add_row(f"{file.stem}/1 to /{count}", f"{result.get('frames', 0):_}", "", f"mean {result['mean']:.1f}")
+    return table
+
+
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
     options = parse(Listing, args)
     tables = {"games": games, "presets": presets, "runs": lambda: runs(options.runs)}
+    tables["episodes"] = lambda: episodes(options.run, options.last)
     Console().print(tables[options.what]())
     return 0
 

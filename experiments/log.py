@@ -44,6 +44,7 @@ class Log:
         )  # fmt: skip
         self.task = self.progress.add_task(run.experiment.game, total=frames)
         self.frames, self.started, self.said = frames, time.monotonic(), 0.0
+        self.begun_at = 0
 
     def __enter__(self) -> "Log":
         self.progress.start()
@@ -54,18 +55,31 @@ class Log:
         self.mirror.close()
         self.run.close()
 
-    def log(self, row: dict[str, Any], agent_steps: int) -> None:
-        """Logs figures at a point of training."""
+    def begin_at(self, frames: int) -> None:
+        """Tells the progress bar where a resumed training stands."""
+        self.begun_at = frames
+        self.progress.reset(self.task, completed=frames)
+
+    def log(self, row: dict[str, Any], agent_steps: int, perf: dict[str, float] | None = None) -> None:
+        """Logs figures at a point of training.
+
+        Args:
+            perf: speeds and times, kept apart because they never repeat.
+        """
         frames = agent_steps * FRAME_SKIP
-        row = {"frames": frames, "agent_steps": agent_steps} | {key: plain(value) for key, value in row.items()}
+        now = {"frames": frames, "agent_steps": agent_steps}
+        row = now | {key: plain(value) for key, value in row.items()}
         self.run.append("metrics.jsonl", row)
+        if perf:
+            self.run.append("perf.jsonl", now | perf)
+            row |= perf
         self.mirror.log(row)
         text = figures(row)
         self.progress.figures = text
         self.progress.update(self.task, completed=frames)
         if not self.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
-            left = (self.said - self.started) / max(frames, 1) * max(self.frames - frames, 0)
+            left = (self.said - self.started) / max(frames - self.begun_at, 1) * max(self.frames - frames, 0)
             self.console.print(
                 f"{frames:_} of {self.frames:_} frames, {left / 60:.0f} min left, {text}", highlight=False
             )
@@ -78,6 +92,11 @@ class Log:
         """Logs one finished episode."""
         self.run.append("episodes.jsonl", row)
 
+    def event(self, text: str) -> None:
+        """Prints a line, and keeps it with the run."""
+        self.say(text)
+        self.run.append("events.jsonl", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": text})
+
     def say(self, text: str) -> None:
         """Prints a line for people."""
         self.progress.console.print(text, highlight=False, soft_wrap=True)
@@ -86,7 +105,7 @@ class Log:
 def figures(row: dict[str, Any]) -> str:
     """The figures that a person wants to see at once."""
     shown = (
-        ("frames/s", "charts/FPS", ".0f"), ("score", "charts/episodic_return", ".1f"),
+        ("frames/s", "perf/frames_per_second", ".0f"), ("score", "charts/episodic_return", ".1f"),
         ("epsilon", "charts/epsilon", ".2f"), ("loss", "losses/td_loss", ".4f"), ("Q", "losses/q_values", ".2f"),
     )  # fmt: skip
     return "  ".join(f"{name} {row[key]:{form}}" for name, key, form in shown if row.get(key) is not None)

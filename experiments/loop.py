@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from agents.agent import Agent
+from agents.sequence import Sequence
 from envs.games import Games
 from envs.timestep import TimeStep
 
@@ -16,29 +17,42 @@ class Moment(NamedTuple):
 
     agent_steps: int
     step: TimeStep  # [N] what the games show now
+    state: Any  # [N, ...] the agent's memory before it acts on `step`; () if it has none
     metrics: dict[str, Tensor]  # of the last update in this iteration; empty if there was none
+    batch: Sequence | None = None  # what that update learned from
 
 
 def train(
-    agent: Agent, games: Games, memory: Any, epsilon: Callable[[int], float], agent_steps: int, seed: int
+    agent: Agent,
+    games: Games,
+    memory: Any,
+    epsilon: Callable[[int], float],
+    agent_steps: int,
+    seed: int,
+    begin: Moment | None = None,
 ) -> Iterator[Moment]:
-    """Plays and learns for `agent_steps`; yields after every iteration, so logging stays with the caller.
+    """Plays and learns up to `agent_steps`; yields after every iteration, so logging stays with the caller.
 
     Args:
         memory: a Replay or a Rollout; it decides when to learn, and from what.
         epsilon: agent steps to exploration rate.
+        begin: where an earlier training stood, if it is to go on; else the games start anew from `seed`.
     """
-    step, state = games.reset(seed), agent.initial_state(games.num_envs)
+    if begin is None:
+        step, state = games.reset(seed), agent.initial_state(games.num_envs)
+    else:
+        step, state = begin.step, begin.state
     while games.agent_steps < agent_steps:
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
         memory.add(step, action, note, state)
         games.send(action)  # the emulators run while we learn
         metrics: dict[str, Tensor] = {}
+        seq = None
         for seq in memory.batches():
             priority, metrics = agent.learn(seq)
             memory.update(seq.ids, priority)
         step, state = games.recv(), next_state
-        yield Moment(games.agent_steps, step, metrics)
+        yield Moment(games.agent_steps, step, state, metrics, seq)
 
 
 class Episode(NamedTuple):
@@ -73,6 +87,7 @@ class Scores:
         self.score, self.agent_steps = [0.0] * num_envs, [0] * num_envs
         self.recent: deque[float] = deque(maxlen=20)
         self.episodes = 0
+        self.numbers = [0] * num_envs  # of each game's last finished episode, counted from 1
 
     def add(self, step: TimeStep) -> list[Episode]:
         """Takes in one step [N]; returns the episodes that it ended."""
@@ -85,8 +100,36 @@ class Scores:
                 ended.append(Episode(game, self.score[game], self.agent_steps[game]))
                 self.recent.append(self.score[game])
                 self.episodes += 1
+                self.numbers[game] = self.episodes
                 self.score[game], self.agent_steps[game] = 0.0, 0
         return ended
+
+    def facts(self) -> dict[str, Any]:
+        """All there is to it, as JSON holds it: `Scores.from_facts` makes it again."""
+        return {**vars(self), "recent": list(self.recent)}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any], num_envs: int) -> "Scores":
+        """The inverse of `facts`.
+
+        Raises:
+            ValueError: these are not the scores of N games.
+        """
+        scores = cls(num_envs)
+        lists = {name: facts[name] for name in ("score", "agent_steps", "numbers", "recent")}
+        numbers = [x for values in lists.values() for x in values] + [facts["episodes"]]
+        if any(type(x) not in (int, float) for x in numbers) or any(
+            len(values) != num_envs for name, values in lists.items() if name != "recent"
+        ):
+            raise ValueError(f"these are not the scores of {num_envs} games")
+        scores.score, scores.agent_steps, scores.numbers = lists["score"], lists["agent_steps"], lists["numbers"]
+        scores.recent.extend(lists["recent"])
+        scores.episodes = facts["episodes"]
+        return scores
+
+    def give_up(self) -> None:
+        """Forgets the episodes that are not finished."""
+        self.score, self.agent_steps = [0.0] * len(self.score), [0] * len(self.score)
 
     @property
     def mean(self) -> float | None:

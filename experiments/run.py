@@ -1,16 +1,21 @@
 """The run directory: the truth about a run.
 
     config.json         the resolved experiment, protocol, versions, commit; written once
-    metrics.jsonl       a row every few seconds of emulator time; append-only
-    episodes.jsonl      a row per finished training episode; append-only
+    metrics.jsonl       a row per 10,000 emulator frames; append-only, and the same whenever the run is repeated
+    perf.jsonl          the same for speeds and times, which never repeat
+    episodes.jsonl      a row per finished training episode, with its place in recordings/training.rec; append-only
+    events.jsonl        what happened to the run besides: resumed, not saved, an emulator replaced; append-only
     summary.json        the latest figures; rewritten at each evaluation
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
-    recordings/         videos
+    replay/             the replay's rows, until the run is finished (segments.py)
+    recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
+    diverged/           the batch that ended a training whose loss was no number any more
 
 Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -36,6 +41,9 @@ from experiments.config import Experiment, from_json, to_json
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
+REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
 
 
 class RunError(ValueError):
@@ -109,7 +117,8 @@ class Run:
                 break
             except FileExistsError:
                 if name:
-                    raise RunError(f"{path} exists already; choose another --name") from None
+                    hint = f"go on with it (highscore resume {path}) or " if unfinished(path) else ""
+                    raise RunError(f"{path} exists already; {hint}choose another --name") from None
                 path = root / f"{base}-{attempt}"
         run = cls(
             path, {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), **provenance(), **more}
@@ -134,10 +143,10 @@ class Run:
         if not path.is_dir():
             raise RunError(f"there is no run at {path}; `highscore list runs` shows those there are")
         try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            config = read_json(path / "config.json")
         except FileNotFoundError:
             raise RunError(f"{path} is not a run directory: it has no config.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path / 'config.json'} is damaged ({error}); restore it or train anew") from None
         if not isinstance(config, dict) or config.get("schema") != SCHEMA:
             raise RunError(f"{path} was not written by this version of the suite (schema {SCHEMA})")
@@ -146,18 +155,58 @@ class Run:
         except (KeyError, ValueError, TypeError) as error:
             raise RunError(f"{path / 'config.json'} is damaged: {error}") from None
 
+    @classmethod
+    def reopen(cls, path: Path) -> "Run":
+        """Opens a run directory to go on with the run.
+
+        Raises:
+            RunError: as `open`; or another process is at it.
+        """
+        run = cls.open(path)
+        run._acquire()
+        for left in (path / "checkpoints").glob(".writing-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        return run
+
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(f"another process is writing to {self.path}") from None
+            raise RunError(f"another process is writing to {self.path}; wait for it, or stop it") from None
 
     def append(self, file: str, row: dict[str, Any]) -> None:
         """Adds a row to a JSON-lines file, as one write, so that a kill tears at most the last line."""
+        self.append_bytes(file, (json.dumps(row, allow_nan=False) + "\n").encode())
+
+    def append_bytes(self, file: str, content: bytes) -> tuple[int, int]:
+        """Adds bytes to a file, all or none of them; returns where they are: (offset, length).
+
+        Raises:
+            OSError: the disk is full; the file is as it was.
+        """
         if file not in self._files:
             self._files[file] = (self.path / file).open("ab", buffering=0)
-        self._files[file].write((json.dumps(row, allow_nan=False) + "\n").encode())
+        opened = self._files[file]
+        offset = opened.seek(0, os.SEEK_END)
+        try:
+            written = opened.write(content)
+            if written < len(content):
+                opened.write(content[written:])  # says why it was cut short
+        except OSError:
+            os.truncate(opened.fileno(), offset)
+            raise
+        return offset, len(content)
+
+    def positions(self) -> dict[str, int]:
+        """Bytes of every append-only file that a resumed run writes again."""
+        return {name: (self.path / name).stat().st_size for name in REPEATED if (self.path / name).exists()}
+
+    def cut(self, positions: dict[str, int]) -> None:
+        """Takes the append-only files back to where they were at `positions`."""
+        for name in REPEATED:
+            if (self.path / name).exists():
+                os.truncate(self.path / name, positions.get(name, 0))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -179,7 +228,8 @@ class Run:
             content = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
             write_atomically(aside / "tensors.safetensors", content)
             sha256 = hashlib.sha256(content).hexdigest()
-            write_json(aside / "checkpoint.json", {"schema": SCHEMA, "tensors_sha256": sha256, **state})
+            whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}
+            write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
         except BaseException:
@@ -192,6 +242,11 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Checkpoint directories, oldest first."""
         return sorted(p for p in (self.path / "checkpoints").glob("*") if p.name.isdigit())
+
+    def forget_after(self, path: Path) -> None:
+        """Removes the checkpoints newer than one."""
+        for newer in (p for p in self.checkpoints() if p.name > path.name):
+            shutil.rmtree(newer)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The newest checkpoint that is whole: (tensors, state). Says aloud which damaged one it passed over.
@@ -210,6 +265,33 @@ class Run:
         raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
 
 
+def read_json(path: Path) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        ValueError: it is no JSON, or too large to be ours.
+        OSError: it cannot be read.
+        RecursionError: it is nested more deeply than anything of ours.
+    """
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path.name} is too large to be ours")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def unfinished(path: Path) -> bool:
+    """Whether there is a run that `highscore resume` can go on with."""
+    try:
+        found = Run.open(path).checkpoints()
+        return bool(found) and not read_checkpoint(found[-1])[1]["finished"]
+    except (RunError, KeyError):
+        return False
+
+
+def json_hash(data: dict[str, Any]) -> str:
+    """SHA-256 of JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, state) of one checkpoint directory. Checks the hash before anything is parsed.
 
@@ -217,15 +299,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         RunError: a file is missing, damaged, foreign or of another version.
     """
     try:
-        state = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        state = read_json(path / "checkpoint.json")
         if not isinstance(state, dict) or state.get("schema") != SCHEMA:
             raise RunError(f"checkpoint {path} is of another version")
+        if json_hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
+            raise RunError(f"checkpoint {path} is damaged: checkpoint.json is not what was written")
         content = (path / "tensors.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != state.get("tensors_sha256"):
             raise RunError(f"checkpoint {path} is damaged: its tensors are not what was written")
         return load(content), state
-    except (OSError, ValueError, SafetensorError) as error:
-        raise error if isinstance(error, RunError) else RunError(f"checkpoint {path} is damaged: {error}") from None
+    except RunError:
+        raise
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise RunError(f"checkpoint {path} is damaged: {error}") from None
 
 
 def provenance() -> dict[str, Any]:

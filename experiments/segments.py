@@ -82,12 +82,17 @@ class Segments:
         self.hashes[number] = running
 
     def read(self, replay: Replay, manifest: dict[str, Any]) -> None:
-        """Fills a replay with the rows of a manifest, and forgets what was written after it.
+        """Fills a replay with the rows of a manifest, and cuts off what was written after it.
 
         Raises:
-            DamagedRows: a file is missing, short, or not what was written.
+            DamagedRows: a file is missing, short, or not what was written; nothing was cut then.
         """
         size = row_bytes(replay)
+        numbers = range(replay.oldest // ROWS, -(-replay.rows_added // ROWS))
+        if (manifest["oldest"], manifest["rows_added"]) != (replay.oldest, replay.rows_added) or (
+            len(manifest["files"]) != len(numbers) or any(str(n) not in manifest["files"] for n in numbers)
+        ):
+            raise DamagedRows("the manifest is not that of such a replay")
         for name, wanted in manifest["files"].items():
             number, path = int(name), self.path(int(name))
             first = number * ROWS

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from experiments.run import Run
+from experiments.run import Run, write_atomically
 
 QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour
 CLOSE_LIMIT = 60.0  # seconds that the end of a run waits for wandb
@@ -32,9 +32,13 @@ OFFLINE_HINT = "the run directory has everything, and `wandb sync` uploads what 
 class NoMirror:
     """Mirrors nothing."""
 
-    def log(self, row: dict[str, Any]) -> None: ...
+    sent = 0
 
-    def video(self, path: Path, frames: int) -> None: ...
+    def log(self, row: dict[str, Any]) -> None:
+        self.sent += 1
+
+    def video(self, path: Path, frames: int) -> None:
+        self.sent += 1
 
     def checkpoint(self, path: Path) -> None: ...
 
@@ -44,6 +48,9 @@ class NoMirror:
 class Mirror:
     """Sends what a run logs to wandb, or drops it; says so once.
 
+    Rows and videos are numbered; a resumed run counts on from its checkpoint, and what wandb had already
+    is not sent twice.
+
     Args:
         mode: auto, online or offline; auto is online with a key and offline without.
         say: prints a line for people.
@@ -52,6 +59,7 @@ class Mirror:
 
     def __init__(self, run: Run, mode: str, project: str, say: Callable[[str], None], close_limit: float = CLOSE_LIMIT):
         self.say, self.close_limit, self.said = say, close_limit, False
+        self.sent = 0
         self.queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE_LIMIT)
         inside = str(run.path.resolve() / "wandb")  # else wandb keeps artifacts twice, in the home directory
         environment = os.environ | {
@@ -68,11 +76,13 @@ class Mirror:
 
     def log(self, row: dict[str, Any]) -> None:
         """Mirrors a row of metrics."""
-        self._put({"log": row})
+        self.sent += 1
+        self._put({"log": row, "number": self.sent})
 
     def video(self, path: Path, frames: int) -> None:
         """Mirrors a video file, made at a number of emulator frames."""
-        self._put({"video": str(path), "frames": frames})
+        self.sent += 1
+        self._put({"video": str(path), "frames": frames, "number": self.sent})
 
     def checkpoint(self, path: Path) -> None:
         """Mirrors a checkpoint directory as an artifact."""
@@ -159,12 +169,18 @@ def main() -> None:
     run = begin(first["mode"], first["init"])
     run.define_metric("frames")
     run.define_metric("*", step_metric="frames")
+    received = Path(os.environ["WANDB_DIR"]) / "wandb" / "received"  # the number of the last row that wandb has
+    last = int(received.read_text()) if received.exists() else 0
     for line in sys.stdin:
         message = json.loads(line)
-        if "log" in message:
-            run.log(message["log"])
-        elif "video" in message:
-            run.log({"eval/video": wandb.Video(message["video"], format="mp4"), "frames": message["frames"]})
+        if "number" in message:
+            if message["number"] <= last:
+                continue  # a resumed run repeats what it did since its checkpoint
+            row = message.get("log") or {
+                "eval/video": wandb.Video(message["video"], format="mp4"), "frames": message["frames"]
+            }  # fmt: skip
+            run.log(row, step=message["number"], commit=True)
+            write_atomically(received, str(message["number"]).encode())
         elif "checkpoint" in message:
             artifact = wandb.Artifact(f"checkpoint-{run.id}", type="checkpoint")
             artifact.add_dir(message["checkpoint"])

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from envs.recording import FRAMES_PER_SECOND
 from experiments.build import device_of, protocol_of
+from experiments.episodes import find_episode
 from experiments.evaluate import load_agent, score_agent
 from experiments.run import Run
 from experiments.video import video_of
@@ -16,12 +17,15 @@ from experiments.video import video_of
 
 @dataclass(frozen=True)
 class Watch:
-    """Lets a run's newest checkpoint play one episode, and writes it as a video: full colour, 60 frames a second."""
+    """Makes a video, in full colour at 60 frames a second: a run's newest checkpoint plays, or a recorded episode is
+    played again."""
 
     run: Path
     """a run directory"""
     video: Path | None = None
     """where the video goes; by default into the run's recordings"""
+    episode: str = ""
+    """a recorded one: its number, counted from 1, or EVALUATION/NUMBER; `highscore list episodes RUN` shows them"""
     seed: int = 0
     """another seed, another episode"""
     epsilon: float = 0.001
@@ -40,18 +44,23 @@ def main(args: list[str]) -> int:
     if options.video is not None and options.video.suffix != ".mp4":
         raise ValueError(f"--video {options.video}: the name must end in .mp4")
     run, device, console = Run.open(options.run), device_of(options.device), Console()
-    protocol = options.protocol or run.experiment.protocol
-    protocol_of(protocol)
-    agent, state = load_agent(run, device)
-    with console.status("playing"):
-        _, recording = score_agent(
-            agent, run.experiment, 1, epsilon=options.epsilon, seed=options.seed, device=device, protocol=protocol
-        )  # fmt: skip
-    path = options.video or run.path / "recordings" / f"{state['agent_steps']:012d}-seed{options.seed}.mp4"
+    if options.episode:
+        recording = find_episode(run, options.episode)
+        name = f"episode-{options.episode.replace('/', '-')}"
+    else:
+        protocol = options.protocol or run.experiment.protocol
+        protocol_of(protocol)
+        agent, state = load_agent(run, device)
+        with console.status("playing"):
+            _, (recording, *_) = score_agent(
+                agent, run.experiment, 1, epsilon=options.epsilon, seed=options.seed, device=device, protocol=protocol
+            )  # fmt: skip
+        name = f"{state['agent_steps']:012d}-seed{options.seed}"
+    path = options.video or run.path / "recordings" / f"{name}.mp4"
     with console.status("rendering"):
         frames = video_of(recording, path)
     console.print(
-        f"{run.experiment.game}, {protocol}: score {recording.score:.0f}, "
+        f"{recording.game}, {recording.protocol.name}: score {recording.score:.0f}, "
         f"{frames / FRAMES_PER_SECOND:.0f} s of play, in {path}", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0

@@ -53,7 +53,7 @@ def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(train.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
     line = refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path / "a/b"), "--wandb", "off")
-    assert "is full" in line and "10 MB" in line and "--runs" in line
+    assert "is too full" in line and "10.0 MB" in line and "--runs" in line
 
 
 def test_a_disk_that_fills_ends_in_one_line(capsys, tmp_path, monkeypatch):

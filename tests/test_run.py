@@ -157,7 +157,7 @@ def test_a_malicious_pickle_named_as_a_checkpoint_is_refused(tmp_path, vouched_f
     content = bomb(path, fuse)
     if vouched_for:  # even with a checksum that fits
         state = {"schema": 1, "agent_steps": 4, "tensors_sha256": hashlib.sha256(content).hexdigest()}
-        write_json(path / "checkpoint.json", state)
+        write_json(path / "checkpoint.json", state | {"sha256": run_module.json_hash(state)})
     with pytest.raises(RunError, match="damaged"):
         read_checkpoint(path)
     assert not fuse.exists()
@@ -180,6 +180,9 @@ def flip(path):
         lambda p: (p / "checkpoint.json").write_text("{"),
         lambda p: (p / "checkpoint.json").write_text("[]"),
         lambda p: (p / "checkpoint.json").write_text('{"schema": 99}'),
+        lambda p: (p / "checkpoint.json").write_text(
+            (p / "checkpoint.json").read_text().replace('steps": ', 'steps": 1')
+        ),
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path, capsys, spoil):

@@ -97,9 +97,10 @@ def test_evaluation_repeats_itself(finished):
     def scores(seed):
         return score_agent(agent, TINY, 2, epsilon=0.2, seed=seed, device=torch.device("cpu"))
 
-    (first, recording), (second, again) = scores(0), scores(0)
-    assert first == second and recording == again
-    assert scores(1)[1] != recording
+    (first, recordings), (second, again) = scores(0), scores(0)
+    assert first == second and recordings == again
+    assert scores(1)[1] != recordings
+    assert [recording.score for recording in recordings] == first["scores"]
 
 
 def decode(path):
@@ -119,7 +120,7 @@ def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
     assert len({frame.tobytes() for frame in frames[200:300]}) > 40  # it moves, at 60 frames a second
     assert "Pong, machado: score -" in out
     # The same episode, as evaluation scores it.
-    result, recording = score_agent(
+    result, (recording,) = score_agent(
         load_agent(finished, torch.device("cpu"))[0], TINY, 1, epsilon=0.001, seed=3, device=torch.device("cpu")
     )
     assert f"score {result['mean']:.0f}," in out
@@ -127,24 +128,34 @@ def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
     assert np.abs(frames[2][1::3, 1::3].astype(int) - shown[2]).mean() < 8  # but for compression
 
 
+@pytest.mark.parametrize("before", [0, 2])
 @pytest.mark.parametrize("game, protocol", [("Breakout", MACHADO), ("SpaceInvaders", NATURE), ("Seaquest", ATARI100K)])
-def test_a_recording_renders_the_very_episode(game, protocol):
-    """Score, length and picture of the episode as the agent saw it, from its seed and actions alone."""
-    games = make_atari(game, 1, protocol)
+def test_a_recording_renders_the_very_episode(game, protocol, before):
+    """Score, length and picture of the episode as the agent saw it, from its seed and actions alone.
+
+    The episodes `before` it were played since the same seeding.
+    """
+    games = make_atari(game, 1, protocol, reseed_after=None)
     step, scores, generator = games.reset(4), Scores(1), torch.Generator().manual_seed(0)
-    while not (ended := scores.add(step)):
+    while not ((ended := scores.add(step)) and scores.episodes > before):
         step = games.step(torch.randint(games.num_actions, (1,), generator=generator))
-    recording = Recording(game, protocol, games.logs[0].seed, bytes(games.logs[0].actions), ended[0].score)
-    assert len(recording.actions) == ended[0].agent_steps
+    recording = Recording.of(game, protocol, games.played(0))
+    assert len(recording.actions) - recording.begin == ended[0].agent_steps
+    assert recording.score == ended[0].score and (recording.begin > 0) == (before > 0)
+    assert Recording.unpack(recording.pack()) == recording
+    assert len(recording.pack()) < 4_000
     frames, rewards = zip(*render(recording), strict=True)
     assert sum(rewards) == recording.score
-    assert 4 * len(recording.actions) - 3 <= len(frames) - 1 <= 4 * len(recording.actions)
+    steps = ended[0].agent_steps
+    assert 4 * steps - 3 <= len(frames) - 1 <= 4 * steps
+    points = [(t, reward) for t in range(steps) if (reward := sum(rewards[4 * t + 1 : 4 * t + 5]))]
+    assert points == list(recording.points)
     assert frames[0].shape == (210, 160, 3) and frames[0].std(axis=2).any()  # in colour
     games.close()
 
 
 def test_a_score_that_does_not_come_back_is_an_error(tmp_path):
-    recording = Recording("Pong", replace(MACHADO, max_frames=40), 0, bytes(10), score=5.0)
+    recording = Recording("Pong", replace(MACHADO, max_frames=40), 0, 0, bytes(10), (), score=5.0)
     with pytest.raises(RuntimeError, match=r"scored 0\.0, not 5\.0"):
         video_of(recording, tmp_path / "x.mp4")
     assert not list(tmp_path.iterdir())
@@ -184,7 +195,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    assert f"highscore train demo --game CrazyClimber --weights {tmp_path / 'r'}" in out.split("Stopped and saved")[1]
+    assert f"highscore resume {tmp_path / 'r'}" in out.split("Stopped and saved")[1]
     _, state = Run.open(tmp_path / "r").load_checkpoint()
     assert state["frames"] > 0 and not state["finished"]
 

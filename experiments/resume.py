@@ -1,0 +1,148 @@
+"""highscore resume: goes on with a training that was stopped or killed, as if it had never been."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rich.console import Console
+
+from agents.replay import Replay
+from experiments import snapshot
+from experiments.build import Setup, build, device_of
+from experiments.log import Log
+from experiments.loop import Moment, Scores
+from experiments.run import Run, RunError, read_checkpoint
+from experiments.segments import Segments
+from experiments.train import say_what_next
+from experiments.trainer import Interruption, Trainer
+from experiments.wandb_mirror import Mirror, NoMirror
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Goes on with an unfinished training from its newest whole checkpoint; on the CPU bit for bit as it would have."""
+
+    run: Path
+    """a run directory"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """Weights & Biases: auto is online with a key and offline without"""
+    wandb_project: str = "highscore"
+    """where Weights & Biases files the run"""
+
+
+def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
+    """Goes on to the end, or until asked to stop; returns the run and the signal that stopped it, or 0.
+
+    Args:
+        stop: asked after every iteration.
+
+    Raises:
+        RunError: there is nothing to go on from, nothing left to do, or another process is at it.
+    """
+    begun = time.monotonic()
+    run, device = Run.reopen(options.run), device_of(options.device)
+    try:
+        back = recover(run, device)
+    except BaseException:
+        run.close()
+        raise
+    mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
+    with Interruption() as interruption, Log(run, run.experiment.frames, mirror, console) as log:
+        trainer = Trainer(run, back.setup, log, interruption)
+        trainer.take_up(back.state, back.segments)
+        if not back.exact:
+            trainer.scores.give_up()
+        for text in back.notes:
+            log.event(text)
+        log.event(
+            f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
+            f" {time.monotonic() - begun:.1f} s after it was asked to"
+        )
+        trainer.train(back.moment, stop)
+    return run, interruption.signal
+
+
+class Recovered(NamedTuple):
+    """A training as it was when a checkpoint was written."""
+
+    setup: Setup
+    segments: Segments | None  # the replay's rows on disk
+    moment: Moment
+    state: dict[str, Any]  # checkpoint.json
+    exact: bool  # whether the emulators are where they were
+    notes: list[str]  # what people should know
+
+
+def recover(run: Run, device: Any) -> Recovered:
+    """Brings a training back from its newest checkpoint that is whole.
+
+    Raises:
+        RunError: there is none, or the run is finished.
+    """
+    notes: list[str] = []
+    for path in reversed(run.checkpoints()):
+        try:
+            tensors, state = read_checkpoint(path)
+        except RunError as error:
+            notes.append(f"PASSED OVER: {error}; trying the one before")
+            continue
+        if state.get("finished") is True:
+            raise RunError(f"{run.path} is finished; there is nothing to go on with")
+        setup = build(run.experiment, device)
+        try:
+            moment, exact, segments = bring_back(run, setup, tensors, state)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            setup.games.close()
+            notes.append(f"PASSED OVER: checkpoint {path} ({error}); trying the one before")
+            continue
+        if not exact:
+            notes.append("the emulators do not show again what they showed: every game begins a new episode")
+            moment = snapshot.begin_new_episodes(setup, moment)
+        run.forget_after(path)
+        return Recovered(setup, segments, moment, state, exact, notes)
+    for text in notes:
+        print(text, file=sys.stderr)
+    raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
+
+
+def bring_back(
+    run: Run, setup: Setup, tensors: dict[str, Any], state: dict[str, Any]
+) -> tuple[Moment, bool, Segments | None]:
+    """A freshly built training as of one checkpoint: (moment, whether the emulators are there, the replay's files).
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: the checkpoint is not one of such a training.
+    """
+    facts = state["resume"]
+    Scores.from_facts(facts["scores"], setup.games.num_envs)
+    for count in (state["agent_steps"], facts["mirrored"], *facts["positions"].values()):
+        snapshot.whole(count)
+    if not isinstance(facts["evaluation_due"], bool):
+        raise ValueError("evaluation_due is true or false")
+    moment, exact = snapshot.restore(setup, tensors, facts)
+    if moment.agent_steps != state["agent_steps"]:
+        raise ValueError("its games played another number of steps")
+    segments = None
+    if isinstance(setup.memory, Replay):
+        segments = Segments(run.path / "replay")
+        segments.read(setup.memory, facts["rows"])
+    return moment, exact, segments
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    console = Console()
+    return say_what_next(console, *resume(parse(Resume, args), console))
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("resume", sys.argv[1:]))

@@ -1,0 +1,293 @@
+"""highscore selfcheck: proves on this machine what the suite promises."""
+
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+from envs.atari import RESEED_AFTER, make_atari
+from envs.recording import Recording
+from envs.timestep import TimeStep
+from experiments.build import build, check_memory, protocol_of
+from experiments.log import Log
+from experiments.loop import Moment
+from experiments.presets import preset
+from experiments.run import Run, provenance, read_json, write_json
+from experiments.train import check_disk
+from experiments.trainer import Interruption, Trainer
+from experiments.wandb_mirror import NoMirror
+
+# Small enough that 20 kills fit into minutes: all parts are there, and the replay's ring wraps several times.
+SHORT = (
+    "--protocol machado --num-envs 4 --network.hidden 64 --target-period 100 --replay.capacity 6k"
+    " --replay.learn-start 1k --replay.learn-period 16 --explore.steps 10k --explore.begin 1k"
+    " --checkpoint-period 4k --evaluation.period 30k --evaluation.episodes 2 --evaluation.epsilon 0.2"
+    " --evaluation.video-seconds 0 --device cpu --wandb off"
+).split()
+
+
+@dataclass(frozen=True)
+class Selfcheck:
+    """Checks a promise by breaking things on purpose; prints what it measured. Status 1 if the promise does not hold.
+
+    resume: trainings are killed (SIGKILL) at random moments, many of them while a checkpoint is written, and must end
+    bit for bit as those that never were. checkpoint: what saving a full replay costs. games: what seeding emulators
+    anew and recording every episode cost.
+    """
+
+    what: Literal["resume", "checkpoint", "games"]
+    """what to check"""
+    kills: int = 20
+    """resume: how often each training is killed"""
+    games: tuple[str, ...] = ("Breakout", "Seaquest")
+    """the games to play"""
+    preset: str = "prioritized"
+    """resume: what to train"""
+    frames: int = 100_000
+    """resume: emulator frames of each training"""
+    rounds: int = 1
+    """resume: how often to repeat it all, with other seeds"""
+    capacity: int = 1_000_000
+    """checkpoint: agent steps in the replay"""
+    seed: int = 1
+    """of the trainings, and of the moments of the kills"""
+    json: Path | None = None
+    """where the figures go, too"""
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """What differs between two finished runs that should be the same; empty if nothing does.
+
+    Logs, scores, recordings, evaluations, parameters, optimiser, priorities, emulators, random states, and the
+    replay's rows, by the hashes in the last checkpoint.
+    """
+    found = []
+    files = {"metrics.jsonl", "episodes.jsonl", "summary.json"}
+    for run in (one, other):
+        files |= {str(p.relative_to(run)) for folder in ("evaluations", "recordings") for p in (run / folder).iterdir()}
+    for file in sorted(files):
+        if not file.endswith(".mp4"):
+            a, b = ((run / file).read_bytes() if (run / file).exists() else b"missing" for run in (one, other))
+            found += [file] * (a != b)
+    last = [Run.open(run).checkpoints()[-1] for run in (one, other)]
+    a, b = (load_file(path / "tensors.safetensors") for path in last)
+    found += sorted(a.keys() ^ b.keys())
+    found += [name for name in sorted(a.keys() & b.keys()) if not torch.equal(a[name], b[name])]
+    facts = [read_json(path / "checkpoint.json") for path in last]
+    found += [name for name in sorted(facts[0].keys() | facts[1].keys()) if facts[0].get(name) != facts[1].get(name)]
+    return found
+
+
+def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str, Any]:
+    """Trains each game twice, once undisturbed and once killed again and again; compares."""
+    rows = []
+    for seed in range(options.seed, options.seed + options.rounds):
+        for game in options.games:
+            name = f"{game}-{seed}"
+            train = [
+                sys.executable, "-m", "experiments.train", options.preset, "--game", game, "--seed", str(seed),
+                "--frames", str(options.frames), "--runs", str(folder), *SHORT,
+            ]  # fmt: skip
+            console.print(f"{name}: undisturbed", highlight=False)
+            began = time.monotonic()
+            subprocess.run([*train, "--name", name], check=True, stdout=subprocess.DEVNULL)
+            undisturbed = time.monotonic() - began
+            console.print(f"{name}: killed {options.kills} times", highlight=False)
+            began = time.monotonic()
+            path, rng = folder / f"{name}-killed", random.Random(seed)
+            row: dict[str, Any] = {"game": game, "seed": seed}
+            row |= kill_again_and_again([*train, "--name", path.name], path, options.kills, rng)
+            row["seconds_undisturbed"] = undisturbed
+            row["seconds_lost_per_resume"] = (time.monotonic() - began - undisturbed) / max(row["kills"], 1)
+            row["differences"] = differences(folder / name, path)
+            rows.append(row)
+    table = Table("game", "seed", "kills", "in a checkpoint", "steps brought back", "s lost per resume", "differs")
+    for row in rows:
+        table.add_row(
+            row["game"], str(row["seed"]), str(row["kills"]), str(row["kills_while_saving"]),
+            f"{row['agent_steps_brought_back']:_}", f"{row['seconds_lost_per_resume']:.1f}",
+            ", ".join(row["differences"][:4]) or "nothing",
+        )  # fmt: skip
+    console.print(table)
+    return {"holds": all(row["kills"] >= options.kills and not row["differences"] for row in rows), "runs": rows}
+
+
+def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+    """Starts a training, and kills and resumes it until it has been killed `kills` times; then lets it end.
+
+    Every other kill waits for a checkpoint that is just being written.
+    """
+    command, done, while_saving, brought_back = train, 0, 0, 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if done < kills:
+            wait_for(lambda: process.poll() is not None or bool(checkpoints(path)), 120)
+            if done % 2:
+                wait_for(lambda: process.poll() is not None or writing(path), 60)
+                time.sleep(rng.uniform(0, 0.03))
+            else:
+                wait_for(lambda: process.poll() is not None, rng.uniform(0, 12))
+            process.send_signal(signal.SIGKILL)
+        _, error = process.communicate()
+        if process.returncode == 0:
+            break
+        if process.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {error.decode()}")
+        done += 1
+        while_saving += writing(path)
+        brought_back += max((int(p.name) for p in checkpoints(path)), default=0)
+        if checkpoints(path):
+            command = [sys.executable, "-m", "experiments.resume", str(path), "--device", "cpu", "--wandb", "off"]
+    return {"kills": done, "kills_while_saving": while_saving, "agent_steps_brought_back": brought_back}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    """Waits until something holds, but not for ever."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """The checkpoints of a run that may not be there yet."""
+    return [p for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
+
+
+def writing(path: Path) -> bool:
+    """Whether a checkpoint is being written, or was when the writer died."""
+    return any((path / "checkpoints").glob(".writing-*"))
+
+
+def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict[str, Any]:
+    """Fills a replay with noise and saves it at the usual pace; measures stalls and memory."""
+    from dataclasses import replace
+
+    x = preset("dqn")
+    x = replace(x, replay=replace(x.replay, capacity=options.capacity), frames=8 * options.capacity)  # type: ignore[type-var]
+    device = torch.device("cpu")
+    console.print(check_memory(x, device), highlight=False)
+    setup = build(x, device)
+    console.print(check_disk(folder, setup.agent, x), highlight=False)
+    run = Run.create(folder, x, "full")
+    rng = np.random.default_rng(options.seed)
+    noise = torch.from_numpy(rng.integers(0, 255, (64, 8, 4, 84, 84), np.uint8))
+    step = setup.games.reset(0)
+    flags = torch.zeros(8, dtype=torch.bool)
+    saves, writes = [], []
+    with Interruption() as interruption, Log(run, x.frames, NoMirror(), console) as log:
+        trainer = Trainer(run, setup, log, interruption)
+        store, memory = trainer.segments, setup.memory
+        assert store is not None
+
+        def add(agent_steps: int) -> None:
+            for _ in range(agent_steps // 8):
+                obs = noise[int(rng.integers(64))]
+                memory.add(TimeStep(obs, flags.long(), flags.float(), flags, flags, flags), flags.long(), (), ())
+
+        def write_now_and_then(agent_steps: int) -> None:
+            for _ in range(agent_steps // 2_500):
+                add(2_500)
+                began = time.monotonic()
+                store.write(memory)  # type: ignore[arg-type]
+                writes.append(time.monotonic() - began)
+
+        with console.status("filling the replay"):
+            write_now_and_then(options.capacity)
+        writes.clear()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        size = folder_bytes(run.path)
+        with console.status("saving"):
+            for _ in range(6):
+                write_now_and_then(x.checkpoint_period // 4)
+                trainer.agent_steps = memory.steps_added  # type: ignore[union-attr]
+                began = time.monotonic()
+                trainer.save(Moment(trainer.agent_steps, step, (), {}))
+                saves.append(time.monotonic() - began)
+        extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+        largest = folder_bytes(run.path)
+    setup.games.close()
+    row = {
+        "capacity": options.capacity, "save_seconds_median": statistics.median(saves), "save_seconds_max": max(saves),
+        "write_seconds_median": statistics.median(writes), "write_seconds_max": max(writes),
+        "extra_memory_mb": extra, "disk_gb_full": size / 1e9, "disk_gb_after_6_saves": largest / 1e9,
+    }  # fmt: skip
+    console.print(
+        f"a replay of {options.capacity:_} steps: a checkpoint stalls training for {row['save_seconds_median']:.2f} s"
+        f" (at most {row['save_seconds_max']:.2f}), the rows of 10,000 frames for {row['write_seconds_median']:.2f} s"
+        f" (at most {row['write_seconds_max']:.2f}); {extra:.0f} MB more memory at most; {size / 1e9:.1f} GB on disk"
+        f" when full, {largest / 1e9:.1f} GB after 6 checkpoints more", highlight=False,
+    )  # fmt: skip
+    return {"holds": max(*saves, *writes) < 2 and extra < 300, "checkpoint": row}
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_games(options: Selfcheck, console: Console, folder: Path) -> dict[str, Any]:
+    """Random play with and without what resuming and recording need, turn by turn."""
+    ways: dict[str, tuple[int | None, bool]] = {
+        "plain": (None, False), "seeded anew": (RESEED_AFTER, False), "and recorded": (RESEED_AFTER, True),
+    }  # fmt: skip
+    rows = []
+    for game in options.games:
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        sizes: list[int] = []
+        for _ in range(7):
+            for name, (reseed_after, record) in ways.items():
+                games = make_atari(game, 8, reseed_after=reseed_after)
+                games.reset(options.seed)
+                generator, began = torch.Generator().manual_seed(0), time.monotonic()
+                while games.agent_steps < 12_000:
+                    step = games.step(torch.randint(games.num_actions, (8,), generator=generator))
+                    for i in torch.nonzero(step.last).flatten().tolist() if record else ():
+                        sizes.append(len(Recording.of(game, protocol_of("machado"), games.played(i)).pack()))
+                speeds[name].append(4 * games.agent_steps / (time.monotonic() - began))
+                games.close()
+        plain = statistics.median(speeds["plain"])
+        costs = {name: 1 - statistics.median(speeds[name]) / plain for name in ways}
+        rows.append({"game": game, "frames_per_second": speeds, "cost": costs, "bytes": statistics.mean(sizes)})
+        console.print(
+            f"{game}: {plain:,.0f} frames/s of random play; seeding anew costs {100 * costs['seeded anew']:.1f} %, and"
+            f" recording every episode with it {100 * costs['and recorded']:.1f} %; {statistics.mean(sizes):.0f} bytes"
+            " per episode", highlight=False,
+        )  # fmt: skip
+    return {"holds": all(row["cost"]["seeded anew"] < 0.02 for row in rows), "games": rows}
+
+
+CHECKS = {"resume": check_resume, "checkpoint": check_checkpoint, "games": check_games}
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options, console = parse(Selfcheck, args), Console()
+    with tempfile.TemporaryDirectory(prefix="highscore-selfcheck-", dir=".") as folder:
+        result = CHECKS[options.what](options, console, Path(folder))
+    if options.json is not None:
+        about = {key: value for key, value in provenance().items() if key != "wandb_id"}
+        write_json(options.json, about | result)
+    console.print("The promise holds." if result["holds"] else "THE PROMISE DOES NOT HOLD.", highlight=False)
+    return 0 if result["holds"] else 1
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("selfcheck", sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""Everything that decides how a training goes on, as tensors and JSON.
+
+Parameters, optimiser, emulators (as seeds and actions), experience, recurrent memory, and the random
+states of torch, NumPy and Python. Nothing here knows which algorithm or game it is.
+"""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.sequence import tree_leaves, tree_map
+from experiments.build import Setup
+from experiments.loop import Moment
+
+GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards")  # sizes differ from those of a fresh training
+
+
+def take(setup: Setup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, facts) of a training after an iteration; the rows of a replay are kept elsewhere."""
+    games, game_tensors = setup.games.state()
+    memory, memory_tensors = setup.memory.state()
+    tensors = setup.agent.tensors()
+    tensors |= {f"games.{name}": x for name, x in game_tensors.items()}
+    tensors |= {f"memory.{name}": x for name, x in memory_tensors.items()}
+    tensors |= {f"state.{i}": x for i, x in enumerate(tree_leaves(moment.state))}
+    tensors["random.torch"] = torch.get_rng_state()
+    if setup.games.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(setup.games.device)
+    facts = {
+        "games": games, "memory": memory, "updates": setup.agent.updates,
+        "python": random.getstate(), "numpy": numpy_state(),
+    }  # fmt: skip
+    return tensors, facts
+
+
+def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
+    """Takes a freshly built training to where `take` found another.
+
+    Returns:
+        The moment to go on from, and whether the emulators are where they were (see `Games.restore`).
+
+    Raises:
+        ValueError: tensors or facts that are not those of such a training.
+    """
+    try:
+        return _restore(setup, tensors, facts)
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
+
+
+def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
+    agent, games = setup.agent, setup.games
+    fresh = Moment(0, games.reset(0), agent.initial_state(games.num_envs), {})
+    check_like(tensors, take(setup, fresh)[0])
+    check_games(facts["games"], tensors, games.num_envs)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+    agent.load_tensors(tensors)
+    agent.updates = whole(facts["updates"])
+    step, exact = games.restore(facts["games"], part("games."))
+    numbers = iter(range(len(part("state."))))
+    state = tree_map(lambda x: tensors[f"state.{next(numbers)}"].to(x.device), fresh.state)
+    action, note, _ = agent.act(step, state, 0.0)  # only for their shapes
+    setup.memory.restore(facts["memory"], part("memory."), (step, action, note, state))
+    version, internal, gauss = facts["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = facts["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), *rest))
+    torch.set_rng_state(tensors["random.torch"])
+    if games.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], games.device)
+    return Moment(games.agent_steps, step, state, {}), exact
+
+
+def begin_new_episodes(setup: Setup, moment: Moment) -> Moment:
+    """Ends the episodes at a moment, as truncated, where the emulators cannot go on with them."""
+    action, note, _ = setup.agent.act(moment.step, moment.state, 0.0)
+    end = moment.step._replace(last=torch.ones_like(moment.step.last))
+    setup.memory.add(end, torch.zeros_like(action), note, moment.state)
+    return moment._replace(step=setup.games.restart())
+
+
+def check_like(tensors: dict[str, Tensor], fresh: dict[str, Tensor]) -> None:
+    """Refuses tensors that a training of this making cannot have.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+
+    def fixed(names: Any) -> set[str]:
+        return {name for name in names if not name.startswith(GROWING)}
+
+    if unequal := sorted(fixed(tensors) ^ fixed(fresh)):
+        raise ValueError(f"it is not of such a training: {', '.join(unequal[:3])}")
+    for name in fixed(fresh):
+        x, like = tensors[name], fresh[name]
+        if (x.shape, x.dtype) != (like.shape, like.dtype):
+            raise ValueError(f"{name} is {x.dtype} {tuple(x.shape)}, not {like.dtype} {tuple(like.shape)}")
+
+
+def check_games(facts: dict[str, Any], tensors: dict[str, Tensor], num_envs: int) -> None:
+    """Refuses seeds and logs that N games cannot have.
+
+    Raises:
+        ValueError: saying what does not fit.
+    """
+    logs = (("actions", "lengths", torch.uint8), ("rewards", "episodes", torch.float32))
+    for name, lengths, dtype in logs:
+        counts, x = [whole(n) for n in facts[lengths]], tensors[f"games.{name}"]
+        if len(counts) != num_envs or x.dtype != dtype or x.shape != (sum(counts),):
+            raise ValueError(f"the games' {name} are not those of {num_envs} games")
+    if len(facts["seeds"]) != num_envs or max(whole(seed) for seed in facts["seeds"]) >= 1 << 31:
+        raise ValueError("the games' seeds are not seeds")
+    if any(episode > length for episode, length in zip(facts["episodes"], facts["lengths"], strict=True)):
+        raise ValueError("an episode is longer than its log")
+    whole(facts["agent_steps"])
+
+
+def whole(number: Any) -> int:
+    """A count as JSON holds it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(number) is not int or number < 0:
+        raise ValueError(f"{number!r:.40} is not a count")
+    return number
+
+
+def numpy_state() -> list[Any]:
+    """The state of NumPy's global generator, as JSON holds it."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return [kind, [int(key) for key in keys], *rest]

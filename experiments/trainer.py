@@ -1,0 +1,281 @@
+"""Follows one training: logs it, evaluates it, saves it. What is learned is decided in `loop.train`."""
+
+import json
+import math
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from agents.replay import Replay
+from agents.sequence import tree_leaves
+from envs.atari import FRAME_SKIP
+from envs.recording import FRAMES_PER_SECOND, Recording
+from experiments import snapshot
+from experiments.build import Setup, protocol_of
+from experiments.evaluate import evaluation_seed, keep_recordings, score_agent
+from experiments.log import Log, plain
+from experiments.loop import Episode, Moment, Scores, train
+from experiments.run import DISK_FULL, Run, RunError, write_atomically, write_json
+from experiments.segments import Segments
+from experiments.video import video_of
+
+LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
+
+
+class Interruption:
+    """Turns Ctrl-C and SIGTERM into a request to stop after this iteration.
+
+    A second one stops at once, and so does the first while something that may be abandoned goes on.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.may_abandon = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: Any) -> None:
+        again, self.signal = self.signal, number
+        if again or self.may_abandon:
+            raise KeyboardInterrupt
+
+
+class Trainer:
+    """One training on its way.
+
+    Args:
+        run: open for writing.
+        setup: as built for the run, or brought back to where a checkpoint found it.
+    """
+
+    def __init__(self, run: Run, setup: Setup, log: Log, interruption: Interruption):
+        self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
+        self.experiment, self.protocol = run.experiment, protocol_of(run.experiment.protocol)
+        self.scores = Scores(setup.games.num_envs)
+        self.device = setup.games.device
+        self.agent_steps = 0
+        self.metrics: dict[str, Any] = {}
+        self.evaluation: dict[str, Any] | None = None  # the latest
+        self.evaluation_due = False
+        self.segments = Segments(run.path / "replay") if isinstance(setup.memory, Replay) else None
+        self.clock = (time.monotonic(), 0)
+        setup.games.say = log.event
+
+    def frames(self) -> int:
+        return self.agent_steps * FRAME_SKIP
+
+    @property
+    def finished(self) -> bool:
+        return self.frames() >= self.experiment.frames and not self.evaluation_due
+
+    def train(self, begin: Moment | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Trains from a moment, or from the start, to the end or until asked to stop; then evaluates and saves.
+
+        Args:
+            stop: asked after every iteration.
+
+        Raises:
+            Diverged: the loss or a parameter is no number any more.
+        """
+        setup, experiment = self.setup, self.experiment
+        if self.evaluation_due and self.frames() < experiment.frames:
+            self.evaluate()
+        agent_steps = -(-experiment.frames // FRAME_SKIP)
+        moment = begin
+        for moment in train(
+            setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed, begin
+        ):  # fmt: skip
+            self.follow(moment)
+            if self.interruption.signal or stop():
+                break
+        assert moment is not None
+        if not self.interruption.signal:
+            self.evaluate()
+        self.log.mirror.checkpoint(self.save(moment))
+        if self.finished:
+            shutil.rmtree(self.run.path / "replay", ignore_errors=True)  # only an unfinished run needs it
+        setup.games.close()
+
+    def follow(self, moment: Moment) -> None:
+        """Takes in one iteration of the loop."""
+        before, self.agent_steps = self.frames(), moment.agent_steps
+        self.metrics = moment.metrics or self.metrics
+        for episode in self.scores.add(moment.step):
+            self.keep(episode)
+        if self.device.type == "cpu":  # elsewhere looking means waiting
+            self.check(moment)
+
+        def passed(period: int) -> bool:
+            return self.frames() // period > before // period
+
+        if passed(LOG_PERIOD):
+            self.check(moment)
+            self.report()
+        if passed(self.experiment.evaluation.period) and self.frames() < self.experiment.frames:
+            self.evaluate()
+        if passed(self.experiment.checkpoint_period):
+            self.try_to_save(moment)
+
+    def keep(self, episode: Episode) -> None:
+        """Logs a finished episode, and how it can be played again."""
+        recording = Recording.of(self.experiment.game, self.protocol, self.setup.games.played(episode.game))
+        where = self.run.append_bytes("recordings/training.rec", recording.pack())
+        self.log.episode({
+            "episode": self.scores.numbers[episode.game], "frames": self.frames(), "agent_steps": self.agent_steps,
+            "game": episode.game, "score": episode.score, "steps": episode.agent_steps, "recording": where,
+        })  # fmt: skip
+
+    def check(self, moment: Moment) -> None:
+        """Ends a training that has lost its numbers.
+
+        Raises:
+            Diverged: the loss is NaN or infinite; the batch that it came from is kept.
+        """
+        if moment.batch is None or math.isfinite(float(moment.metrics["losses/loss"])):
+            return
+        path = self.run.path / "diverged" / f"{self.agent_steps:012d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        leaves = {str(i): x.detach().cpu().contiguous() for i, x in enumerate(tree_leaves(tuple(moment.batch)))}
+        write_atomically(path, save(leaves))
+        saved = self.run.checkpoints()
+        raise Diverged(
+            f"the loss is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;"
+            f" the batch is kept in {path};"
+            + (f" the last good checkpoint is {saved[-1]};" if saved else "")
+            + " try a lower --optimiser.learning-rate or a --optimiser.clip-norm"
+        )
+
+    def report(self) -> None:
+        """Logs the figures of now."""
+        then, frames = self.clock
+        self.clock = (time.monotonic(), self.frames())
+        speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
+        row = {
+            "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
+            "charts/epsilon": self.experiment.explore(self.agent_steps), "charts/updates": self.setup.agent.updates,
+        }  # fmt: skip
+        perf = {"charts/FPS": speed, "charts/SPS": speed / FRAME_SKIP, "charts/time": time.time()}
+        self.log.log(row | self.metrics, self.agent_steps, perf)
+        if self.segments is not None:  # now and then, so that a checkpoint has little left to write
+            segments, memory = self.segments, self.setup.memory
+            assert isinstance(memory, Replay)
+            self.or_say_full(lambda: segments.write(memory))
+
+    def evaluate(self) -> None:
+        """Scores the agent on separate games, unless it is told to stop."""
+        self.interruption.may_abandon = self.evaluation_due = True
+        try:
+            self._evaluate()
+            self.evaluation_due = False
+        except KeyboardInterrupt:
+            self.log.event("evaluation abandoned")
+        finally:
+            self.interruption.may_abandon = False
+            self.clock = (time.monotonic(), self.frames())
+
+    def _evaluate(self) -> None:
+        how = self.experiment.evaluation
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            # Training must not depend on whether it is watched.
+            result, recordings = score_agent(
+                self.setup.agent, self.experiment, how.episodes, epsilon=how.epsilon,
+                seed=evaluation_seed(self.experiment), device=self.device,
+            )  # fmt: skip
+        name = f"{self.agent_steps:012d}"
+        result |= {"frames": self.frames(), "agent_steps": self.agent_steps}
+        result["recordings"] = keep_recordings(self.run, name, recordings)
+        write_json(self.run.path / "evaluations" / f"{name}.json", result)
+        self.evaluation = result
+        write_json(self.run.path / "summary.json", self.summary())
+        row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
+        self.log.log(row, self.agent_steps)
+        if how.video_seconds:
+            path = self.run.path / "recordings" / f"{name}.mp4"
+            video_of(recordings[0], path, how.video_seconds * FRAMES_PER_SECOND)
+            self.log.video(path, self.agent_steps)
+        low, high = result["mean_interval"]
+        self.log.say(
+            f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
+            f"over {result['episodes']} episodes, {result['protocol']}"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
+            "episodes": self.scores.episodes, "training_score": self.scores.mean,
+            "finished": self.finished, "evaluation": self.evaluation,
+        }  # fmt: skip
+
+    def try_to_save(self, moment: Moment) -> None:
+        """Saves; a full disk is said aloud and does not end the training."""
+        self.or_say_full(lambda: self.save(moment))
+
+    def or_say_full(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            saved = self.run.checkpoints()
+            self.log.event(
+                f"NOT SAVED: {error.strerror}; free some space. Training goes on, and the next checkpoint tries again; "
+                + (f"the last good one is {saved[-1]}" if saved else "there is none yet")
+            )
+
+    def save(self, moment: Moment) -> Path:
+        """Writes a checkpoint that training can go on from, bit for bit, and rewrites the summary.
+
+        Raises:
+            Diverged: a parameter is no number any more.
+            OSError: the disk is full; the checkpoints before are whole.
+        """
+        for name, x in self.setup.agent.online.state_dict().items():
+            if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+                raise Diverged(
+                    f"{name} holds NaN or infinity after {self.frames():_} frames; no checkpoint is made of it"
+                )
+        write_json(self.run.path / "summary.json", self.summary())
+        tensors, facts = snapshot.take(self.setup, moment)
+        more = {
+            "scores": self.scores.facts(), "mirrored": self.log.mirror.sent, "positions": self.run.positions(),
+            "evaluation_due": self.evaluation_due, "rows": None,
+            "metrics": {name: plain(x) for name, x in self.metrics.items()},
+        }  # fmt: skip
+        if self.segments is not None:
+            assert isinstance(self.setup.memory, Replay)
+            more["rows"] = self.segments.write(self.setup.memory)
+        path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
+        if self.segments is not None:
+            kept = (json.loads((p / "checkpoint.json").read_text()) for p in self.run.checkpoints())
+            self.segments.forget(min(state["resume"]["rows"]["oldest"] for state in kept))
+        return path
+
+    def take_up(self, state: dict[str, Any], segments: Segments | None) -> None:
+        """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""
+        facts = state["resume"]
+        self.scores, self.metrics = Scores.from_facts(facts["scores"], self.setup.games.num_envs), facts["metrics"]
+        self.agent_steps, self.evaluation = state["agent_steps"], state["evaluation"]
+        self.evaluation_due = facts["evaluation_due"]
+        self.clock = (time.monotonic(), self.frames())
+        self.segments = segments
+        self.run.cut(facts["positions"])
+        self.log.mirror.sent = facts["mirrored"]
+        self.log.begin_at(self.frames())
+
+
+class Diverged(RunError):
+    """A training whose loss or parameters are no numbers any more."""

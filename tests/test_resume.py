@@ -1,0 +1,155 @@
+"""A training that is stopped or killed goes on as if nothing had happened: bit for bit."""
+
+import json
+import os
+import random
+import signal
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from agents.explore import Linear
+from experiments import selfcheck
+from experiments.cli import run_command
+from experiments.config import Evaluation
+from experiments.presets import PRESETS
+from experiments.resume import Resume, resume
+from experiments.run import Run, read_rows
+from experiments.selfcheck import differences, kill_again_and_again
+from experiments.train import Train, run_training
+
+
+def small(preset):
+    """A preset cut to some seconds: what it is made of stays."""
+    x = PRESETS[preset]
+    x = replace(
+        x, game="Breakout", num_envs=2, frames=3_200, explore=Linear(1.0, 0.1, 300, 100), protocol="machado",
+        target_period=min(x.target_period, 20), checkpoint_period=600, network=replace(x.network, hidden=16),
+        evaluation=Evaluation(1_500, episodes=1, epsilon=0.5, video_seconds=0),
+    )  # fmt: skip
+    if x.replay is None:
+        return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=replace(x.rollout, minibatches=2))
+    return replace(x, replay=replace(x.replay, capacity=400, batch_size=4, learn_start=100, learn_period=16))
+
+
+def run_whole(x, root, name="whole", stop=lambda: False):
+    return run_training(Train(x, device="cpu", wandb="off", runs=root, name=name), Console(quiet=True), stop)[0]
+
+
+def sigterm_after(iterations):
+    """Asks the process to stop, as another one would."""
+    countdown = iter(range(10**6))
+
+    def stop():
+        if next(countdown) == iterations:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    return stop
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset):
+    x = small(preset)
+    whole = run_whole(x, tmp_path)
+    parts = run_whole(x, tmp_path, "parts", sigterm_after(261))
+    assert not json.loads((parts.path / "summary.json").read_text())["finished"]
+    random.seed(7)  # nothing of the process that resumes may matter
+    resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True), sigterm_after(40))
+    resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert differences(whole.path, parts.path) == []
+    assert b"eval/" in (parts.path / "metrics.jsonl").read_bytes()
+    assert sum("going on at" in row["event"] for row in read_rows(parts.path / "events.jsonl")) == 2
+    assert not (parts.path / "replay").exists()
+
+
+def test_the_comparison_sees_a_difference(tmp_path):
+    """One seed more, and everything differs: the comparison that the other tests stand on can fail."""
+    one, other = (run_whole(replace(small("dqn"), seed=seed), tmp_path, str(seed)) for seed in (1, 2))
+    found = differences(one.path, other.path)
+    assert {"metrics.jsonl", "recordings/training.rec", "online.head.layers.0.weight", "resume"} <= set(found)
+    assert {"memory.priorities", "games.actions", "random.torch", "optimiser.0.exp_avg"} <= set(found)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
+    """SIGKILL at random moments, one of them while a checkpoint is written; the long form is a command."""
+    figures = selfcheck.check_resume(
+        selfcheck.Selfcheck("resume", kills=3, games=("Breakout",), frames=24_000), Console(quiet=True), tmp_path
+    )
+    assert figures["runs"][0]["kills"] == 3
+    assert figures["holds"], figures
+    assert callable(kill_again_and_again)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run_whole(small("prioritized"), tmp_path_factory.mktemp("whole"))
+
+
+def stopped(tmp_path, preset="prioritized"):
+    return run_whole(small(preset), tmp_path, "r", sigterm_after(300))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda run: flip(run.checkpoints()[-1] / "tensors.safetensors"),
+        lambda run: os.truncate(run.checkpoints()[-1] / "checkpoint.json", 1_000),
+        lambda run: (run.checkpoints()[-1] / "tensors.safetensors").unlink(),
+        lambda run: (run.checkpoints()[-1] / "tensors.safetensors").write_bytes(b"a foreign file"),
+    ],
+    ids=["flipped", "truncated", "missing", "foreign"],
+)
+def test_damage_takes_it_one_checkpoint_back_and_it_ends_the_same(tmp_path, capsys, whole, spoil):
+    run = stopped(tmp_path)
+    assert len(run.checkpoints()) == 2
+    spoil(run)
+    assert run_command("resume", [str(run.path), "--device", "cpu", "--wandb", "off"]) == 0
+    out = capsys.readouterr().out
+    assert "PASSED OVER" in out and "trying the one before" in out
+    assert differences(whole.path, run.path) == []
+
+
+def test_damaged_rows_of_the_replay_are_seen(tmp_path, capsys):
+    run = stopped(tmp_path)
+    flip(next((run.path / "replay").glob("*.rows")))
+    assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("PASSED OVER") == 2 and "is not what was written" in err and "train it anew" in err
+
+
+def test_what_cannot_go_on_is_refused(tmp_path, capsys, whole):
+    run = stopped(tmp_path, "demo")
+    again = Run.reopen(run.path)
+    assert run_command("resume", [str(run.path)]) == 2
+    assert "another process" in capsys.readouterr().err
+    again.close()
+    assert run_command("train", ["demo", "--runs", str(tmp_path), "--name", "r", "--wandb", "off"]) == 2
+    assert f"highscore resume {run.path}" in capsys.readouterr().err  # offered, where the name is taken
+    for path in run.checkpoints():
+        (path / "checkpoint.json").unlink()
+    assert run_command("resume", [str(run.path)]) == 2
+    assert "train it anew" in capsys.readouterr().err
+    assert run_command("resume", [str(whole.path)]) == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_games_that_cannot_repeat_themselves_begin_new_episodes(tmp_path, monkeypatch):
+    """The log says so; what had been learned and remembered stays."""
+    from envs.games import Games
+
+    run = stopped(tmp_path)
+    play_again = Games._play_again
+    monkeypatch.setattr(Games, "_play_again", lambda self, but=0: play_again(self, but) + 1)
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
+    assert any("begins a new episode" in event for event in events)
+    assert json.loads((run.path / "summary.json").read_text())["finished"]
+    assert all(row["steps"] > 100 for row in read_rows(run.path / "episodes.jsonl"))

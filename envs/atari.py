@@ -1,6 +1,7 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
 import difflib
+import os
 from functools import partial
 
 import torch
@@ -10,7 +11,8 @@ from ale_py.vector_env import AtariVectorEnv
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
-RESEED_AFTER = 2_000  # agent steps: what a recording may hold beyond its episode; reseeding takes under 1 % of the time
+# Agent steps. Seeding takes an emulator 0.15 s, while the others wait; playing so many takes all of them 9 s or more.
+RESEED_AFTER = 15_000 * (os.cpu_count() or 1)
 FRAME_SKIP = 4  # emulator frames per agent step
 
 _TWO_PLAYER_ONLY = {"combat", "joust", "maze_craze", "warlords"}  # ale-py ships them but cannot play them

@@ -6,8 +6,8 @@ included, so a few kilobytes are the whole episode.
 
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
@@ -44,17 +44,32 @@ class Recording:
         return cls(game, protocol, played.seed, played.begin, played.actions, points, sum(played.rewards))
 
     def pack(self) -> bytes:
-        """As bytes: a line of JSON and the actions, compressed."""
+        """This episode as bytes: a line of JSON and its own actions, compressed; what came before is not in it."""
         header = {name: value for name, value in asdict(self).items() if name != "actions"}
-        return zlib.compress(json.dumps(header).encode() + b"\n" + self.actions, 9)
+        return zlib.compress(json.dumps(header).encode() + b"\n" + self.actions[self.begin :], 9)
 
     @classmethod
-    def unpack(cls, content: bytes) -> "Recording":
+    def unpack(cls, content: bytes, before: Callable[[], bytes]) -> "Recording":
         """The inverse of `pack`.
+
+        Args:
+            before: the packed episode that the same environment played before this one; called again and again
+                until that is the first after a seeding.
 
         Raises:
             ValueError: these bytes are no recording.
         """
+        recording = cls._of_bytes(content)
+        actions, begin = recording.actions, recording.begin
+        while begin:
+            earlier = cls._of_bytes(before())
+            if (earlier.seed, earlier.begin + len(earlier.actions) + 1) != (recording.seed, begin):
+                raise ValueError("what was played before it is not recorded")
+            actions, begin = earlier.actions + b"\0" + actions, earlier.begin  # the action after an end plays nothing
+        return replace(recording, actions=actions)
+
+    @classmethod
+    def _of_bytes(cls, content: bytes) -> "Recording":
         try:
             header, actions = zlib.decompressobj().decompress(content, LONGEST).split(b"\n", 1)
             fields = json.loads(header)
@@ -62,9 +77,9 @@ class Recording:
             points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))
             recording = cls(protocol=protocol, points=points, actions=actions, **fields)
             rom_of(recording.game)
-            if not (0 <= recording.seed < 1 << 31 and 0 <= recording.begin <= len(actions)):
+            if not 0 <= recording.seed < 1 << 31 or recording.begin < 0:
                 raise ValueError("seed or begin are out of range")
-        except (zlib.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"this is not a recording ({error})") from None
         return recording
 

@@ -58,16 +58,18 @@ def score_agent(
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
     games = make_atari(experiment.game, num_envs, chosen, device=device)
-    scores, recordings = [], []
+    scores, recordings, players = [], [], []
     for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
         scores.append(episode.score)
         recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
+        players.append(episode.game)
     games.close()
     mean = float(np.mean(scores))
     return {
         "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
+        "games": players,
     }, recordings  # fmt: skip
 
 

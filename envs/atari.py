@@ -1,7 +1,6 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
 import difflib
-import os
 from functools import partial
 
 import torch
@@ -11,8 +10,7 @@ from ale_py.vector_env import AtariVectorEnv
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
-# Agent steps. Seeding takes an emulator 0.15 s, while the others wait; playing so many takes all of them 9 s or more.
-RESEED_AFTER = 15_000 * (os.cpu_count() or 1)
+RESEED_AFTER = 30_000  # agent steps; seeding takes an emulator 0.15 s, in which the others wait
 FRAME_SKIP = 4  # emulator frames per agent step
 
 _TWO_PLAYER_ONLY = {"combat", "joust", "maze_craze", "warlords"}  # ale-py ships them but cannot play them

@@ -71,7 +71,10 @@ class Recording:
     @classmethod
     def _of_bytes(cls, content: bytes) -> "Recording":
         try:
-            header, actions = zlib.decompressobj().decompress(content, LONGEST).split(b"\n", 1)
+            unpacked = zlib.decompressobj()
+            header, actions = unpacked.decompress(content, LONGEST).split(b"\n", 1)
+            if not unpacked.eof:
+                raise ValueError("it is cut short, or too long to be ours")
             fields = json.loads(header)
             protocol = Protocol(**fields.pop("protocol"))
             points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))

@@ -225,7 +225,9 @@ class Run:
         target = folder / f"{state['agent_steps']:012d}"
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
         try:
-            content = save({name: x.detach().cpu().contiguous() for name, x in tensors.items()})
+            content = save(
+                {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+            )  # shared memory is refused
             write_atomically(aside / "tensors.safetensors", content)
             sha256 = hashlib.sha256(content).hexdigest()
             whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}

@@ -90,7 +90,20 @@ class Trainer:
 
         Raises:
             Diverged: the loss or a parameter is no number any more.
+            RunError: the disk is full, and what it is full of is not only checkpoints.
         """
+        try:
+            self._train(begin, stop)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            saved = self.run.checkpoints()
+            raise RunError(
+                f"the disk is full ({error.strerror});"
+                + (f" free some, then: highscore resume {self.run.path}" if saved else " nothing could be saved")
+            ) from None
+
+    def _train(self, begin: Moment | None, stop: Callable[[], bool]) -> None:
         setup, experiment = self.setup, self.experiment
         if self.evaluation_due and self.frames() < experiment.frames:
             self.evaluate()

@@ -44,7 +44,7 @@ def video_of(recording: Recording, path: Path, max_frames: int | None = None) ->
     """Renders a recording into a video file, at most its first `max_frames`; returns the frames written.
 
     Raises:
-        RuntimeError: the whole episode was played again and its score is not the recorded one.
+        ValueError: the whole episode was played again and its score is not the recorded one.
     """
     score = 0.0
 
@@ -57,5 +57,5 @@ def video_of(recording: Recording, path: Path, max_frames: int | None = None) ->
     count = write_video(path, frames())
     if (max_frames is None or count < max_frames) and score != recording.score:
         path.unlink()
-        raise RuntimeError(f"played again, the episode scored {score}, not {recording.score}: emulator versions differ")
+        raise ValueError(f"played again, the episode scored {score}, not {recording.score}: emulator versions differ")
     return count

@@ -160,7 +160,7 @@ def test_a_recording_renders_the_very_episode(game, protocol, before):
 
 def test_a_score_that_does_not_come_back_is_an_error(tmp_path):
     recording = Recording("Pong", replace(MACHADO, max_frames=40), 0, 0, bytes(10), (), score=5.0)
-    with pytest.raises(RuntimeError, match=r"scored 0\.0, not 5\.0"):
+    with pytest.raises(ValueError, match=r"scored 0\.0, not 5\.0"):
         video_of(recording, tmp_path / "x.mp4")
     assert not list(tmp_path.iterdir())
 

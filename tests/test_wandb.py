@@ -3,19 +3,25 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from experiments.presets import preset
-from experiments.run import Run
+from experiments.resume import Resume, resume
+from experiments.run import Run, read_rows
+from experiments.train import Train, run_training
 from experiments.wandb_mirror import Mirror
+from tests.test_resume import sigterm_after, small
 
 WANDB = Path(sys.executable).parent / "wandb"
 
@@ -82,8 +88,13 @@ def test_an_offline_run_holds_the_metrics(tmp_path):
 
 
 def records(run):
-    """What the run's file holds, as `wandb leet inspect` reads it."""
+    """What the run's only file holds."""
     (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    return inspect(file)
+
+
+def inspect(file):
+    """What a file of wandb's holds, as `wandb leet inspect` reads it."""
     shown = subprocess.run([WANDB, "leet", "inspect", "--json", file], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0, shown.stderr
     return [json.loads(line) for line in shown.stdout.splitlines()]
@@ -134,3 +145,21 @@ def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_ru
     found = records(run)
     assert history(found, "frames") == [7]
     assert any(record["type"] == "exit" for record in found)
+
+
+def test_a_resumed_run_is_one_run_without_repeated_steps(tmp_path):
+    """It goes one checkpoint back, and so repeats rows that wandb has already: they are not sent again."""
+    options = {"device": "cpu", "wandb": "offline"}
+    x = replace(small("prioritized"), frames=4_000)
+    run, _ = run_training(Train(x, runs=tmp_path, name="r", **options), Console(quiet=True), sigterm_after(400))
+    shutil.rmtree(run.checkpoints()[-1])
+    resume(Resume(run.path, **options), Console(quiet=True))
+    files = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2 and len({file.name for file in files}) == 1  # named after the one run
+    found = [record for file in files for record in inspect(file) if record["type"] == "history"]
+    items = [record["history"]["item"] for record in found]
+    steps = [record["history"]["step"]["num"] for record in found]
+    rows = list(read_rows(run.path / "metrics.jsonl"))
+    assert steps == list(range(1, len(rows) + 1))
+    assert [item["frames"] for item in items] == [row["frames"] for row in rows]
+    assert [item.get("eval/mean") for item in items] == [row.get("eval/mean") for row in rows]

@@ -1,0 +1,218 @@
+"""What goes wrong on real machines: full disks, lost numbers, dead emulators, jumping clocks."""
+
+import json
+import os
+import resource
+import signal
+import time
+from dataclasses import replace
+
+import ale_py
+import gymnasium
+import pytest
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from rich.console import Console
+from safetensors.torch import load_file
+
+from agents.sequence import tree_map
+from envs.games import Games
+from envs.probe import Catch
+from experiments import selfcheck
+from experiments.cli import run_command
+from experiments.presets import PRESETS
+from experiments.resume import Resume, resume
+from experiments.run import Run, RunError, read_checkpoint, read_rows
+from experiments.selfcheck import differences
+from experiments.train import Train, run_training
+from experiments.trainer import Diverged
+from tests.test_resume import run_whole, small
+
+gymnasium.register_envs(ale_py)
+
+
+def limit_files(size):
+    """No file may grow beyond so many bytes: writing fails, as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def room_again():
+    yield
+    limit_files(resource.RLIM_INFINITY)
+
+
+def test_a_full_disk_is_said_and_does_no_harm(tmp_path, room_again, capsys):
+    """Checkpoints fail for a while; the one before stays whole, and the training ends as if nothing had been."""
+    x, count, whole_then = small("prioritized"), iter(range(10**6)), []
+
+    def stop():
+        number = next(count)
+        if number == 150:  # checkpoints come every 75 iterations
+            limit_files(100_000)
+        if number == 290:
+            (run_path,) = tmp_path.glob("r")
+            limit_files(resource.RLIM_INFINITY)
+            whole_then.append(read_checkpoint(Run.open(run_path).checkpoints()[-1])[1]["agent_steps"])
+        return False
+
+    run = run_whole(x, tmp_path, "r", stop)
+    assert whole_then == [300]
+    events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
+    assert sum("NOT SAVED" in event and "the last good one is" in event for event in events) == 1
+    assert not list(run.path.rglob(".*tmp*")) and not list(run.path.rglob(".writing*"))
+    assert differences(run_whole(x, tmp_path).path, run.path) == []
+
+
+def test_a_disk_that_stays_full_ends_the_training_with_a_clear_word(tmp_path, room_again):
+    count = iter(range(10**6))
+
+    def stop():
+        if next(count) == 150:
+            limit_files(100_000)
+        return False
+
+    with pytest.raises(RunError, match="free some, then: highscore resume"):
+        run_whole(small("prioritized"), tmp_path, "r", stop)
+    limit_files(resource.RLIM_INFINITY)
+    resume(Resume(tmp_path / "r", device="cpu", wandb="off"), Console(quiet=True))
+    assert differences(run_whole(small("prioritized"), tmp_path).path, tmp_path / "r") == []
+
+
+def test_a_row_that_does_not_fit_leaves_none_of_itself(tmp_path, room_again):
+    run = Run.create(tmp_path, PRESETS["dqn"], "r")
+    run.append("metrics.jsonl", {"a": 1})
+    limit_files(20)
+    with pytest.raises(OSError):
+        run.append("metrics.jsonl", {"text": "x" * 100})
+    limit_files(resource.RLIM_INFINITY)
+    run.append("metrics.jsonl", {"a": 2})
+    assert list(read_rows(run.path / "metrics.jsonl")) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("what", ["loss", "parameters"])
+def test_a_training_without_numbers_ends_and_keeps_the_batch(tmp_path, what):
+    x = small("dqn")
+    if what == "loss":
+        x = replace(x, optimiser=replace(x.optimiser, learning_rate=1e30))
+    count = iter(range(10**6))
+    setups = []
+
+    def stop():
+        if what == "parameters" and next(count) == 200:
+            with torch.no_grad():
+                next(setups[0].agent.online.parameters()).fill_(float("nan"))
+        return False
+
+    from experiments import train
+
+    def build(*args, original=train.build):
+        setups.append(original(*args))
+        return setups[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build", build)
+        with pytest.raises(Diverged, match="the batch is kept in"):
+            run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(quiet=True), stop)
+    (dump,) = (tmp_path / "r/diverged").iterdir()
+    batch = load_file(dump)
+    assert batch["0"].shape[1:] == (4, 4, 84, 84) or batch["0"].shape[2:] == (4, 84, 84)
+    for path in Run.open(tmp_path / "r").checkpoints():
+        tensors, _ = read_checkpoint(path)
+        assert all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point())
+    if what == "parameters":  # the last good checkpoint is there to go on from
+        resume(Resume(tmp_path / "r", device="cpu", wandb="off"), Console(quiet=True))
+        assert differences(run_whole(x, tmp_path).path, tmp_path / "r") == []
+
+
+def breakout():
+    return gymnasium.wrappers.ResizeObservation(gymnasium.make("ALE/Breakout-v5", obs_type="grayscale"), (84, 84))
+
+
+@pytest.mark.parametrize("make", [Catch, breakout], ids=["catch", "breakout"])
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(make):
+    """Games in processes of their own, one killed in the middle of an episode: the stream is the undisturbed one."""
+
+    def play(make_env, disturb):
+        games, said = Games(make_env, reseed_after=40), []
+        games.say = said.append
+        steps, generator = [games.reset(5)], torch.Generator().manual_seed(0)
+        for t in range(150):
+            if t in disturb:
+                worker = games.env.processes[1]
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.join()
+            steps.append(games.step(torch.randint(games.num_actions, (3,), generator=generator)))
+        games.close()
+        return steps, said
+
+    quiet, _ = play(lambda: SyncVectorEnv([make] * 3), ())
+    disturbed, said = play(lambda: AsyncVectorEnv([make] * 3), (33, 101))
+    for a, b in zip(quiet, disturbed, strict=True):
+        tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
+    assert len(said) == 2 and all("an emulator died" in text for text in said)
+
+
+def test_an_emulator_that_dies_again_at_once_is_an_error():
+    class Mortal(Catch):
+        def step(self, action):
+            raise RuntimeError("it is broken")
+
+    games = Games(lambda: SyncVectorEnv([Mortal]))
+    games.say = lambda text: None
+    games.reset(0)
+    with pytest.raises(RuntimeError, match="it is broken"):
+        games.step(torch.zeros(1, dtype=torch.int64))
+
+
+def test_a_clock_that_jumps_does_no_harm(tmp_path, monkeypatch):
+    x = small("prioritized")
+    whole = run_whole(x, tmp_path)
+    jumps = iter(range(10**9))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + (-1) ** next(jumps) * 1e8)
+    parts = run_whole(x, tmp_path, "jumping")
+    assert differences(whole.path, parts.path) == []
+
+
+def test_recordings_of_a_run_are_found_and_play_again(tmp_path, capsys):
+    """Every episode of training and evaluation, from the log alone, with the score that was recorded."""
+    run = run_whole(replace(small("demo"), frames=6_400), tmp_path, "r")
+    rows = list(read_rows(run.path / "episodes.jsonl"))
+    assert [row["episode"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) > 3
+    for number in (1, len(rows)):
+        video = tmp_path / f"{number}.mp4"
+        assert run_command("watch", [str(run.path), "--episode", str(number), "--video", str(video)]) == 0
+        assert f"score {rows[number - 1]['score']:.0f}," in capsys.readouterr().out and video.stat().st_size > 10_000
+    (first, *_) = sorted((run.path / "evaluations").iterdir())
+    result = json.loads(first.read_text())
+    assert run_command("watch", [str(run.path), "--episode", f"{first.stem}/1"]) == 0
+    assert f"score {result['scores'][0]:.0f}," in capsys.readouterr().out
+    assert run_command("list", ["episodes", str(run.path)]) == 0
+    assert f"{len(rows)} recorded training episodes" in " ".join(capsys.readouterr().out.split())
+    for wrong in ("0", "9999", "x", "../../etc/1", f"{first.stem}/2"):
+        assert run_command("watch", [str(run.path), "--episode", wrong]) == 2
+    capsys.readouterr()
+
+
+def test_a_recording_with_another_score_is_refused(tmp_path, capsys):
+    from experiments.episodes import find_episode
+
+    run = run_whole(small("demo"), tmp_path, "r")
+    packed = replace(find_episode(run, "1"), score=1234.0).pack()
+    (run.path / "recordings/training.rec").write_bytes(packed)
+    row = next(read_rows(run.path / "episodes.jsonl")) | {"recording": [0, len(packed)]}
+    (run.path / "episodes.jsonl").write_text(json.dumps(row) + "\n")
+    assert run_command("watch", [str(run.path), "--episode", "1"]) == 2
+    assert "not 1234" in capsys.readouterr().err
+    (run.path / "recordings/training.rec").write_bytes(packed[:-9])
+    assert run_command("watch", [str(run.path), "--episode", "1"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_selfcheck_says_when_a_promise_does_not_hold(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(selfcheck.CHECKS, "resume", lambda options, console, folder: {"holds": False})
+    assert run_command("selfcheck", ["resume", "--json", "out.json"]) == 1
+    assert "DOES NOT HOLD" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["holds"] is False

@@ -1,0 +1,195 @@
+"""What a stranger may have sent: no mutation of a run directory does more than be refused."""
+
+import hashlib
+import json
+import random
+import resource
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from agents.sequence import tree_leaves
+from envs.recording import Recording
+from experiments import segments
+from experiments.build import build
+from experiments.resume import bring_back
+from experiments.run import Run, RunError, json_hash, read_checkpoint
+from tests.test_resume import run_whole, sigterm_after, small
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just(10**30) | st.just("../x"),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """An unfinished run that stays as it is."""
+    return run_whole(small("prioritized"), tmp_path_factory.mktemp("fuzz"), "r", sigterm_after(300))
+
+
+@pytest.fixture(scope="module")
+def setup(stopped):
+    """Built for that run."""
+    setup = build(stopped.experiment, torch.device("cpu"))
+    yield setup
+    setup.games.close()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A checkpoint of some hundred bytes, to be damaged many times."""
+    run = Run.create(tmp_path_factory.mktemp("tiny"), small("dqn"), "r")
+    tensors = {"online.weight": torch.arange(6.0).view(2, 3), "state.0": torch.ones(4, dtype=torch.uint8)}
+    return run.save_checkpoint(tensors, {"agent_steps": 4, "finished": False, "resume": {"updates": 1}})
+
+
+def mutate(content, rng):
+    """Bytes with a few of them flipped, cut, doubled, or put somewhere else."""
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        if not content:
+            break
+        at, to = rng.randrange(len(content)), rng.randrange(len(content) + 1)
+        match rng.randrange(5):
+            case 0:
+                content[at] ^= 1 << rng.randrange(8)
+            case 1:
+                content[at] = rng.choice(b'\x00\xff{}[]",:0919-e.')
+            case 2:
+                del content[min(at, to) : max(at, to)]
+            case 3:
+                content[at:at] = content[min(at, to) : max(at, to)]
+            case _:
+                content[at : at + 8] = rng.randrange(1 << 63).to_bytes(8, "little")
+    return bytes(content)
+
+
+def put_right(path):
+    """Writes the checksums anew, as somebody would who means harm."""
+    state = json.loads((path / "checkpoint.json").read_text())
+    state["tensors_sha256"] = hashlib.sha256((path / "tensors.safetensors").read_bytes()).hexdigest()
+    state["sha256"] = json_hash({key: value for key, value in state.items() if key != "sha256"})
+    (path / "checkpoint.json").write_text(json.dumps(state))
+
+
+def test_ten_thousand_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
+    """Any of the two files, checksums wrong or put right: our error or what was written, nothing else."""
+    rng, before = random.Random(0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    whole = {name: (tiny / name).read_bytes() for name in ("checkpoint.json", "tensors.safetensors")}
+    path, refused, read = tmp_path / "000000000004", 0, 0
+    path.mkdir()
+    for _ in range(10_000):
+        name, other = rng.sample(list(whole), 2)
+        (path / name).write_bytes(mutate(whole[name], rng))
+        (path / other).write_bytes(whole[other])
+        if rng.random() < 0.6:
+            try:
+                put_right(path)
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                continue
+        try:
+            tensors, _ = read_checkpoint(path)
+            assert all(x.nbytes <= 2 * len(whole["tensors.safetensors"]) for x in tensors.values())
+            read += 1
+        except RunError:
+            refused += 1
+    assert refused > 5_000 and read > 100, (refused, read)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+
+
+def places(data, path=()):
+    """Every place in nested JSON."""
+    yield path
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in children:
+        if not (path and path[-1] in ("python", "numpy", 1)):  # hundreds of numbers each
+            yield from places(value, (*path, key))
+
+
+@given(st.data())
+@settings(max_examples=400, suppress_health_check=list(HealthCheck), deadline=None)
+def test_facts_that_a_stranger_wrote_are_refused(stopped, setup, data):
+    """Checksums right, tensors right, any fact replaced by anything: an error that `recover` knows, or nothing."""
+    tensors, state = read_checkpoint(stopped.checkpoints()[-1])
+    state = json.loads(json.dumps(state))
+    place = data.draw(st.sampled_from([p for p in places({"resume": state["resume"]}) if p]))
+    holder = state
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = data.draw(JSON_VALUES)
+    rows, shown = setup.memory.size, tensors["games.shown.obs"].numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments.os, "truncate", lambda path, size: None)  # the run is for the others, too
+        patch.setattr(type(setup.games), "_reset_all", lambda self: (shown, {}))  # emulators take their time
+        patch.setattr(type(setup.games), "_play_again", lambda self, but=0: shown)
+        try:
+            bring_back(stopped, setup, tensors, state)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+    assert setup.memory.rows is None or all(len(ring) == rows for ring in tree_leaves(setup.memory.rows))
+
+
+@pytest.mark.parametrize("name", ["online.head.layers.0.weight", "memory.priorities", "games.actions", "random.torch"])
+@pytest.mark.parametrize("spoil", ["shape", "dtype", "missing", "more"])
+def test_tensors_of_another_making_are_refused(stopped, setup, name, spoil):
+    tensors, state = read_checkpoint(stopped.checkpoints()[-1])
+    x = tensors.pop(name)
+    if spoil == "shape":
+        tensors[name] = torch.cat([x, x])
+    elif spoil == "dtype":
+        tensors[name] = x.to(torch.int32)
+    elif spoil == "more":
+        tensors |= {name: x, "online.more": x}
+    with pytest.raises((ValueError, KeyError)):
+        bring_back(stopped, setup, tensors, state)
+
+
+def test_names_in_files_lead_nowhere(stopped, tmp_path):
+    """Manifests and tensor names with paths in them write and read nothing outside."""
+    path = tmp_path / "r"
+    shutil.copytree(stopped.path, path)
+    run = Run.open(path)
+    newest = run.checkpoints()[-1]
+    tensors, state = read_checkpoint(newest)
+    state["resume"]["rows"]["files"] = {"../../../outside": {"bytes": 1, "sha256": ""}}
+    state["resume"]["positions"] = {"../../outside": 0}
+    (newest / "tensors.safetensors").write_bytes(save(tensors | {"../../outside": torch.ones(1)}))
+    (newest / "checkpoint.json").write_text(json.dumps(state))
+    put_right(newest)
+    (tmp_path / "outside").write_text("mine")
+    setup = build(run.experiment, torch.device("cpu"))
+    tensors, state = read_checkpoint(newest)
+    with pytest.raises(ValueError):
+        bring_back(run, setup, tensors, state)
+    tensors.pop("../../outside")
+    with pytest.raises(ValueError):
+        bring_back(run, setup, tensors, state)
+    run.cut(state["resume"]["positions"])
+    assert (tmp_path / "outside").read_text() == "mine"
+    setup.games.close()
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=2_000, deadline=None)
+def test_damaged_recordings_are_read_or_refused(rng):
+    from envs.protocols import MACHADO
+
+    content = Recording("Pong", MACHADO, 5, 0, bytes(range(18)) * 9, ((3, 1.0),), 1.0).pack()
+    try:
+        Recording.unpack(mutate(content, rng), lambda: content)
+    except ValueError:
+        pass
+
+
+def test_a_recording_that_would_not_end_is_refused():
+    """A few kilobytes that unpack into gigabytes do not."""
+    import zlib
+
+    with pytest.raises(ValueError, match="not a recording"):
+        Recording.unpack(zlib.compress(b"{}\n" + bytes(200_000_000), 9), lambda: b"")

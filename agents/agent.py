@@ -1,6 +1,8 @@
 """Parameters, optimiser and target network: everything about an agent that changes."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -62,6 +64,15 @@ class Agent:
         output, state = self.online(tree_map(lambda x: x[None], step), state)
         action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
         return action, note, state
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While it lasts, the network acts without the noise that explores, and nothing in it moves."""
+        self.online.eval()
+        try:
+            yield
+        finally:
+            self.online.train()
 
     def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
         """One update: (new priorities [B], metrics, still on the device)."""

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.explore import epsilon_greedy
-from agents.returns import hopped, huber, n_step, pick, q_learning_target
-from agents.sequence import Sequence, tree_map
+from agents.returns import huber, pick, q_learning_target
+from agents.sequence import Sequence
+from agents.transition import fold, output
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,13 @@ class DQN:
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The error of step 0 against its n-step target: (loss [B], priority [B], metrics)."""
-        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip)
-        total, scale, hop = n_step(reward, seq.step.terminal, seq.step.last, self.discount, self.n_steps)
-        here = tree_map(lambda x: x[:1], seq.step)
-        there = tree_map(lambda x: hopped(x, hop[0])[None], seq.step)
-
-        q_all = online(here, ())[0][0]  # [B, A]
-        q = pick(q_all, seq.action[0])
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
+        q_all = output(online, x.here)  # [B, A]
         with torch.no_grad():
-            q_target = target(there, ())[0][0]
-            q_selector = online(there, ())[0][0] if self.double else q_target
-            goal = q_learning_target(total[0], scale[0], q_target, q_selector)
-        error = goal - q
+            q_target = output(target, x.there)
+            q_selector = output(online, x.there) if self.double else q_target
+            goal = q_learning_target(x.total, x.scale, q_target, q_selector)
+        error = goal - pick(q_all, x.action)
         loss = huber(error) if self.error_loss == "huber" else error**2
         metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": q_all.mean().detach()}
         return loss, error.detach().abs(), metrics

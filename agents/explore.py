@@ -18,8 +18,12 @@ class Linear:
     """agent steps (of a learning rate: updates) from start to end"""
     begin: int = 0
     """agent steps before it moves"""
+    until: int = 0
+    """agent steps after which it is 0; 0 for never"""
 
     def __call__(self, step: int) -> float:
+        if 0 < self.until <= step:
+            return 0.0
         progress = min(max((step - self.begin) / max(self.steps, 1), 0.0), 1.0)
         return self.start + progress * (self.end - self.start)
 

@@ -64,6 +64,11 @@ def pick(x: Tensor, chosen: Tensor) -> Tensor:
     return x.gather(-1, chosen[..., None]).squeeze(-1)
 
 
+def pick_atoms(x: Tensor, chosen: Tensor) -> Tensor:
+    """x[b, chosen[b]]: [B, A, M] and int64 [B] to [B, M]."""
+    return x[torch.arange(len(x), device=x.device), chosen]
+
+
 def hopped(x: Tensor, hop: Tensor) -> Tensor:
     """x at step hop[b] of each sequence b: [T, B, ...] and int64 [B] to [B, ...]."""
     batch = torch.arange(len(hop), device=hop.device)
@@ -82,6 +87,55 @@ def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector
     """
     assert q_target.shape == q_selector.shape, (q_target.shape, q_selector.shape)
     return total + scale * pick(q_target, q_selector.argmax(-1))
+
+
+def categorical_projection(z: Tensor, probability: Tensor, support: Tensor) -> Tensor:
+    """Phi_z: moves the mass at z to the two nearest atoms of the support (Bellemare et al. 2017, eq. 7).
+
+    Args:
+        z: float [..., M], where the mass is; beyond the support it goes to its ends.
+        probability: float [..., M].
+        support: float [M'], evenly spaced atoms.
+
+    Returns:
+        [..., M']; its sum is that of `probability`, also where z falls exactly on an atom.
+    """
+    gap = support[1] - support[0]
+    z = z.clamp(support[0], support[-1])
+    share = (1 - (z[..., None, :] - support[:, None]).abs() / gap).clamp(0, 1)  # [..., M', M]
+    return (share * probability[..., None, :]).sum(-1)
+
+
+def quantile_huber(theta: Tensor, tau: Tensor, target: Tensor, kappa: float) -> Tensor:
+    """sum_i mean_j |tau_i - 1{d_ij < 0}| L_kappa(d_ij) / kappa with d_ij = target_j - theta_i.
+
+    Dabney et al. (2018a), eq. 10. With kappa = 0 it is the quantile regression loss, eq. 8.
+
+    Args:
+        theta, tau: float [..., N], predicted quantiles and their fractions.
+        target: float [..., M], samples or quantiles of the target.
+
+    Returns:
+        [...].
+    """
+    error = target[..., None, :] - theta[..., :, None]  # [..., N, M]
+    size = huber(error, kappa) / kappa if kappa else error.abs()
+    return ((tau[..., :, None] - (error < 0).float()).abs() * size).mean(-1).sum(-1)
+
+
+def soft_value(q: Tensor, temperature: float) -> Tensor:
+    """sum_a pi(a) (q(a) - T ln pi(a)) = T logsumexp(q / T) for pi = softmax(q / T): [..., A] to [...]."""
+    return temperature * torch.logsumexp(q / temperature, -1)
+
+
+def log_policy(q: Tensor, temperature: float) -> Tensor:
+    """T ln softmax(q / T), stable for small T: [..., A] to [..., A] (Vieillard et al. 2020, appendix B.1)."""
+    return q - soft_value(q, temperature)[..., None]
+
+
+def munchausen_term(q: Tensor, action: Tensor, temperature: float, scaling: float, clip: float) -> Tensor:
+    """alpha [T ln pi(a|s)] clipped to [l_0, 0] (Vieillard et al. 2020, eq. 2): [..., A] and [...] to [...]."""
+    return scaling * pick(log_policy(q, temperature), action).clamp(clip, 0.0)
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:

@@ -4,23 +4,28 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
 
 from agents.agent import Agent
+from agents.c51 import C51
+from agents.iqn import IQN
+from agents.munchausen import MunchausenIQN
 from agents.pqn import PQN
+from agents.qrdqn import QRDQN
 from agents.replay import Replay
 from agents.rollout import Rollout
 from envs.atari import FRAME_SKIP, make_atari
 from envs.games import Games
 from envs.protocols import PROTOCOLS, Protocol
 from experiments.config import Experiment, NetworkConfig
-from networks.heads import Dueling, Linear
+from networks.heads import Dueling, Implicit, Linear
 from networks.memory import Memoryless
 from networks.network import Network, initialise
-from networks.torsos import MLP, NatureCNN
+from networks.torsos import MLP, ImpalaCNN, NatureCNN
 
 TORSOS = {"nature": NatureCNN, "mlp": MLP}
 HEADS = {"linear": Linear, "dueling": Dueling}
@@ -122,21 +127,52 @@ def protocol_of(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int) -> Network:
-    """A network for observations of `shape` (C, H, W), freshly initialised."""
-    torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
+def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int, algorithm: Any = None) -> Network:
+    """A network for observations of `shape` (C, H, W), freshly initialised.
+
+    Args:
+        algorithm: decides what is learned per action: a value (also for None), atoms, or quantiles.
+
+    Raises:
+        ValueError: settings that the torso does not have.
+    """
+    torso = build_torso(config, shape)
     memory = Memoryless(torso.size)
-    head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm)
+    make, atoms = HEADS[config.head], 0
+    if isinstance(algorithm, C51):
+        atoms = algorithm.atoms
+    elif isinstance(algorithm, QRDQN):
+        atoms = algorithm.quantiles
+    head: Any = make(memory.size, num_actions, config.hidden, config.layer_norm, config.noise, atoms)
+    if isinstance(algorithm, IQN | MunchausenIQN):
+        head = Implicit(memory.size, head, algorithm.samples)
     network = Network(torso, memory, head)
     initialise(network, config.initialisation)
+    if config.spectral_norm:
+        torso.normalise_spectrum()
     return network
+
+
+def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
+    """The torso of a network.
+
+    Raises:
+        ValueError: settings that it does not have.
+    """
+    if config.torso == "impala":
+        return ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
+    for name in ("width", "blocks", "spectral_norm", "pooling"):
+        if getattr(config, name) != getattr(NetworkConfig, name):
+            flag = name.replace("_", "-")
+            raise ValueError(f"--network.{flag} is for --network.torso impala; {config.torso} has no such part")
+    return TORSOS[config.torso](shape, layer_norm=config.layer_norm)
 
 
 def build_agent(
     experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device, planned_updates: int = 0
 ) -> Agent:
     """An agent with untrained parameters on `device`."""
-    network = build_network(experiment.network, shape, num_actions).to(device)
+    network = build_network(experiment.network, shape, num_actions, experiment.algorithm).to(device)
     return Agent(network, experiment.algorithm, experiment.optimiser, experiment.target_period, planned_updates)
 
 

@@ -6,10 +6,14 @@ from typing import Any, Literal
 
 from tyro.conf import Suppress
 
+from agents.c51 import C51
 from agents.dqn import DQN
 from agents.explore import Linear
+from agents.iqn import IQN
+from agents.munchausen import Munchausen, MunchausenIQN
 from agents.optimiser import Adam, RAdam, RMSProp
 from agents.pqn import PQN
+from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
 
@@ -18,16 +22,26 @@ from agents.rollout import RolloutConfig
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "mlp"] = "nature"
-    """convolutions of Mnih et al. (2015), or a small perceptron for games without pixels"""
+    torso: Literal["nature", "impala", "mlp"] = "nature"
+    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), or a perceptron for small games"""
+    width: int = 1
+    """impala: times 16, 32 and 32 channels"""
+    blocks: int = 2
+    """impala: residual blocks in each of the three stages"""
+    spectral_norm: bool = False
+    """impala: divide the residual blocks' weights by their largest singular value"""
+    pooling: int = 0
+    """impala: side of the adaptive max-pooling at the end; 0 for none"""
     head: Literal["linear", "dueling"] = "linear"
     """one stream, or value and advantage apart (Wang et al. 2016)"""
     hidden: int = 512
     """units in the head's hidden layer, or in each stream's"""
+    noise: float = 0.0
+    """sigma_0 of noisy layers in the head (Fortunato et al. 2018); 0 for ordinary ones"""
     layer_norm: bool = False
     """normalise every layer before its ReLU"""
-    initialisation: Literal["torch", "xavier"] = "xavier"
-    """U(+-1/sqrt(fan_in)) as in 2015, or Glorot & Bengio (2010) as in Dopamine"""
+    initialisation: Literal["torch", "xavier", "variance"] = "xavier"
+    """U(+-1/sqrt(fan_in)) as in 2015; Glorot & Bengio (2010) as Dopamine's DQN; or as its distributional agents"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Experiment:
 
     preset: Suppress[str]
     """the published setting that this began as"""
-    algorithm: DQN | PQN
+    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN
     """equations and their constants"""
     optimiser: Adam | RAdam | RMSProp
     """gradients to parameters"""
@@ -83,7 +97,8 @@ class Experiment:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        DQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear, ReplayConfig, RolloutConfig, Evaluation, Experiment,
+        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear,
+        ReplayConfig, RolloutConfig, Evaluation, Experiment,
     )
 }  # fmt: skip
 

@@ -59,10 +59,11 @@ def score_agent(
     num_envs = min(EVALUATION_GAMES, episodes)
     games = make_atari(experiment.game, num_envs, chosen, device=device)
     scores, recordings, players = [], [], []
-    for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
-        scores.append(episode.score)
-        recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
-        players.append(episode.game)
+    with agent.evaluating():
+        for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
+            scores.append(episode.score)
+            recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
+            players.append(episode.game)
     games.close()
     mean = float(np.mean(scores))
     return {

@@ -1,35 +1,100 @@
-"""Features [..., F] to action values [..., A]."""
+"""Features [..., F] to action values [..., A], or to a distribution of the return for every action.
 
+A head is one stream of layers or two (dueling). With `atoms` it gives that many numbers per action,
+[..., A, atoms]: logits of a categorical distribution, or quantiles.
+"""
+
+import math
+
+import torch
 from torch import Tensor, nn
 
+from networks.noisy import NoisyLinear
 
-def _hidden(inputs: int, size: int, layer_norm: bool) -> list[nn.Module]:
-    return [nn.Linear(inputs, size), *([nn.LayerNorm(size)] if layer_norm else []), nn.ReLU()]
+
+def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: float) -> nn.Sequential:
+    """Two dense layers with a ReLU between them.
+
+    Args:
+        layer_norm: normalise before the ReLU.
+        noise: sigma_0 of noisy layers (Fortunato et al. 2018, sec. 3.2); 0 for ordinary ones.
+    """
+
+    def dense(fan_in: int, fan_out: int) -> nn.Module:
+        return NoisyLinear(fan_in, fan_out, noise) if noise else nn.Linear(fan_in, fan_out)
+
+    norm = [nn.LayerNorm(hidden)] if layer_norm else []
+    return nn.Sequential(dense(inputs, hidden), *norm, nn.ReLU(), dense(hidden, outputs))
 
 
 class Linear(nn.Module):
-    """Q-values from one hidden layer (Mnih et al. 2015, Methods, "Model architecture")."""
+    """Values from one hidden layer (Mnih et al. 2015, Methods, "Model architecture")."""
 
-    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False):
+    def __init__(
+        self,
+        inputs: int,
+        num_actions: int,
+        hidden: int = 512,
+        layer_norm: bool = False,
+        noise: float = 0.0,
+        atoms: int = 0,
+    ):
         super().__init__()
-        self.layers = nn.Sequential(*_hidden(inputs, hidden, layer_norm), nn.Linear(hidden, num_actions))
+        self.shape = (num_actions, atoms) if atoms else (num_actions,)
+        self.layers = stream(inputs, math.prod(self.shape), hidden, layer_norm, noise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(x).unflatten(-1, self.shape)
 
 
-def dueling(value: Tensor, advantage: Tensor) -> Tensor:
-    """Q = V + A - mean_a A (Wang et al. 2016, eq. 9): [..., 1] and [..., A] to [..., A]."""
-    return value + advantage - advantage.mean(-1, keepdim=True)
+def dueling(value: Tensor, advantage: Tensor, dim: int = -1) -> Tensor:
+    """Q = V + A - mean_a A (Wang et al. 2016, eq. 9): V of size 1 and A of size |A| along `dim`."""
+    return value + advantage - advantage.mean(dim, keepdim=True)
 
 
 class Dueling(nn.Module):
-    """Value and advantage, a hidden layer each (Wang et al. 2016, fig. 1)."""
+    """Value and advantage, a hidden layer each (Wang et al. 2016, fig. 1); for distributions per atom (Hessel 2018)."""
 
-    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False):
+    def __init__(
+        self,
+        inputs: int,
+        num_actions: int,
+        hidden: int = 512,
+        layer_norm: bool = False,
+        noise: float = 0.0,
+        atoms: int = 0,
+    ):
         super().__init__()
-        self.value = nn.Sequential(*_hidden(inputs, hidden, layer_norm), nn.Linear(hidden, 1))
-        self.advantage = nn.Sequential(*_hidden(inputs, hidden, layer_norm), nn.Linear(hidden, num_actions))
+        self.shape = (num_actions, atoms) if atoms else (num_actions,)
+        self.value = stream(inputs, max(atoms, 1), hidden, layer_norm, noise)
+        self.advantage = stream(inputs, math.prod(self.shape), hidden, layer_norm, noise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return dueling(self.value(x), self.advantage(x))
+        value = self.value(x).unflatten(-1, (1, *self.shape[1:]))
+        return dueling(value, self.advantage(x).unflatten(-1, self.shape), dim=-len(self.shape))
+
+
+class Implicit(nn.Module):
+    """The quantile function at random fractions tau ~ U(0, 1) (Dabney et al. 2018b, sec. 3.1 and eq. 4).
+
+    Args:
+        values: a head for features that know their tau.
+        samples: fractions drawn anew for every step at every call; N, N' and K of the paper.
+        cosines: n of eq. 4, i from 0 to n - 1.
+    """
+
+    def __init__(self, inputs: int, values: nn.Module, samples: int, cosines: int = 64):
+        super().__init__()
+        self.values, self.samples = values, samples
+        self.embedding = nn.Linear(cosines, inputs)
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", math.pi * torch.arange(cosines), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [..., F] to (values [..., N, A], tau [..., N])."""
+        tau = torch.rand(*x.shape[:-1], self.samples, device=x.device)
+        return self.values(x[..., None, :] * self.embed(tau)), tau
+
+    def embed(self, tau: Tensor) -> Tensor:
+        """phi(tau) = ReLU(sum_i cos(pi i tau) w_i + b): [...] to [..., F]."""
+        return torch.relu(self.embedding(torch.cos(tau[..., None] * self.frequencies)))

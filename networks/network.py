@@ -37,21 +37,27 @@ def initialise(network: nn.Module, scheme: str) -> None:
     """Draws the initial weights of every linear and convolutional layer.
 
     "torch": U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, as Mnih et al. (2015) had from
-    Lua Torch. "xavier": Glorot & Bengio (2010), eq. 16, and zero biases, as Dopamine (2018) has.
+    Lua Torch. "xavier": Glorot & Bengio (2010), eq. 16, and zero biases, as Dopamine (2018) has. "variance":
+    variance 1/sqrt(3)/fan_in, uniform, and zero biases, as Dopamine's distributional agents have.
 
     Raises:
         ValueError: any other scheme.
     """
-    if scheme not in ("torch", "xavier"):
-        raise ValueError(f"unknown initialisation {scheme!r}: torch or xavier")
+    if scheme not in ("torch", "xavier", "variance"):
+        raise ValueError(f"unknown initialisation {scheme!r}: torch, xavier or variance")
     for layer in network.modules():
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             continue
         assert layer.bias is not None
+        fan_in = layer.weight[0].numel()
         if scheme == "xavier":
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        elif scheme == "variance":
+            bound = math.sqrt(math.sqrt(3) / fan_in)
+            nn.init.uniform_(layer.weight, -bound, bound)
+            nn.init.zeros_(layer.bias)
         else:
-            bound = 1 / math.sqrt(layer.weight[0].numel())
+            bound = 1 / math.sqrt(fan_in)
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.uniform_(layer.bias, -bound, bound)

@@ -35,6 +35,64 @@ class NatureCNN(nn.Module):
         return self.conv(to_unit_range(obs)).flatten(1)
 
 
+class Residual(nn.Module):
+    """x + conv(ReLU(conv(ReLU(x)))) (Espeholt et al. 2018, fig. 3)."""
+
+    def __init__(self, channels: int, layer_norm: bool):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.GroupNorm(1, channels)] if layer_norm else []
+            layers += [nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class ImpalaCNN(nn.Module):
+    """The deep residual network of Espeholt et al. (2018), fig. 3; width, norm and pooling are Clark et al.'s (2025).
+
+    Args:
+        shape: (C, H, W) of one observation.
+        width: times 16, 32 and 32 channels.
+        blocks: residual blocks in each of the three stages.
+        layer_norm: normalises before every ReLU of the residual blocks.
+        pooling: side of the adaptive max-pooling at the end, which makes any observation size work; 0 for none.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], width: int = 1, blocks: int = 2, layer_norm: bool = False, pooling: int = 0
+    ):
+        super().__init__()
+        stages: list[nn.Module] = []
+        channels, *sides = shape
+        for out in (16 * width, 32 * width, 32 * width):
+            stages += [nn.Conv2d(channels, out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
+            stages += [Residual(out, layer_norm) for _ in range(blocks)]
+            channels, sides = out, [(side + 1) // 2 for side in sides]
+        stages.append(nn.ReLU())
+        if pooling:
+            stages.append(nn.AdaptiveMaxPool2d(pooling))
+            sides = [pooling, pooling]
+        self.conv = nn.Sequential(*stages)
+        self.size = channels * math.prod(sides)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.conv(to_unit_range(obs)).flatten(1)
+
+    def normalise_spectrum(self) -> None:
+        """Divides the residual blocks' weights by their largest singular value (Clark et al. 2025), from now on.
+
+        Estimated by a power iteration at every forward pass in training mode (Miyato et al. 2018).
+        """
+        for block in self.modules():
+            if isinstance(block, Residual):
+                for layer in block.layers:
+                    if isinstance(layer, nn.Conv2d):
+                        nn.utils.parametrizations.spectral_norm(layer)
+
+
 class MLP(nn.Module):
     """One hidden layer, for the probe games: uint8 [B, ...] to [B, F]."""
 

@@ -7,10 +7,14 @@ import torch
 from torch import nn
 
 from agents.agent import Agent, load_network
+from agents.c51 import C51
 from agents.dqn import DQN
 from agents.explore import Linear, epsilon_greedy
+from agents.iqn import IQN
+from agents.munchausen import Munchausen, MunchausenIQN
 from agents.optimiser import Adam, CentredRMSProp, RAdam, RMSProp
 from agents.pqn import PQN
+from agents.qrdqn import QRDQN
 from agents.replay import Replay, ReplayConfig
 from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
@@ -28,6 +32,19 @@ CASES = {
         DQN(n_steps=3, double=True, error_loss="huber"), NetworkConfig(head="dueling", **SMALL),
         ReplayConfig(20_000, 64, 500, 4, priority_exponent=0.6), RMSProp(1e-3), 100,
     ),
+    "c51": (C51(v_max=2.0), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "qrdqn": (QRDQN(quantiles=16), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "iqn": (IQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "munchausen": (Munchausen(), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "m-iqn": (MunchausenIQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "rainbow": (
+        C51(n_steps=3, double=True, v_max=2.0), NetworkConfig(head="dueling", noise=0.5, **SMALL),
+        ReplayConfig(20_000, 64, 500, 4, priority_exponent=0.5), Adam(1e-3, 1e-5), 100,
+    ),
+    "btr": (
+        MunchausenIQN(n_steps=3, samples=8, discount=0.997), NetworkConfig(head="dueling", noise=0.5, **SMALL),
+        ReplayConfig(20_000, 64, 500, 4, priority_exponent=0.2), Adam(1e-3, 1e-5), 100,
+    ),
     "pqn": (PQN(unroll=8), NetworkConfig(layer_norm=True, **SMALL), RolloutConfig(2, 4), RAdam(2e-3), 0),
 }  # fmt: skip
 
@@ -37,14 +54,16 @@ def learn(name, game, agent_steps, envs=16):
     torch.manual_seed(0)
     games = make_probe(game, envs)
     agent = Agent(
-        build_network(config, games.observation_shape, games.num_actions), algorithm, optimiser, target_period
-    )
+        build_network(config, games.observation_shape, games.num_actions, algorithm), algorithm, optimiser,
+        target_period,
+    )  # fmt: skip
     kind = Replay if isinstance(experience, ReplayConfig) else Rollout
     more = () if kind is Replay else (algorithm.targets,)
     memory = kind(experience, envs, algorithm.length, *more)
     for _ in train(agent, games, memory, Linear(1.0, 0.05, 4_000), agent_steps, seed=0):
         pass
-    scores = [episode.score for episode in evaluate(agent, make_probe(game, 16), 64, epsilon=0.0, seed=1)]
+    with agent.evaluating():
+        scores = [episode.score for episode in evaluate(agent, make_probe(game, 16), 64, epsilon=0.0, seed=1)]
     return sum(scores) / len(scores)
 
 

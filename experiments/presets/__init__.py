@@ -3,9 +3,11 @@
 import difflib
 
 from experiments.config import Experiment
-from experiments.presets import dqn, pqn
+from experiments.presets import distributional, dqn, pqn
 
-PRESETS: dict[str, Experiment] = {preset.preset: preset for preset in (*dqn.PRESETS, *pqn.PRESETS)}
+PRESETS: dict[str, Experiment] = {
+    preset.preset: preset for preset in (*dqn.PRESETS, *distributional.PRESETS, *pqn.PRESETS)
+}
 
 
 def preset(name: str) -> Experiment:

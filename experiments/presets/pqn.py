@@ -6,6 +6,21 @@ from agents.pqn import PQN
 from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
+# Gallici et al. (2025), table 5, and the released configuration (pqn_atari.yaml): 128 environments, no sticky
+# actions, a lost life is terminal. Initial weights are torch's.
+ATARI = Experiment(
+    preset="pqn",
+    algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
+    optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=10.0, anneal=False),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="torch"),
+    explore=Linear(1.0, 0.001, steps=5_000_000),
+    replay=None,
+    rollout=RolloutConfig(epochs=2, minibatches=32),
+    target_period=0,
+    num_envs=128,
+    protocol="nature",
+)
+
 # For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
 # 16 environments instead of 128, fewer minibatches, a higher learning rate, annealed, and a short
 # exploration.
@@ -26,4 +41,4 @@ DEMO = Experiment(
     evaluation=Evaluation(period=500_000, episodes=8, epsilon=0.01, video_seconds=60),
 )
 
-PRESETS = (DEMO,)
+PRESETS = (ATARI, DEMO)

@@ -1,0 +1,66 @@
+"""Categorical distributions of the return (Bellemare et al. 2017); with double Q and n steps, the core of Rainbow."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.explore import epsilon_greedy
+from agents.returns import categorical_projection, pick_atoms
+from agents.sequence import Sequence
+from agents.transition import fold, output
+
+
+@dataclass(frozen=True)
+class C51:
+    """Settings and equations; the network gives logits [..., A, atoms]."""
+
+    discount: float = 0.99
+    """gamma, per agent step"""
+    n_steps: int = 1
+    """agent steps folded into one before the bootstrap"""
+    double: bool = False
+    """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
+    reward_clip: float = 1.0
+    """rewards count as -x to x in the loss; scores stay raw"""
+    atoms: int = 51
+    """of the support"""
+    v_max: float = 10.0
+    """the support reaches from -v_max to v_max"""
+
+    @property
+    def length(self) -> int:
+        """Steps per sequence: a start and up to n steps after it."""
+        return self.n_steps + 1
+
+    def support(self, like: Tensor) -> Tensor:
+        """z_i, evenly spaced: [atoms], of the kind of `like`."""
+        return torch.linspace(-self.v_max, self.v_max, self.atoms, dtype=like.dtype, device=like.device)
+
+    def values(self, logits: Tensor) -> Tensor:
+        """Q(s, a) = sum_i z_i p_i(s, a): [..., A, atoms] to [..., A]."""
+        return logits.softmax(-1) @ self.support(logits)
+
+    def choose(self, logits: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Epsilon-greedy actions, int64 [N], of logits [N, A, atoms]."""
+        return epsilon_greedy(self.values(logits), epsilon), ()
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Cross entropy of the projected target (Bellemare et al. 2017, alg. 1): (loss [B], priority [B], metrics).
+
+        The priority is the Kullback-Leibler divergence (Hessel et al. 2018, sec. 3, "Prioritized replay").
+        """
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
+        logits = output(online, x.here)  # [B, A, atoms]
+        with torch.no_grad():
+            there = output(target, x.there)
+            best = self.values(output(online, x.there) if self.double else there).argmax(-1)
+            support = self.support(logits)
+            z = x.total[:, None] + x.scale[:, None] * support
+            goal = categorical_projection(z, pick_atoms(there, best).softmax(-1), support)
+        log_p = pick_atoms(logits, x.action).log_softmax(-1)
+        loss = -(goal * log_p).sum(-1)
+        divergence = loss.detach() + torch.xlogy(goal, goal).sum(-1)
+        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": self.values(logits).mean().detach()}
+        return loss, divergence.clamp(min=0), metrics

@@ -1,0 +1,59 @@
+"""Implicit quantile networks (Dabney et al. 2018b)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.explore import epsilon_greedy
+from agents.returns import pick, quantile_huber
+from agents.sequence import Sequence
+from agents.transition import fold, output
+
+
+@dataclass(frozen=True)
+class IQN:
+    """Settings and equations; the network gives (values Z_tau [..., N, A], tau [..., N]) at fractions that it draws."""
+
+    discount: float = 0.99
+    """gamma, per agent step"""
+    n_steps: int = 1
+    """agent steps folded into one before the bootstrap"""
+    double: bool = False
+    """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
+    reward_clip: float = 1.0
+    """rewards count as -x to x in the loss; scores stay raw"""
+    samples: int = 64
+    """fractions drawn: N and N' in the loss, K to act"""
+    kappa: float = 1.0
+    """where the Huber loss turns straight"""
+
+    @property
+    def length(self) -> int:
+        """Steps per sequence: a start and up to n steps after it."""
+        return self.n_steps + 1
+
+    def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Epsilon-greedy actions, int64 [N], of the mean over fractions (Dabney et al. 2018b, eq. 1)."""
+        return epsilon_greedy(output[0].mean(-2), epsilon), ()
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Quantile Huber loss of sampled fractions (ibid., eq. 3): (loss [B], priority [B], metrics).
+
+        The loss is the priority.
+        """
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
+        values, tau = output(online, x.here)  # [B, N, A], [B, N]
+        with torch.no_grad():
+            there, _ = output(target, x.there)
+            best = (output(online, x.there)[0] if self.double else there).mean(-2).argmax(-1)
+            goal = x.total[:, None] + x.scale[:, None] * at_action(there, best)
+        loss = quantile_huber(at_action(values, x.action), tau, goal, self.kappa)
+        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": values.mean().detach()}
+        return loss, loss.detach(), metrics
+
+
+def at_action(values: Tensor, action: Tensor) -> Tensor:
+    """Z_tau(s, a) of one action: [B, N, A] and int64 [B] to [B, N]."""
+    return pick(values, action[:, None].expand(values.shape[:-1]))

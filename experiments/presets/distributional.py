@@ -1,0 +1,199 @@
+"""Value distributions, Munchausen, and the two that combine them all: Rainbow and Beyond The Rainbow.
+
+Written out in full: a preset derived from another changes when the other does.
+Unless they say otherwise they play 8 games at once instead of one; the replay ratio, in updates per agent
+step, stays as published.
+"""
+
+from agents.c51 import C51
+from agents.explore import Linear
+from agents.iqn import IQN
+from agents.munchausen import Munchausen, MunchausenIQN
+from agents.optimiser import Adam
+from agents.qrdqn import QRDQN
+from agents.replay import ReplayConfig
+from experiments.config import Evaluation, Experiment, NetworkConfig
+
+# Bellemare et al. (2017), sec. 5, with DQN Zoo's constants (dqn_zoo/c51/run_atari.py): target every 40,000
+# frames, gradient norm at most 10. Deviation: 8 environments.
+CATEGORICAL = Experiment(
+    preset="c51",
+    algorithm=C51(discount=0.99, n_steps=1, double=False, reward_clip=1.0, atoms=51, v_max=10.0),
+    optimiser=Adam(learning_rate=2.5e-4, epsilon=0.01 / 32, clip_norm=10.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
+    explore=Linear(1.0, 0.01, steps=1_000_000, begin=50_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=50_000, learn_period=4),
+    rollout=None,
+    target_period=2_500,
+    num_envs=8,
+    protocol="nature",
+)
+
+# Dabney et al. (2018a), sec. 5 and table 2 of the appendix ("QR-DQN-1"); learning begins after 50,000 agent
+# steps and the target follows every 40,000 frames as in DQN Zoo. Deviation: 8 environments.
+QUANTILE = Experiment(
+    preset="qrdqn",
+    algorithm=QRDQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, quantiles=200, kappa=1.0),
+    optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
+    explore=Linear(1.0, 0.01, steps=1_000_000, begin=50_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=50_000, learn_period=4),
+    rollout=None,
+    target_period=2_500,
+    num_envs=8,
+    protocol="nature",
+)
+
+# Dabney et al. (2018b), sec. 4 and appendix, N = N' = 64. Deviations: 8 environments; 64 fractions also to
+# act, where K is 32.
+IMPLICIT = Experiment(
+    preset="iqn",
+    algorithm=IQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, samples=64, kappa=1.0),
+    optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
+    explore=Linear(1.0, 0.01, steps=1_000_000, begin=50_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=50_000, learn_period=4),
+    rollout=None,
+    target_period=2_500,
+    num_envs=8,
+    protocol="nature",
+)
+
+# Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
+# one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
+# Deviations: 8 environments; 64 fractions also to act.
+IMPLICIT_IMPALA = Experiment(
+    preset="iqn-impala",
+    algorithm=IQN(discount=0.99, n_steps=3, double=False, reward_clip=1.0, samples=64, kappa=1.0),
+    optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
+    network=NetworkConfig(torso="impala", head="linear", hidden=512, initialisation="variance"),
+    explore=Linear(1.0, 0.01, steps=250_000, begin=20_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4),
+    rollout=None,
+    target_period=2_000,
+    num_envs=8,
+    protocol="machado",
+)
+
+# Vieillard et al. (2020), table 2 of the appendix: DQN with Adam, alpha 0.9, tau 0.03, l_0 -1.
+# Deviation: 8 environments.
+MUNCHAUSEN = Experiment(
+    preset="munchausen",
+    algorithm=Munchausen(discount=0.99, n_steps=1, reward_clip=1.0, scaling=0.9, temperature=0.03, clip=-1.0),
+    optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="variance"),
+    explore=Linear(1.0, 0.01, steps=250_000, begin=20_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4),
+    rollout=None,
+    target_period=2_000,
+    num_envs=8,
+    protocol="machado",
+)
+
+# The same paper and table: M-IQN, one step. Deviations: 8 environments; 64 fractions also to act.
+MUNCHAUSEN_IMPLICIT = Experiment(
+    preset="m-iqn",
+    algorithm=MunchausenIQN(
+        discount=0.99, n_steps=1, reward_clip=1.0, samples=64, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
+    ),
+    optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="variance"),
+    explore=Linear(1.0, 0.01, steps=250_000, begin=20_000),
+    replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4),
+    rollout=None,
+    target_period=2_000,
+    num_envs=8,
+    protocol="machado",
+)
+
+# Hessel et al. (2018), table 1 and sec. 4: all six parts; beta to 1 over 50 M agent steps; the gradient norm's
+# bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 environments.
+RAINBOW = Experiment(
+    preset="rainbow",
+    algorithm=C51(discount=0.99, n_steps=3, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
+    optimiser=Adam(learning_rate=6.25e-5, epsilon=1.5e-4, clip_norm=10.0),
+    network=NetworkConfig(torso="nature", head="dueling", hidden=512, noise=0.5, initialisation="torch"),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=ReplayConfig(
+        capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4,
+        priority_exponent=0.5, importance_exponent=Linear(0.4, 1.0, steps=50_000_000),
+    ),
+    rollout=None,
+    target_period=2_000,
+    num_envs=8,
+    protocol="nature",
+)  # fmt: skip
+
+# The same with the residual network of Espeholt et al. (2018): not a published setting, but that of many
+# comparisons since (Schmidt & Schmied 2021 among them).
+RAINBOW_IMPALA = Experiment(
+    preset="rainbow-impala",
+    algorithm=C51(discount=0.99, n_steps=3, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
+    optimiser=Adam(learning_rate=6.25e-5, epsilon=1.5e-4, clip_norm=10.0),
+    network=NetworkConfig(torso="impala", head="dueling", hidden=512, noise=0.5, initialisation="torch"),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=ReplayConfig(
+        capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4,
+        priority_exponent=0.5, importance_exponent=Linear(0.4, 1.0, steps=50_000_000),
+    ),
+    rollout=None,
+    target_period=2_000,
+    num_envs=8,
+    protocol="machado",
+)  # fmt: skip
+
+# Clark et al. (2025), table of hyperparameters and released code: 64 environments, one update of 256 per 64
+# agent steps; epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update
+# and every action draws its own noise, where the released code keeps the online network's last one; one sum
+# tree, not one per environment; the log-policy of the first step is the target network's, as in the
+# Munchausen paper, where the released code takes the online one's; initial weights are torch's.
+BTR = Experiment(
+    preset="btr",
+    algorithm=MunchausenIQN(
+        discount=0.997, n_steps=3, reward_clip=1.0, samples=8, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
+    ),
+    optimiser=Adam(learning_rate=1e-4, epsilon=0.005 / 256, clip_norm=10.0),
+    network=NetworkConfig(
+        torso="impala", width=2, blocks=2, spectral_norm=True, pooling=6, head="dueling", hidden=512, noise=0.5,
+        initialisation="torch",
+    ),
+    explore=Linear(1.0, 0.01, steps=2_000_000, until=25_000_000),
+    replay=ReplayConfig(
+        capacity=1 << 20, batch_size=256, learn_start=200_000, learn_period=64,
+        priority_exponent=0.2, importance_exponent=Linear(0.4, 1.0, steps=50_000_000),
+    ),
+    rollout=None,
+    target_period=500,
+    num_envs=64,
+    protocol="machado",
+    evaluation=Evaluation(epsilon=0.01),
+)  # fmt: skip
+
+# For runs below 15 M frames, not published: four times the updates, an early start, a short exploration.
+BTR_SHORT = Experiment(
+    preset="btr-short",
+    algorithm=MunchausenIQN(
+        discount=0.997, n_steps=3, reward_clip=1.0, samples=8, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
+    ),
+    optimiser=Adam(learning_rate=1e-4, epsilon=0.005 / 256, clip_norm=10.0),
+    network=NetworkConfig(
+        torso="impala", width=2, blocks=2, spectral_norm=True, pooling=6, head="dueling", hidden=512, noise=0.5,
+        initialisation="torch",
+    ),
+    explore=Linear(1.0, 0.01, steps=250_000, until=1_250_000),
+    replay=ReplayConfig(
+        capacity=1 << 20, batch_size=256, learn_start=20_000, learn_period=16,
+        priority_exponent=0.2, importance_exponent=Linear(0.4, 1.0, steps=2_500_000),
+    ),
+    rollout=None,
+    target_period=500,
+    num_envs=64,
+    protocol="machado",
+    frames=10_000_000,
+    evaluation=Evaluation(epsilon=0.01),
+)  # fmt: skip
+
+PRESETS = (
+    CATEGORICAL, QUANTILE, IMPLICIT, IMPLICIT_IMPALA, MUNCHAUSEN, MUNCHAUSEN_IMPLICIT, RAINBOW, RAINBOW_IMPALA, BTR,
+    BTR_SHORT,
+)  # fmt: skip

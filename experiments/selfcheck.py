@@ -1,5 +1,6 @@
 """highscore selfcheck: proves on this machine what the suite promises."""
 
+import os
 import random
 import resource
 import signal
@@ -104,7 +105,7 @@ def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str
             ]  # fmt: skip
             console.print(f"{name}: undisturbed", highlight=False)
             began = time.monotonic()
-            subprocess.run([*train, "--name", name], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*train, "--name", name], check=True, stdout=subprocess.DEVNULL, env=one_thread())
             undisturbed = time.monotonic() - began
             console.print(f"{name}: killed {options.kills} times", highlight=False)
             began = time.monotonic()
@@ -133,7 +134,7 @@ def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.R
     """
     command, done, while_saving, brought_back = train, 0, 0, 0
     while True:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=one_thread())
         if done < kills:
             wait_for(lambda: process.poll() is not None or bool(checkpoints(path)), 120)
             if done % 2:
@@ -153,6 +154,11 @@ def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.R
         if checkpoints(path):
             command = [sys.executable, "-m", "experiments.resume", str(path), "--device", "cpu", "--wandb", "off"]
     return {"kills": done, "kills_while_saving": while_saving, "agent_steps_brought_back": brought_back}
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of a training that shares the machine with others; so small a network needs no more."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

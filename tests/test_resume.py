@@ -25,7 +25,8 @@ def small(preset):
     x = PRESETS[preset]
     x = replace(
         x, game="Breakout", num_envs=2, frames=3_200, explore=Linear(1.0, 0.1, 300, 100), protocol="machado",
-        target_period=min(x.target_period, 20), checkpoint_period=600, network=replace(x.network, hidden=16),
+        target_period=min(x.target_period, 20), checkpoint_period=600,
+        network=replace(x.network, hidden=16, width=1, blocks=1 if x.network.torso == "impala" else 2),
         evaluation=Evaluation(1_700, episodes=1, epsilon=0.5, video_seconds=0),
     )  # fmt: skip
     if x.replay is None:

@@ -65,7 +65,8 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     step, exact = games.restore(facts["games"], part("games."))
     numbers = iter(range(len(part("state."))))
     state = tree_map(lambda x: tensors[f"state.{next(numbers)}"].to(x.device), fresh.state)
-    action, note, _ = agent.act(step, state, 0.0)  # only for their shapes
+    with agent.evaluating():  # only for their shapes: nothing may move
+        action, note, _ = agent.act(step, state, 0.0)
     setup.memory.restore(facts["memory"], part("memory."), (step, action, note, state))
     version, internal, gauss = facts["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -79,7 +80,8 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
 
 def begin_new_episodes(setup: Setup, moment: Moment) -> Moment:
     """Ends the episodes at a moment, as truncated, where the emulators cannot go on with them."""
-    action, note, _ = setup.agent.act(moment.step, moment.state, 0.0)
+    with setup.agent.evaluating():
+        action, note, _ = setup.agent.act(moment.step, moment.state, 0.0)
     end = moment.step._replace(last=torch.ones_like(moment.step.last))
     setup.memory.add(end, torch.zeros_like(action), note, moment.state)
     return moment._replace(step=setup.games.restart())

@@ -24,10 +24,10 @@ def small(preset):
     """A preset cut to some seconds: what it is made of stays."""
     x = PRESETS[preset]
     x = replace(
-        x, game="Breakout", num_envs=2, frames=3_200, explore=Linear(1.0, 0.1, 300, 100), protocol="machado",
+        x, game="Breakout", num_envs=2, frames=2_600, explore=Linear(1.0, 0.1, 300, 100), protocol="machado",
         target_period=min(x.target_period, 20), checkpoint_period=600,
         network=replace(x.network, hidden=16, width=1, blocks=1 if x.network.torso == "impala" else 2),
-        evaluation=Evaluation(1_700, episodes=1, epsilon=0.5, video_seconds=0),
+        evaluation=Evaluation(1_400, episodes=1, epsilon=0.5, video_seconds=0),
     )  # fmt: skip
     if x.replay is None:
         return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=replace(x.rollout, minibatches=2))
@@ -54,7 +54,7 @@ def sigterm_after(iterations):
 def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset):
     x = small(preset)
     whole = run_whole(x, tmp_path)
-    parts = run_whole(x, tmp_path, "parts", sigterm_after(261))
+    parts = run_whole(x, tmp_path, "parts", sigterm_after(221))
     assert not json.loads((parts.path / "summary.json").read_text())["finished"]
     random.seed(7)  # nothing of the process that resumes may matter
     if preset == "prioritized":  # twice is as good as once

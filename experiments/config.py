@@ -92,6 +92,8 @@ class Experiment:
     deterministic: bool = False
     """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
     evaluation: Evaluation = Evaluation()
+    source: Suppress[str] = ""
+    """where the preset was published"""
 
 
 KINDS = {

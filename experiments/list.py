@@ -8,13 +8,17 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from envs.atari import ROMS
 from envs.scores import baselines
+from experiments.build import device_of
+from experiments.config import Experiment
 from experiments.episodes import training_episodes
 from experiments.presets import PRESETS
 from experiments.run import Run, RunError, read_json
+from experiments.speed import emulation, speed_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Listing:
     """where the runs are"""
     last: int = 20
     """how many of the latest training episodes to show"""
+    measure: bool = True
+    """time every preset on this machine, which takes some seconds each"""
 
 
 def games() -> Table:
@@ -42,25 +48,39 @@ def games() -> Table:
     return table
 
 
-def presets() -> Table:
-    """Every preset, and what it is made of."""
-    columns = ("preset", "algorithm", "network", "experience", "optimiser", "envs", "protocol")
+def presets(measure: bool, console: Console) -> Table:
+    """Every preset: what it is made of, where it was published, and what it costs here."""
+    columns = ("preset", "made of", "published in", "games", "protocol", "parameters", "memory", "frames/s here")
     table = Table(title="Presets", title_justify="left")
     for column in columns:
         table.add_column(column, no_wrap=column == "preset")
+    device = device_of("auto")
+    with console.status("timing the emulator"):
+        emulate = emulation() if measure else 0.0
     for name, x in PRESETS.items():
-        head = f"{x.network.torso}, {x.network.head}" + (", layer norm" if x.network.layer_norm else "")
-        double = ", double" if getattr(x.algorithm, "double", False) else ""
-        experience = f"rollout, {x.rollout.epochs} epochs" if x.rollout else ""
-        if x.replay:
-            experience = (
-                f"replay, alpha {x.replay.priority_exponent}" if x.replay.priority_exponent else "replay, uniform"
-            )
+        speed = parameters = ""
+        if measure:
+            with console.status(f"timing {name}"):
+                timed, count = speed_of(x, device, emulate)
+            speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
         table.add_row(
-            name, type(x.algorithm).__name__ + double, head, experience,
-            f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}", str(x.num_envs), x.protocol,
+            name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
+            decimal(x.replay.bytes_needed(84 * 84)) if x.replay else "", speed,
         )  # fmt: skip
     return table
+
+
+def parts(x: Experiment) -> list[str]:
+    """What an experiment is made of, in the field's words."""
+    a, n = x.algorithm, x.network
+    found = {
+        type(a).__name__: True, "double": getattr(a, "double", False), "dueling": n.head == "dueling",
+        f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
+        f"IMPALA x{n.width}": n.torso == "impala", "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
+        "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
+        f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}": True,
+    }  # fmt: skip
+    return [name for name, there in found.items() if there]
 
 
 def runs(root: Path) -> Table:
@@ -113,9 +133,12 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options = parse(Listing, args)
-    tables = {"games": games, "presets": presets, "runs": lambda: runs(options.runs)}
-    tables["episodes"] = lambda: episodes(options.run, options.last)
-    Console().print(tables[options.what]())
+    console = Console()
+    tables = {
+        "games": games, "presets": lambda: presets(options.measure, console), "runs": lambda: runs(options.runs),
+        "episodes": lambda: episodes(options.run, options.last),
+    }  # fmt: skip
+    console.print(tables[options.what]())
     return 0
 
 

@@ -18,6 +18,7 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 # frames, gradient norm at most 10. Deviation: 8 environments.
 CATEGORICAL = Experiment(
     preset="c51",
+    source="Bellemare et al. 2017",
     algorithm=C51(discount=0.99, n_steps=1, double=False, reward_clip=1.0, atoms=51, v_max=10.0),
     optimiser=Adam(learning_rate=2.5e-4, epsilon=0.01 / 32, clip_norm=10.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
@@ -33,6 +34,7 @@ CATEGORICAL = Experiment(
 # steps and the target follows every 40,000 frames as in DQN Zoo. Deviation: 8 environments.
 QUANTILE = Experiment(
     preset="qrdqn",
+    source="Dabney et al. 2018a",
     algorithm=QRDQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, quantiles=200, kappa=1.0),
     optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
@@ -48,6 +50,7 @@ QUANTILE = Experiment(
 # act, where K is 32.
 IMPLICIT = Experiment(
     preset="iqn",
+    source="Dabney et al. 2018b",
     algorithm=IQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, samples=64, kappa=1.0),
     optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
@@ -64,6 +67,7 @@ IMPLICIT = Experiment(
 # Deviations: 8 environments; 64 fractions also to act.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
+    source="Castro et al. 2018 (Dopamine)",
     algorithm=IQN(discount=0.99, n_steps=3, double=False, reward_clip=1.0, samples=64, kappa=1.0),
     optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
     network=NetworkConfig(torso="impala", head="linear", hidden=512, initialisation="variance"),
@@ -79,6 +83,7 @@ IMPLICIT_IMPALA = Experiment(
 # Deviation: 8 environments.
 MUNCHAUSEN = Experiment(
     preset="munchausen",
+    source="Vieillard et al. 2020",
     algorithm=Munchausen(discount=0.99, n_steps=1, reward_clip=1.0, scaling=0.9, temperature=0.03, clip=-1.0),
     optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="variance"),
@@ -93,6 +98,7 @@ MUNCHAUSEN = Experiment(
 # The same paper and table: M-IQN, one step. Deviations: 8 environments; 64 fractions also to act.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
+    source="Vieillard et al. 2020",
     algorithm=MunchausenIQN(
         discount=0.99, n_steps=1, reward_clip=1.0, samples=64, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
     ),
@@ -110,6 +116,7 @@ MUNCHAUSEN_IMPLICIT = Experiment(
 # bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 environments.
 RAINBOW = Experiment(
     preset="rainbow",
+    source="Hessel et al. 2018",
     algorithm=C51(discount=0.99, n_steps=3, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
     optimiser=Adam(learning_rate=6.25e-5, epsilon=1.5e-4, clip_norm=10.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, noise=0.5, initialisation="torch"),
@@ -128,6 +135,7 @@ RAINBOW = Experiment(
 # comparisons since (Schmidt & Schmied 2021 among them).
 RAINBOW_IMPALA = Experiment(
     preset="rainbow-impala",
+    source="not published settings",
     algorithm=C51(discount=0.99, n_steps=3, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
     optimiser=Adam(learning_rate=6.25e-5, epsilon=1.5e-4, clip_norm=10.0),
     network=NetworkConfig(torso="impala", head="dueling", hidden=512, noise=0.5, initialisation="torch"),
@@ -149,6 +157,7 @@ RAINBOW_IMPALA = Experiment(
 # Munchausen paper, where the released code takes the online one's; initial weights are torch's.
 BTR = Experiment(
     preset="btr",
+    source="Clark et al. 2025",
     algorithm=MunchausenIQN(
         discount=0.997, n_steps=3, reward_clip=1.0, samples=8, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
     ),
@@ -172,6 +181,7 @@ BTR = Experiment(
 # For runs below 15 M frames, not published: four times the updates, an early start, a short exploration.
 BTR_SHORT = Experiment(
     preset="btr-short",
+    source="not published settings",
     algorithm=MunchausenIQN(
         discount=0.997, n_steps=3, reward_clip=1.0, samples=8, kappa=1.0, scaling=0.9, temperature=0.03, clip=-1.0
     ),

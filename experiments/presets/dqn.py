@@ -14,6 +14,7 @@ from experiments.config import Experiment, NetworkConfig
 # what the field compares with today. Deviation: 8 environments.
 MODERN = Experiment(
     preset="dqn",
+    source="Castro et al. 2018 (Dopamine)",
     algorithm=DQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, error_loss="squared"),
     optimiser=Adam(learning_rate=6.25e-5, epsilon=1.5e-4, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="xavier"),
@@ -30,6 +31,7 @@ MODERN = Experiment(
 # 40,000 frames instead. We follow the table.
 NATURE = Experiment(
     preset="dqn-nature",
+    source="Mnih et al. 2015",
     algorithm=DQN(discount=0.99, n_steps=1, double=False, reward_clip=1.0, error_loss="huber"),
     optimiser=RMSProp(learning_rate=2.5e-4, decay=0.95, epsilon=0.01 / 32**2, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
@@ -45,6 +47,7 @@ NATURE = Experiment(
 # Deviation: one bias per action in the last layer, where they share one.
 DOUBLE = Experiment(
     preset="double-dqn",
+    source="van Hasselt et al. 2016",
     algorithm=DQN(discount=0.99, n_steps=1, double=True, reward_clip=1.0, error_loss="huber"),
     optimiser=RMSProp(learning_rate=2.5e-4, decay=0.95, epsilon=0.01 / 32**2, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),
@@ -60,6 +63,7 @@ DOUBLE = Experiment(
 # Deviation: the gradient into the last convolution is not scaled by 1/sqrt(2).
 DUELING = Experiment(
     preset="dueling",
+    source="Wang et al. 2016",
     algorithm=DQN(discount=0.99, n_steps=1, double=True, reward_clip=1.0, error_loss="huber"),
     optimiser=RMSProp(learning_rate=6.25e-5, decay=0.95, epsilon=0.01 / 32**2, clip_norm=10.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, initialisation="torch"),
@@ -76,6 +80,7 @@ DUELING = Experiment(
 # over 50 M agent steps. Deviation: no uniform part is mixed into the sampling.
 PRIORITIZED = Experiment(
     preset="prioritized",
+    source="Schaul et al. 2016",
     algorithm=DQN(discount=0.99, n_steps=1, double=True, reward_clip=1.0, error_loss="huber"),
     optimiser=RMSProp(learning_rate=2.5e-4 / 4, decay=0.95, epsilon=0.01 / 32**2 / 16, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="torch"),

@@ -10,6 +10,7 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 # actions, a lost life is terminal. Initial weights are torch's.
 ATARI = Experiment(
     preset="pqn",
+    source="Gallici et al. 2025",
     algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
     optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=10.0, anneal=False),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="torch"),
@@ -26,6 +27,7 @@ ATARI = Experiment(
 # exploration.
 DEMO = Experiment(
     preset="demo",
+    source="not published settings",
     algorithm=PQN(discount=0.99, trace=0.65, unroll=32, reward_clip=1.0),
     optimiser=RAdam(learning_rate=5e-4, epsilon=1e-8, clip_norm=10.0, anneal=True),
     network=NetworkConfig(torso="nature", head="linear", hidden=512, layer_norm=True, initialisation="xavier"),

@@ -81,6 +81,11 @@ def check(experiment: Experiment, device: torch.device) -> None:
             f"--frames {experiment.frames:_} would end before learning begins, at {start * FRAME_SKIP:_} frames; "
             f"raise --frames ({flag})"
         )
+    if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
+        raise ValueError(
+            "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
+            " set --network.pooling 0, or do without --deterministic"
+        )
     if experiment.replay is not None:
         check_memory(experiment, device)
 

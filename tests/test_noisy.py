@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from agents.agent import Agent
 from agents.c51 import C51
 from agents.iqn import IQN
 from agents.optimiser import Adam
-from experiments.build import build_network
+from experiments.build import build, build_network, check
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from networks.heads import Dueling, Implicit, Linear
@@ -168,3 +169,16 @@ def test_unrolling_gives_a_distribution_for_every_step():
         network = build_network(NetworkConfig(torso="impala", blocks=1), (4, 84, 84), 6, algorithm)
         output, _ = network(some_steps(3, 2), ())
         assert (output[0] if isinstance(algorithm, IQN) else output).shape == shape
+
+
+def test_deterministic_mode_is_torch_s_and_names_what_prevents_it():
+    """AdaptiveMaxPool2d is the one operation of ours that has no deterministic gradient on CUDA."""
+    x = replace(PRESETS["btr-short"], deterministic=True, num_envs=1)
+    with pytest.raises(ValueError, match="adaptive max-pooling"):
+        check(x, torch.device("cuda"))
+    try:
+        setup = build(replace(PRESETS["dqn"], deterministic=True, num_envs=1), torch.device("cpu"))
+        assert torch.are_deterministic_algorithms_enabled()
+        setup.games.close()
+    finally:
+        torch.use_deterministic_algorithms(False)

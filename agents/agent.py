@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.explore import Linear
-from agents.optimiser import Adam, RAdam, RMSProp
+from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
 
@@ -41,7 +41,7 @@ class Agent:
         self,
         network: nn.Module,
         algorithm: Algorithm,
-        optimiser: Adam | RAdam | RMSProp,
+        optimiser: Adam | RAdam | RMSProp | Adadelta,
         target_period: int,
         planned_updates: int = 0,
     ):

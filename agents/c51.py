@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import categorical_projection, pick_atoms
 from agents.sequence import Sequence
-from agents.transition import fold, output
+from agents.transition import fold
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,14 @@ class C51:
     """gamma, per agent step"""
     n_steps: int = 1
     """agent steps folded into one before the bootstrap"""
+    burn_in: int = 0
+    """agent steps that only warm up the memory before those learned from"""
+    unroll: int = 1
+    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
     reward_clip: float = 1.0
-    """rewards count as -x to x in the loss; scores stay raw"""
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     atoms: int = 51
     """of the support"""
     v_max: float = 10.0
@@ -31,8 +35,8 @@ class C51:
 
     @property
     def length(self) -> int:
-        """Steps per sequence: a start and up to n steps after it."""
-        return self.n_steps + 1
+        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
+        return self.burn_in + self.unroll + self.n_steps
 
     def support(self, like: Tensor) -> Tensor:
         """z_i, evenly spaced: [atoms], of the kind of `like`."""
@@ -51,16 +55,15 @@ class C51:
 
         The priority is the Kullback-Leibler divergence (Hessel et al. 2018, sec. 3, "Prioritized replay").
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
-        logits = output(online, x.here)  # [B, A, atoms]
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        logits = x.here(online)  # [B, A, atoms]
         with torch.no_grad():
-            there = output(target, x.there)
-            best = self.values(output(online, x.there) if self.double else there).argmax(-1)
+            there = x.there(target)
+            best = self.values(x.there(online) if self.double else there).argmax(-1)
             support = self.support(logits)
             z = x.total[:, None] + x.scale[:, None] * support
             goal = categorical_projection(z, pick_atoms(there, best).softmax(-1), support)
         log_p = pick_atoms(logits, x.action).log_softmax(-1)
         loss = -(goal * log_p).sum(-1)
         divergence = loss.detach() + torch.xlogy(goal, goal).sum(-1)
-        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": self.values(logits).mean().detach()}
-        return loss, divergence.clamp(min=0), metrics
+        return x.summed_up(loss, divergence.clamp(min=0), self.values(logits))

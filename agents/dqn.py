@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.explore import epsilon_greedy
-from agents.returns import huber, pick, q_learning_target
+from agents.returns import huber, pick, q_learning_target, rescale, unscale
 from agents.sequence import Sequence
-from agents.transition import fold, output
+from agents.transition import fold
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,23 @@ class DQN:
     """gamma, per agent step"""
     n_steps: int = 1
     """agent steps folded into one before the bootstrap"""
+    burn_in: int = 0
+    """agent steps that only warm up the memory before those learned from"""
+    unroll: int = 1
+    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
     reward_clip: float = 1.0
-    """rewards count as -x to x in the loss; scores stay raw"""
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    value_rescaling: bool = False
+    """learn h(Q) (Pohlen et al. 2018; Kapturowski et al. 2019, sec. 2.3), which needs no clipped rewards"""
     error_loss: Literal["squared", "huber"] = "squared"
     """of the temporal-difference error; huber has slope 1, as the clipped error of Mnih et al. (2015)"""
 
     @property
     def length(self) -> int:
-        """Steps per sequence: a start and up to n steps after it."""
-        return self.n_steps + 1
+        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
+        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
@@ -38,13 +44,15 @@ class DQN:
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The error of step 0 against its n-step target: (loss [B], priority [B], metrics)."""
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
-        q_all = output(online, x.here)  # [B, A]
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        q_all = x.here(online)  # [B, A]
         with torch.no_grad():
-            q_target = output(target, x.there)
-            q_selector = output(online, x.there) if self.double else q_target
-            goal = q_learning_target(x.total, x.scale, q_target, q_selector)
+            q_target = x.there(target)
+            q_selector = x.there(online) if self.double else q_target
+            if self.value_rescaling:
+                goal = rescale(q_learning_target(x.total, x.scale, unscale(q_target), q_selector))
+            else:
+                goal = q_learning_target(x.total, x.scale, q_target, q_selector)
         error = goal - pick(q_all, x.action)
         loss = huber(error) if self.error_loss == "huber" else error**2
-        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": q_all.mean().detach()}
-        return loss, error.detach().abs(), metrics
+        return x.summed_up(loss, error.detach().abs(), q_all)

@@ -28,8 +28,27 @@ class Linear:
         return self.start + progress * (self.end - self.start)
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """Game i explores at its own rate for ever: base^(1 + alpha i / (N - 1)) (Horgan et al. 2018, sec. 4.1)."""
+
+    num_envs: int
+    """N, the games played at once"""
+    base: float = 0.4
+    """the highest rate"""
+    alpha: float = 7.0
+    """how steeply it falls"""
+
+    def __call__(self, step: int) -> Tensor:
+        """Rates [N]."""
+        share = torch.arange(self.num_envs) / max(self.num_envs - 1, 1)
+        return self.base ** (1 + self.alpha * share)
+
+
 def epsilon_greedy(q: Tensor, epsilon: float | Tensor) -> Tensor:
     """Best action of q [N, A], or with probability epsilon (a number or [N]) any action: int64 [N]."""
     best = q.argmax(-1)
+    if isinstance(epsilon, Tensor):
+        epsilon = epsilon.to(q.device)
     explore = torch.rand(len(q), device=q.device) < epsilon
     return torch.where(explore, torch.randint_like(best, q.shape[-1]), best)

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import pick, quantile_huber
 from agents.sequence import Sequence
-from agents.transition import fold, output
+from agents.transition import fold
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,14 @@ class IQN:
     """gamma, per agent step"""
     n_steps: int = 1
     """agent steps folded into one before the bootstrap"""
+    burn_in: int = 0
+    """agent steps that only warm up the memory before those learned from"""
+    unroll: int = 1
+    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
     reward_clip: float = 1.0
-    """rewards count as -x to x in the loss; scores stay raw"""
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     samples: int = 64
     """fractions drawn: N and N' in the loss, K to act"""
     kappa: float = 1.0
@@ -31,8 +35,8 @@ class IQN:
 
     @property
     def length(self) -> int:
-        """Steps per sequence: a start and up to n steps after it."""
-        return self.n_steps + 1
+        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
+        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of the mean over fractions (Dabney et al. 2018b, eq. 1)."""
@@ -43,15 +47,14 @@ class IQN:
 
         The loss is the priority.
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
-        values, tau = output(online, x.here)  # [B, N, A], [B, N]
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        values, tau = x.here(online)  # [B, N, A], [B, N]
         with torch.no_grad():
-            there, _ = output(target, x.there)
-            best = (output(online, x.there)[0] if self.double else there).mean(-2).argmax(-1)
+            there, _ = x.there(target)
+            best = (x.there(online)[0] if self.double else there).mean(-2).argmax(-1)
             goal = x.total[:, None] + x.scale[:, None] * at_action(there, best)
         loss = quantile_huber(at_action(values, x.action), tau, goal, self.kappa)
-        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": values.mean().detach()}
-        return loss, loss.detach(), metrics
+        return x.summed_up(loss, loss.detach(), values)
 
 
 def at_action(values: Tensor, action: Tensor) -> Tensor:

@@ -41,6 +41,24 @@ class RAdam:
 
 
 @dataclass(frozen=True)
+class Adadelta:
+    """Zeiler (2012)."""
+
+    learning_rate: float = 0.1
+    decay: float = 0.95
+    """rho, of both running means, per update"""
+    epsilon: float = 1e-6
+    """added inside the roots"""
+    clip_norm: float = 10.0
+    """bound of the gradient's global norm; 0 for none"""
+    anneal: bool = False
+    """let the learning rate fall to 0 in a straight line over the whole training"""
+
+    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adadelta(parameters, self.learning_rate, self.decay, self.epsilon, foreach=True)
+
+
+@dataclass(frozen=True)
 class RMSProp:
     """Centred RMSProp as Mnih et al. (2015) use it (Graves 2013, eq. 40): epsilon inside the root."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import pick_atoms, quantile_huber
 from agents.sequence import Sequence
-from agents.transition import fold, output
+from agents.transition import fold
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,14 @@ class QRDQN:
     """gamma, per agent step"""
     n_steps: int = 1
     """agent steps folded into one before the bootstrap"""
+    burn_in: int = 0
+    """agent steps that only warm up the memory before those learned from"""
+    unroll: int = 1
+    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
     reward_clip: float = 1.0
-    """rewards count as -x to x in the loss; scores stay raw"""
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     quantiles: int = 200
     """N, at the fractions (2i - 1) / 2N"""
     kappa: float = 1.0
@@ -31,8 +35,8 @@ class QRDQN:
 
     @property
     def length(self) -> int:
-        """Steps per sequence: a start and up to n steps after it."""
-        return self.n_steps + 1
+        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
+        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, theta: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of quantiles [N, A, quantiles]."""
@@ -43,13 +47,12 @@ class QRDQN:
 
         The loss is the priority.
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip)
-        theta = output(online, x.here)  # [B, A, N]
+        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        theta = x.here(online)  # [B, A, N]
         with torch.no_grad():
-            there = output(target, x.there)
-            best = (output(online, x.there) if self.double else there).mean(-1).argmax(-1)
+            there = x.there(target)
+            best = (x.there(online) if self.double else there).mean(-1).argmax(-1)
             goal = x.total[:, None] + x.scale[:, None] * pick_atoms(there, best)  # [B, N]
             tau = (torch.arange(self.quantiles, device=goal.device) + 0.5) / self.quantiles
         loss = quantile_huber(pick_atoms(theta, x.action), tau, goal, self.kappa)
-        metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": theta.mean().detach()}
-        return loss, loss.detach(), metrics
+        return x.summed_up(loss, loss.detach(), theta)

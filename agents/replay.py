@@ -31,7 +31,7 @@ class ReplayConfig:
     importance_exponent: Linear = Linear(0.4, 1.0, 50_000_000)
     """beta (ibid., sec. 3.4), by agent steps"""
     stride: int = 1
-    """sequences begin at every stride-th step"""
+    """sequences begin at every stride-th step, and the memory before a step is kept for those only"""
 
     def bytes_needed(self, frame_bytes: int) -> int:
         """Memory of a full replay whose newest frame takes `frame_bytes`: frames, flags and sum tree."""
@@ -72,10 +72,13 @@ class Replay:
         """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
         if self.rows is None:
             self.allocate((step, action, note, state))
-        row = (step._replace(obs=step.obs[:, -1]), action, note, state)
+        row = (step._replace(obs=step.obs[:, -1]), action, note)
         at = self.rows_added % self.size
-        for ring, new in zip(tree_leaves(self.rows), tree_leaves(row), strict=True):
+        for ring, new in zip(tree_leaves(self.rows[:3]), tree_leaves(row), strict=True):
             ring[at] = new
+        if at % self.config.stride == 0:  # no sequence begins elsewhere
+            for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
+                ring[at // self.config.stride] = new
         # The row just overwritten cannot be a start, nor can those whose stacked history it was.
         self._mark(range(at, at + self.stack), 0.0)
         begin = self.rows_added - self.length + 1  # sequences from here are now complete
@@ -111,7 +114,8 @@ class Replay:
         step, action, note = tree_map(lambda ring: take(ring, steps), self.rows[:3])
         past = window(1 - self.stack, self.length)
         obs = stack_frames(self.rows[0].obs, past, take(self.rows[0].first, past), self.stack)
-        state = tree_map(lambda ring: take(ring, start), self.rows[3])
+        row = start // self.num_envs // self.config.stride
+        state = tree_map(lambda ring: take(ring, row * self.num_envs + start % self.num_envs), self.rows[3])
         return Sequence(
             step._replace(obs=obs), action, note, state,
             torch.as_tensor(weight, dtype=torch.float32, device=start.device), torch.as_tensor(self._id_of(leaf)),
@@ -156,9 +160,10 @@ class Replay:
 
     def allocate(self, row: Any) -> None:
         """Makes room for rows like (step, action, note, state)."""
-        step, *more = row
+        step, action, note, state = row
         self.stack = step.obs.shape[1]
-        self.rows = tree_map(self._ring, (step._replace(obs=step.obs[:, -1]), *more))
+        every = tree_map(lambda x: self._ring(x, self.size), (step._replace(obs=step.obs[:, -1]), action, note))
+        self.rows = (*every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
 
     @property
     def oldest(self) -> int:
@@ -171,10 +176,10 @@ class Replay:
         row = newest - (newest - leaf // self.num_envs) % self.size
         return row * self.num_envs + leaf % self.num_envs
 
-    def _ring(self, x: Tensor) -> Tensor:
+    def _ring(self, x: Tensor, size: int) -> Tensor:
         if x.device.type == "cpu":  # zero pages cost nothing until they are written
-            return torch.from_numpy(np.zeros((self.size, *x.shape), x.numpy().dtype))
-        return x.new_zeros(self.size, *x.shape)
+            return torch.from_numpy(np.zeros((size, *x.shape), x.numpy().dtype))
+        return x.new_zeros(size, *x.shape)
 
     def _mark(self, rows: Any, priority: np.ndarray | float) -> None:
         leaf = np.asarray(rows)[:, None] % self.size * self.num_envs + np.arange(self.num_envs)

@@ -89,6 +89,91 @@ def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector
     return total + scale * pick(q_target, q_selector.argmax(-1))
 
 
+def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """h(x) = sgn(x) (sqrt(|x| + 1) - 1) + epsilon x (Pohlen et al. 2018, prop. A.2): large values made small."""
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + epsilon * x
+
+
+def unscale(y: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """h^-1 (Pohlen et al. 2018, prop. A.2), without the difference in which its formula loses float32's digits.
+
+    For s = sqrt(|x| + 1) it is the root of epsilon s^2 + s = 1 + epsilon + |y|, and |x| = (s - 1)(s + 1).
+    """
+    size = y.abs()
+    root = (1 + 4 * epsilon * (size + 1 + epsilon)).sqrt()
+    excess = 2 * size / (root + 1 + 2 * epsilon)  # s - 1 = (root - 1 - 2 epsilon) / (2 epsilon), rationalised
+    return y.sign() * excess * (excess + 2)
+
+
+def mixed_priority(size: Tensor, live: Tensor, mix: float) -> Tensor:
+    """eta max_t |d_t| + (1 - eta) mean_t |d_t| (Kapturowski et al. 2019, sec. 2.3): [K, B] to [B].
+
+    Args:
+        size: float, 0 where not live.
+        live: bool, the steps that count.
+    """
+    mean = size.sum(0) / live.sum(0).clamp(min=1)
+    return mean + mix * (size.amax(0) - mean)
+
+
+def gae(reward: Tensor, terminal: Tensor, last: Tensor, value: Tensor, discount: float, trace: float) -> Tensor:
+    """Generalised advantage estimates (Schulman et al. 2016, eq. 16), never past the end of an episode.
+
+    A[t] = d[t] + discount * trace * A[t+1] with d[t] = r[t+1] + discount * V[t+1] - V[t]; past a terminal step
+    nothing, and at an episode's end or the window's the bootstrap value alone.
+
+    Args:
+        reward, value: float [T, B].
+        terminal, last: bool [T, B].
+
+    Returns:
+        [T - 1, B]; meaningless where `last`.
+    """
+    assert reward.shape == value.shape == last.shape, (reward.shape, value.shape, last.shape)
+    advantages = torch.empty_like(reward[1:])
+    following = torch.zeros_like(reward[0])
+    for t in reversed(range(len(advantages))):
+        ahead = discount * ~terminal[t + 1]
+        error = reward[t + 1] + ahead * value[t + 1] - value[t]
+        following = error + ahead * trace * ~last[t + 1] * following
+        advantages[t] = following
+    return advantages
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """-min(r A, clip(r, 1 - c, 1 + c) A) (Schulman et al. 2017, eq. 7); elementwise, to be minimised."""
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def vtrace(
+    reward: Tensor, terminal: Tensor, last: Tensor, value: Tensor, ratio: Tensor, discount: float,
+    rho_max: float = 1.0, c_max: float = 1.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """V-trace targets and policy-gradient advantages (Espeholt et al. 2018, eq. 1 and sec. 4.2).
+
+    Args:
+        reward, value: float [T, B].
+        terminal, last: bool [T, B].
+        ratio: float [T - 1, B], pi(a|s) / mu(a|s) of the actions taken.
+
+    Returns:
+        v_s and rho_s (r + discount v_{s+1} - V_s), each [T - 1, B]; meaningless where `last`.
+    """
+    rho, c = ratio.clamp(max=rho_max), ratio.clamp(max=c_max)
+    ahead = discount * ~terminal[1:]
+    errors = rho * (reward[1:] + ahead * value[1:] - value[:-1])
+    corrections = torch.empty_like(errors)
+    following = torch.zeros_like(errors[0])
+    for t in reversed(range(len(errors))):
+        following = errors[t] + ahead[t] * c[t] * ~last[t + 1] * following
+        corrections[t] = following
+    targets = value[:-1] + corrections
+    # v_{s+1}, or at an episode's end and the window's the value itself.
+    after = torch.cat([targets[1:], value[-1:]])
+    after = torch.where(last[1:], value[1:], after)
+    return targets, rho * (reward[1:] + ahead * after - value[:-1])
+
+
 def categorical_projection(z: Tensor, probability: Tensor, support: Tensor) -> Tensor:
     """Phi_z: moves the mass at z to the two nearest atoms of the support (Bellemare et al. 2017, eq. 7).
 

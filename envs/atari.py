@@ -41,21 +41,22 @@ def rom_of(game: str) -> str:
 
 def make_atari(
     game: str, num_envs: int, protocol: Protocol = MACHADO, *,
-    device: str | torch.device = "cpu", num_threads: int = 0, reseed_after: int | None = RESEED_AFTER,
+    device: str | torch.device = "cpu", num_threads: int = 0, reseed_after: int | None = RESEED_AFTER, stack: int = 4,
 ) -> Games:  # fmt: skip
-    """Copies of one game under a named protocol, as 84x84 grey frames in stacks of 4.
+    """Copies of one game under a named protocol, as 84x84 grey frames in stacks.
 
     Max over the last two of 4 skipped frames, area resize, minimal action set, zero-padded stacks:
     the preprocessing of Mnih et al. (2015). Rewards stay raw.
 
     Args:
+        stack: frames shown at once; 1 hides all movement, so that a network must remember.
         num_threads: emulator threads; 0 lets ale-py choose. Frames do not depend on it.
 
     Raises:
         ValueError: no such game.
     """
     make_env = partial(
-        AtariVectorEnv, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP,
+        AtariVectorEnv, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP, stack_num=stack,
         repeat_action_probability=protocol.sticky_actions, noop_max=protocol.noop_max,
         max_num_frames_per_episode=protocol.max_frames, reward_clipping=False, use_fire_reset=False,
     )  # fmt: skip

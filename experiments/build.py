@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from torch import nn
 
 from agents.agent import Agent
 from agents.c51 import C51
+from agents.explore import Ladder
 from agents.iqn import IQN
 from agents.munchausen import MunchausenIQN
+from agents.ppo import PPO
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import Replay
@@ -22,8 +25,8 @@ from envs.atari import FRAME_SKIP, make_atari
 from envs.games import Games
 from envs.protocols import PROTOCOLS, Protocol
 from experiments.config import Experiment, NetworkConfig
-from networks.heads import Dueling, Implicit, Linear
-from networks.memory import Memoryless
+from networks.heads import ActorCritic, Dueling, Implicit, Linear
+from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
 from networks.torsos import MLP, ImpalaCNN, NatureCNN
 
@@ -53,11 +56,17 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     torch.use_deterministic_algorithms(experiment.deterministic)
     if experiment.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
-    games = make_atari(experiment.game, experiment.num_envs, protocol_of(experiment.protocol), device=device)
+    games = make_games(experiment, experiment.num_envs, device)
     memory = build_memory(experiment, experiment.algorithm.length)
     planned = memory.planned_updates(experiment.frames // FRAME_SKIP)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device, planned)
     return Setup(games, agent, memory)
+
+
+def make_games(experiment: Experiment, num_envs: int, device: torch.device, protocol: str = "") -> Games:
+    """Copies of an experiment's game, under its own protocol or another."""
+    chosen = protocol_of(protocol or experiment.protocol)
+    return make_atari(experiment.game, num_envs, chosen, device=device, stack=experiment.stack)
 
 
 def check(experiment: Experiment, device: torch.device) -> None:
@@ -76,10 +85,30 @@ def check(experiment: Experiment, device: torch.device) -> None:
     start, flag = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:
         start, flag = experiment.replay.learn_start, "or lower --replay.learn-start"
+        least = (length + experiment.replay.stride) * experiment.num_envs
+        if start < least:
+            raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")
     if experiment.frames <= start * FRAME_SKIP:
         raise ValueError(
             f"--frames {experiment.frames:_} would end before learning begins, at {start * FRAME_SKIP:_} frames; "
             f"raise --frames ({flag})"
+        )
+    if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
+        raise ValueError(
+            f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
+            " the ladder has a rung for every game"
+        )
+    remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
+    if experiment.rollout is not None:
+        if not isinstance(experiment.algorithm, PQN | PPO):
+            raise ValueError(f"{learns} learns from a replay, not from rollouts")
+        if remembers and experiment.rollout.shuffle != "games":
+            raise ValueError("a network with memory learns from whole games: --rollout.shuffle games")
+    elif isinstance(experiment.algorithm, PQN | PPO):
+        raise ValueError(f"{learns} learns from rollouts, not from a replay")
+    elif remembers and experiment.algorithm.unroll < 2:
+        raise ValueError(
+            "a memory learns from steps in a row: set --algorithm.unroll (such as 40) and --algorithm.burn-in"
         )
     if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
         raise ValueError(
@@ -142,16 +171,24 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
         ValueError: settings that the torso does not have.
     """
     torso = build_torso(config, shape)
-    memory = Memoryless(torso.size)
-    make, atoms = HEADS[config.head], 0
-    if isinstance(algorithm, C51):
-        atoms = algorithm.atoms
-    elif isinstance(algorithm, QRDQN):
-        atoms = algorithm.quantiles
-    head: Any = make(memory.size, num_actions, config.hidden, config.layer_norm, config.noise, atoms)
+    features = config.dense or torso.size
+    memory: Any = Memoryless(features)
+    if config.memory != "none":
+        memory = Recurrent(config.memory, features, num_actions if config.history else 0, config.memory_size)
+    head: Any
+    if isinstance(algorithm, PPO):
+        head = ActorCritic(memory.size, num_actions, config.hidden, config.layer_norm)
+    else:
+        atoms = {C51: "atoms", QRDQN: "quantiles"}.get(type(algorithm), "")
+        numbers = getattr(algorithm, atoms) if atoms else 0
+        head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm, config.noise, numbers)
     if isinstance(algorithm, IQN | MunchausenIQN):
         head = Implicit(memory.size, head, algorithm.samples)
-    network = Network(torso, memory, head)
+    dense = None
+    if config.dense:
+        norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
+        dense = nn.Sequential(nn.Linear(torso.size, config.dense), *norm, nn.ReLU())
+    network = Network(torso, memory, head, dense)
     initialise(network, config.initialisation)
     if config.spectral_norm:
         torso.normalise_spectrum()
@@ -185,7 +222,7 @@ def build_memory(experiment: Experiment, length: int) -> Replay | Rollout:
     """Experience of either kind, for sequences of `length` agent steps."""
     if experiment.replay is not None:
         return Replay(experiment.replay, experiment.num_envs, length, experiment.seed)
-    assert experiment.rollout is not None and isinstance(experiment.algorithm, PQN)
+    assert experiment.rollout is not None and isinstance(experiment.algorithm, PQN | PPO)
     return Rollout(experiment.rollout, experiment.num_envs, length, experiment.algorithm.targets)
 
 

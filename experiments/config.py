@@ -8,10 +8,11 @@ from tyro.conf import Suppress
 
 from agents.c51 import C51
 from agents.dqn import DQN
-from agents.explore import Linear
+from agents.explore import Ladder, Linear
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
-from agents.optimiser import Adam, RAdam, RMSProp
+from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
+from agents.ppo import PPO
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
@@ -32,16 +33,25 @@ class NetworkConfig:
     """impala: divide the residual blocks' weights by their largest singular value"""
     pooling: int = 0
     """impala: side of the adaptive max-pooling at the end; 0 for none"""
+    dense: int = 0
+    """units of a layer between torso and memory; 0 for none"""
+    memory: Literal["none", "lstm", "gru"] = "none"
+    """what carries features over time"""
+    memory_size: int = 512
+    """units of the memory"""
+    history: bool = True
+    """let the memory see the last action and the last reward, too"""
     head: Literal["linear", "dueling"] = "linear"
     """one stream, or value and advantage apart (Wang et al. 2016)"""
     hidden: int = 512
-    """units in the head's hidden layer, or in each stream's"""
+    """units in the head's hidden layer, or in each stream's; 0 for no such layer"""
     noise: float = 0.0
     """sigma_0 of noisy layers in the head (Fortunato et al. 2018); 0 for ordinary ones"""
     layer_norm: bool = False
     """normalise every layer before its ReLU"""
-    initialisation: Literal["torch", "xavier", "variance"] = "xavier"
-    """U(+-1/sqrt(fan_in)) as in 2015; Glorot & Bengio (2010) as Dopamine's DQN; or as its distributional agents"""
+    initialisation: Literal["torch", "xavier", "variance", "orthogonal"] = "xavier"
+    """U(+-1/sqrt(fan_in)) as in 2015; Glorot & Bengio (2010) as Dopamine's DQN; as its distributional agents; or
+    orthogonal, as for policy gradients"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,12 @@ class Experiment:
 
     preset: Suppress[str]
     """the published setting that this began as"""
-    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN
+    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | PPO
     """equations and their constants"""
-    optimiser: Adam | RAdam | RMSProp
+    optimiser: Adam | RAdam | RMSProp | Adadelta
     """gradients to parameters"""
     network: NetworkConfig
-    explore: Linear
+    explore: Linear | Ladder
     """epsilon of the behaviour policy, by agent steps"""
     replay: ReplayConfig | None
     """off-policy experience"""
@@ -87,6 +97,8 @@ class Experiment:
     """emulator frames to train for; an agent step is 4"""
     seed: int = 1
     """decides weights, exploration, sampling and every emulator"""
+    stack: int = 4
+    """frames that the network sees at once"""
     checkpoint_period: int = 250_000
     """emulator frames from one checkpoint to the next: the most that a crash costs"""
     deterministic: bool = False
@@ -99,8 +111,8 @@ class Experiment:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, Adam, RAdam, RMSProp, NetworkConfig, Linear,
-        ReplayConfig, RolloutConfig, Evaluation, Experiment,
+        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, PPO, Adam, RAdam, RMSProp, Adadelta, NetworkConfig,
+        Linear, Ladder, ReplayConfig, RolloutConfig, Evaluation, Experiment,
     )
 }  # fmt: skip
 

@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.progress import track
 
 from agents.agent import Agent
-from envs.atari import make_atari
 from envs.recording import Recording
 from envs.scores import human_normalised
-from experiments.build import build_agent, device_of, protocol_of
+from experiments.build import build_agent, device_of, make_games, protocol_of
 from experiments.config import Experiment
 from experiments.loop import evaluate
 from experiments.run import Run, RunError, write_atomically, write_json
@@ -57,7 +56,7 @@ def score_agent(
     chosen = protocol_of(protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_atari(experiment.game, num_envs, chosen, device=device)
+    games = make_games(experiment, num_envs, device, protocol)
     scores, recordings, players = [], [], []
     with agent.evaluating():
         for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
@@ -93,7 +92,7 @@ def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
     Raises:
         RunError: there is none, or its tensors do not fit the run's own network.
     """
-    games = make_atari(run.experiment.game, 1, protocol_of(run.experiment.protocol))
+    games = make_games(run.experiment, 1, device)
     agent = build_agent(run.experiment, games.observation_shape, games.num_actions, device)
     games.close()
     tensors, state = run.load_checkpoint()

@@ -26,7 +26,7 @@ def train(
     agent: Agent,
     games: Games,
     memory: Any,
-    epsilon: Callable[[int], float],
+    epsilon: Callable[[int], float | Tensor],
     agent_steps: int,
     seed: int,
     begin: Moment | None = None,
@@ -35,7 +35,7 @@ def train(
 
     Args:
         memory: a Replay or a Rollout; it decides when to learn, and from what.
-        epsilon: agent steps to exploration rate.
+        epsilon: agent steps to exploration rate, one for all games or each its own [N].
         begin: where an earlier training stood, if it is to go on; else the games start anew from `seed`.
     """
     if begin is None:

@@ -132,7 +132,9 @@ def row_bytes(replay: Replay) -> int:
 def pack(replay: Replay, begin: int, end: int) -> bytes:
     """Rows `begin` to `end` as bytes, each row's parts side by side."""
     at = torch.arange(begin, end) % replay.size
-    parts = (ring[at.to(ring.device)].cpu().contiguous().numpy() for ring in tree_leaves(replay.rows))
+    # A ring may keep every k-th row only.
+    places = ((ring, (at // (replay.size // len(ring))).to(ring.device)) for ring in tree_leaves(replay.rows))
+    parts = (ring[place].cpu().contiguous().numpy() for ring, place in places)
     return np.concatenate([part.reshape(len(part), -1).view(np.uint8) for part in parts], axis=1).tobytes()
 
 
@@ -146,5 +148,6 @@ def unpack(replay: Replay, begin: int, content: bytes, oldest: int) -> None:
     for ring in tree_leaves(replay.rows):
         width = ring[0].nbytes
         part = torch.from_numpy(table[skip:, column : column + width].copy()).view(ring.dtype)
-        ring[at.to(ring.device)] = part.view(-1, *ring.shape[1:]).to(ring.device)
+        place = (at // (replay.size // len(ring))).to(ring.device)
+        ring[place] = part.view(-1, *ring.shape[1:]).to(ring.device)
         column += width

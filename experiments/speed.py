@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 
-from agents.sequence import Sequence
+from agents.replay import Replay
 from envs.atari import FRAME_SKIP, make_atari
 from envs.timestep import TimeStep
-from experiments.build import build_agent
+from experiments.build import build_agent, build_memory
 from experiments.config import Experiment
-
-OBSERVATION = (4, 84, 84)
 
 
 class Speed(NamedTuple):
@@ -45,36 +44,29 @@ def speed_of(x: Experiment, device: torch.device, emulate: float, num_actions: i
     Args:
         emulate: seconds of an agent step, from `emulation`.
     """
-    agent = build_agent(x, OBSERVATION, num_actions, device)
-    step = random_steps((x.num_envs,), device)
-    state = agent.initial_state(x.num_envs)
+    agent = build_agent(x, (x.stack, 84, 84), num_actions, device)
+    length, n = x.algorithm.length, x.num_envs
     if x.replay is not None:
-        batch, length, updates = x.replay.batch_size, x.algorithm.length, x.num_envs / x.replay.learn_period
-        note: Any = ()
-    else:
-        assert x.rollout is not None
-        steps = x.num_envs * (x.algorithm.length - 1)
-        batch, length, updates = steps // x.rollout.minibatches, 1, x.num_envs / steps * x.rollout.epochs
-        updates *= x.rollout.minibatches
-        note = torch.zeros(1, batch, device=device)
-    action = torch.zeros(length, batch, dtype=torch.int64, device=device)
-    ones = torch.ones(batch, device=device)
-    seq = Sequence(random_steps((length, batch), device), action, note, agent.initial_state(batch), ones, action[0])
+        x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
+    memory, state = build_memory(x, length), agent.initial_state(n)
+    step = random_steps(n, x.stack, device)
+    for _ in range(2 * length if x.replay else length):
+        action, note, _ = agent.act(step, state, 0.1)
+        memory.add(step, action, note, state)
+    seq = memory.sample(memory.config.batch_size) if isinstance(memory, Replay) else next(memory.batches())
 
     def learn() -> None:
         agent.learn(seq)[1]["losses/loss"].item()  # waits for the device
 
-    speed = Speed(
-        timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2), emulate * x.num_envs, updates * timed(learn, 0.5),
-        x.num_envs,
-    )  # fmt: skip
+    updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
+    speed = Speed(timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2), emulate * n, updates * timed(learn, 0.5), n)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 
-def random_steps(shape: tuple[int, ...], device: torch.device) -> TimeStep:
-    """TimeSteps of noise in the middle of an episode."""
-    flags = torch.zeros(shape, dtype=torch.bool, device=device)
-    obs = torch.randint(0, 256, (*shape, *OBSERVATION), dtype=torch.uint8, device=device)
+def random_steps(num_envs: int, stack: int, device: torch.device) -> TimeStep:
+    """A TimeStep [N] of noise in the middle of an episode."""
+    flags = torch.zeros(num_envs, dtype=torch.bool, device=device)
+    obs = torch.randint(0, 256, (num_envs, stack, 84, 84), dtype=torch.uint8, device=device)
     return TimeStep(obs, flags.long(), flags.float(), flags, flags, flags)
 
 

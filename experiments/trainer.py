@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -179,7 +180,8 @@ class Trainer:
         speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
         row = {
             "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
-            "charts/epsilon": self.experiment.explore(self.agent_steps), "charts/updates": self.setup.agent.updates,
+            "charts/epsilon": float(np.mean(self.experiment.explore(self.agent_steps))),
+            "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / FRAME_SKIP, "charts/time": time.time()}
         self.log.log(row | self.metrics, self.agent_steps, perf)

@@ -13,7 +13,7 @@ from networks.noisy import NoisyLinear
 
 
 def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: float) -> nn.Sequential:
-    """Two dense layers with a ReLU between them.
+    """Two dense layers with a ReLU between them, or with `hidden` 0 a single one.
 
     Args:
         layer_norm: normalise before the ReLU.
@@ -23,6 +23,8 @@ def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: floa
     def dense(fan_in: int, fan_out: int) -> nn.Module:
         return NoisyLinear(fan_in, fan_out, noise) if noise else nn.Linear(fan_in, fan_out)
 
+    if not hidden:
+        return nn.Sequential(dense(inputs, outputs))
     norm = [nn.LayerNorm(hidden)] if layer_norm else []
     return nn.Sequential(dense(inputs, hidden), *norm, nn.ReLU(), dense(hidden, outputs))
 
@@ -98,3 +100,19 @@ class Implicit(nn.Module):
     def embed(self, tau: Tensor) -> Tensor:
         """phi(tau) = ReLU(sum_i cos(pi i tau) w_i + b): [...] to [..., F]."""
         return torch.relu(self.embedding(torch.cos(tau[..., None] * self.frequencies)))
+
+
+class ActorCritic(nn.Module):
+    """(logits [..., A], value [...]) from one shared hidden layer (Mnih et al. 2016, sec. 4)."""
+
+    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False):
+        super().__init__()
+        self.shared = nn.Sequential()
+        if hidden:
+            norm = [nn.LayerNorm(hidden)] if layer_norm else []
+            self.shared = nn.Sequential(nn.Linear(inputs, hidden), *norm, nn.ReLU())
+        self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.shared(x)
+        return self.policy(x), self.value(x).squeeze(-1)

@@ -11,15 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.heads import ActorCritic
 from networks.memory import State
 
 
 class Network(nn.Module):
-    """torso: observations to features; memory: features over time; head: features to output."""
+    """torso: observations to features; memory: features over time; head: features to output.
 
-    def __init__(self, torso: nn.Module, memory: nn.Module, head: nn.Module):
+    Args:
+        dense: a layer between torso and memory, if there is one.
+    """
+
+    def __init__(self, torso: nn.Module, memory: nn.Module, head: nn.Module, dense: nn.Module | None = None):
         super().__init__()
         self.torso, self.memory, self.head = torso, memory, head
+        self.dense = dense or nn.Identity()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def initial_state(self, batch: int) -> State:
@@ -28,7 +34,7 @@ class Network(nn.Module):
     def forward(self, step: Any, state: State) -> tuple[Tensor, State]:
         """TimeStep [T, B, ...] and state [B, ...] to output [T, B, ...] and the state after step T - 1."""
         time, batch = step.obs.shape[:2]
-        features = self.torso(step.obs.flatten(0, 1)).unflatten(0, (time, batch))
+        features = self.dense(self.torso(step.obs.flatten(0, 1))).unflatten(0, (time, batch))
         features, state = self.memory(features, step, state)
         return self.head(features), state
 
@@ -38,13 +44,19 @@ def initialise(network: nn.Module, scheme: str) -> None:
 
     "torch": U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, as Mnih et al. (2015) had from
     Lua Torch. "xavier": Glorot & Bengio (2010), eq. 16, and zero biases, as Dopamine (2018) has. "variance":
-    variance 1/sqrt(3)/fan_in, uniform, and zero biases, as Dopamine's distributional agents have.
+    variance 1/sqrt(3)/fan_in, uniform, and zero biases, as Dopamine's distributional agents have. "orthogonal":
+    orthogonal matrices times sqrt(2), for a policy's last layer times 0.01 and for a value's times 1, and zero
+    biases, as is usual for policy gradients (Engstrom et al. 2020, sec. 3).
 
     Raises:
         ValueError: any other scheme.
     """
-    if scheme not in ("torch", "xavier", "variance"):
-        raise ValueError(f"unknown initialisation {scheme!r}: torch, xavier or variance")
+    if scheme not in ("torch", "xavier", "variance", "orthogonal"):
+        raise ValueError(f"unknown initialisation {scheme!r}: torch, xavier, variance or orthogonal")
+    gains: dict[nn.Module, float] = {}
+    for layer in network.modules():
+        if isinstance(layer, ActorCritic):
+            gains |= {layer.policy: 0.01, layer.value: 1.0}
     for layer in network.modules():
         if not isinstance(layer, nn.Linear | nn.Conv2d):
             continue
@@ -52,6 +64,10 @@ def initialise(network: nn.Module, scheme: str) -> None:
         fan_in = layer.weight[0].numel()
         if scheme == "xavier":
             nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif scheme == "orthogonal":
+            matrix = nn.init.orthogonal_(torch.empty(layer.weight.shape), gains.get(layer, math.sqrt(2)))
+            layer.weight.data.copy_(matrix)  # which may lie in memory in another order
             nn.init.zeros_(layer.bias)
         elif scheme == "variance":
             bound = math.sqrt(math.sqrt(3) / fan_in)

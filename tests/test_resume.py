@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from agents.explore import Linear
+from agents.explore import Ladder, Linear
 from experiments import selfcheck
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -24,14 +24,19 @@ def small(preset):
     """A preset cut to some seconds: what it is made of stays."""
     x = PRESETS[preset]
     x = replace(
-        x, game="Breakout", num_envs=2, frames=2_600, explore=Linear(1.0, 0.1, 300, 100), protocol="machado",
-        target_period=min(x.target_period, 20), checkpoint_period=600,
-        network=replace(x.network, hidden=16, width=1, blocks=1 if x.network.torso == "impala" else 2),
-        evaluation=Evaluation(1_400, episodes=1, epsilon=0.5, video_seconds=0),
+        x, game="Breakout", num_envs=2, frames=2_600, protocol="machado", checkpoint_period=600,
+        explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),
+        target_period=min(x.target_period, 20), evaluation=Evaluation(1_400, episodes=1, epsilon=0.5, video_seconds=0),
+        network=replace(
+            x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
+            blocks=1 if x.network.torso == "impala" else 2,
+        ),
     )  # fmt: skip
     if x.replay is None:
         return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=replace(x.rollout, minibatches=2))
-    return replace(x, replay=replace(x.replay, capacity=400, batch_size=4, learn_start=100, learn_period=16))
+    algorithm = replace(x.algorithm, burn_in=min(x.algorithm.burn_in, 3), unroll=min(x.algorithm.unroll, 5))
+    shrunk = replace(x.replay, capacity=400, batch_size=4, learn_start=100, learn_period=16)
+    return replace(x, algorithm=algorithm, replay=replace(shrunk, stride=min(shrunk.stride, 5)))
 
 
 def run_whole(x, root, name="whole", stop=lambda: False):

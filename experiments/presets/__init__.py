@@ -3,11 +3,10 @@
 import difflib
 
 from experiments.config import Experiment
-from experiments.presets import distributional, dqn, pqn
+from experiments.presets import distributional, dqn, memory, policy, pqn
 
-PRESETS: dict[str, Experiment] = {
-    preset.preset: preset for preset in (*dqn.PRESETS, *distributional.PRESETS, *pqn.PRESETS)
-}
+FILES = (dqn, distributional, pqn, policy, memory)
+PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
 
 
 def preset(name: str) -> Experiment:

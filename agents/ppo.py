@@ -1,0 +1,83 @@
+"""Proximal policy optimisation (Schulman et al. 2017)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.returns import clipped_surrogate, gae, pick
+from agents.sequence import Sequence, tree_map
+
+
+@dataclass(frozen=True)
+class PPO:
+    """Settings and equations; the network gives (logits [..., A], value [...])."""
+
+    discount: float = 0.99
+    """gamma, per agent step"""
+    trace: float = 0.95
+    """lambda of the advantage estimates (Schulman et al. 2016)"""
+    unroll: int = 128
+    """agent steps per game from one rollout to the next"""
+    clip: float = 0.1
+    """epsilon: how far the probability ratio may move"""
+    clip_value: bool = True
+    """bound the value's move, too, by the same number"""
+    value_cost: float = 0.5
+    """weight of the value's squared error"""
+    entropy_cost: float = 0.01
+    """weight of the policy's entropy"""
+    reward_clip: float = 1.0
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+
+    @property
+    def length(self) -> int:
+        """Steps per sequence: the rollout and the step that it bootstraps from."""
+        return self.unroll + 1
+
+    def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Actions drawn from the policy, int64 [N]; notes ln pi(a|s) and V(s). Epsilon means nothing here."""
+        logits, value = output
+        log_pi = logits.log_softmax(-1)
+        action = torch.multinomial(log_pi.exp(), 1).squeeze(-1)
+        return action, (pick(log_pi, action), value)
+
+    def targets(self, seq: Sequence) -> Sequence:
+        """T steps as they were played to T - 1 that note (ln mu(a|s), V(s), advantage), of the network that acted."""
+        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else seq.step.reward
+        log_mu, value = seq.note
+        advantage = gae(reward, seq.step.terminal, seq.step.last, value, self.discount, self.trace)
+        step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
+        return seq._replace(step=step, action=action, note=(log_mu[:-1], value[:-1], advantage))
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """-L^{CLIP+VF+S} (Schulman et al. 2017, eq. 9), averaged over time: (loss [B], priority [B], metrics).
+
+        Advantages are normalised over the minibatch, the steps at episodes' ends left out.
+        """
+        (logits, value), _ = online(seq.step, seq.state)  # [T, B, A], [T, B]
+        log_mu, old_value, advantage = seq.note
+        live = ~seq.step.last
+        goal = old_value + advantage
+        chosen = advantage[live]
+        normal = (advantage - chosen.mean()) / (chosen.std(correction=0) + 1e-8)
+
+        log_pi = logits.log_softmax(-1)
+        log_ratio = pick(log_pi, seq.action) - log_mu
+        ratio = log_ratio.exp()
+        error = (value - goal) ** 2
+        if self.clip_value:
+            near = old_value + (value - old_value).clamp(-self.clip, self.clip)
+            error = torch.maximum(error, (near - goal) ** 2)
+        entropy = -(log_pi.exp() * log_pi).sum(-1)
+        loss = clipped_surrogate(ratio, normal, self.clip) + self.value_cost * 0.5 * error - self.entropy_cost * entropy
+        steps = live.sum(0).clamp(min=1)
+        loss = (loss * live).sum(0) / steps
+        with torch.no_grad():
+            metrics = {
+                "losses/value_loss": (0.5 * error)[live].mean(), "losses/entropy": entropy[live].mean(),
+                "losses/value": value[live].mean(), "losses/approx_kl": (ratio - 1 - log_ratio)[live].mean(),
+                "losses/clipfrac": ((ratio - 1).abs() > self.clip)[live].float().mean(),
+            }  # fmt: skip
+        return loss, (advantage.abs() * live).sum(0) / steps, metrics

@@ -1,0 +1,81 @@
+"""Value-based agents that remember.
+
+Written out in full: a preset derived from another changes when the other does.
+"""
+
+from agents.dqn import DQN
+from agents.explore import Ladder, Linear
+from agents.optimiser import Adadelta, Adam, RAdam
+from agents.pqn import PQN
+from agents.replay import ReplayConfig
+from agents.rollout import RolloutConfig
+from experiments.config import Experiment, NetworkConfig
+
+# Hausknecht & Stone (2015), sec. 4 and 5: an LSTM in the place of the dense layer, one frame at a time, ten steps
+# unrolled from a random one. Deviations: 8 environments; the memory begins with what it was, where theirs is
+# zero; both networks' constants are those of Mnih et al. (2015) where the paper says nothing.
+RECURRENT_DQN = Experiment(
+    preset="drqn",
+    source="Hausknecht & Stone 2015",
+    algorithm=DQN(discount=0.99, n_steps=1, unroll=10, double=False, reward_clip=1.0, error_loss="huber"),
+    optimiser=Adadelta(learning_rate=0.1, decay=0.95, clip_norm=10.0),
+    network=NetworkConfig(
+        torso="nature", memory="lstm", memory_size=512, history=False, head="linear", hidden=0, initialisation="torch"
+    ),
+    explore=Linear(1.0, 0.1, steps=1_000_000, begin=50_000),
+    replay=ReplayConfig(capacity=400_000, batch_size=32, learn_start=50_000, learn_period=4, stride=10),
+    rollout=None,
+    target_period=10_000,
+    num_envs=8,
+    protocol="nature",
+    stack=1,
+)
+
+# Kapturowski et al. (2019), table 2, for one machine: 16 players instead of 256, sequences of 20 + 40 + 5 instead
+# of 40 + 80, every 20 steps, batches of 32 instead of 64, and one update per 16 agent steps. Sequences may cross
+# the ends of episodes, where the memory clears.
+SMALL_R2D2 = Experiment(
+    preset="r2d2-small",
+    source="Kapturowski et al. 2019",
+    algorithm=DQN(
+        discount=0.997, n_steps=5, burn_in=20, unroll=40, double=True, reward_clip=0.0, value_rescaling=True,
+        error_loss="squared",
+    ),
+    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
+    network=NetworkConfig(
+        torso="nature", dense=512, memory="lstm", memory_size=512, history=True, head="dueling", hidden=512,
+        initialisation="torch",
+    ),
+    explore=Ladder(num_envs=16, base=0.4, alpha=7.0),
+    replay=ReplayConfig(
+        capacity=1_000_000, batch_size=32, learn_start=50_000, learn_period=16, stride=20,
+        priority_exponent=0.9, importance_exponent=Linear(0.6, 0.6, steps=0),
+    ),
+    rollout=None,
+    target_period=2_500,
+    num_envs=16,
+    protocol="machado",
+)  # fmt: skip
+
+# Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_lstm.py): one frame
+# at a time, minibatches of whole games, learning rate annealed to 0.
+RECURRENT_PQN = Experiment(
+    preset="pqn-lstm",
+    source="Gallici et al. 2025",
+    algorithm=PQN(discount=0.99, trace=0.65, unroll=128, reward_clip=1.0),
+    optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=0.5, anneal=True),
+    network=NetworkConfig(
+        torso="nature", dense=512, memory="lstm", memory_size=128, history=False, head="linear", hidden=0,
+        layer_norm=True, initialisation="orthogonal",
+    ),
+    explore=Linear(1.0, 0.01, steps=1_000_000),
+    replay=None,
+    rollout=RolloutConfig(epochs=4, minibatches=4, shuffle="games"),
+    target_period=0,
+    num_envs=8,
+    protocol="nature",
+    frames=40_000_000,
+    stack=1,
+)  # fmt: skip
+
+PRESETS = (RECURRENT_DQN, SMALL_R2D2, RECURRENT_PQN)

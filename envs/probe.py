@@ -59,9 +59,72 @@ class Recall(gym.Env):
         return show
 
 
-PROBES: dict[str, type[gym.Env]] = {"catch": Catch, "recall": Recall}
+class TMaze(gym.Env):
+    """Bakker (2002): a sign at the start of a corridor says which way to turn at its end, `length` steps on.
+
+    Actions: north, east, south, west. A turn in the corridor costs 0.1 and leads nowhere; the turn at the end
+    earns 1 or -1.
+    """
+
+    def __init__(self, length: int = 10):
+        self.length = length
+        self.observation_space = Box(0, 255, (1, 1, 4), np.uint8)  # sign north, sign south, corridor, junction
+        self.action_space = Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.south, self.at, self.t = bool(self.np_random.integers(2)), 0, 0
+        return self._draw(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        if self.at == self.length and action in (0, 2):
+            return self._draw(), 1.0 if (action == 2) == self.south else -1.0, True, False, {}
+        moved = {1: min(self.at + 1, self.length), 3: max(self.at - 1, 0)}.get(action, self.at)
+        cost, self.at = (-0.1 if moved == self.at else 0.0), moved
+        return self._draw(), cost, False, self.t >= 10 * self.length, {}
+
+    def _draw(self) -> np.ndarray:
+        show = np.zeros((1, 1, 4), np.uint8)
+        show[0, 0, int(self.south) if self.at == 0 and self.t == 0 else 3 if self.at == self.length else 2] = 255
+        return show
+
+
+class RepeatPrevious(gym.Env):
+    """Morad et al. (2023), POPGym: say at every step which of four suits was shown `k` steps ago.
+
+    A right answer earns 1/n, a wrong one -1/n, of the n that are asked for.
+    """
+
+    def __init__(self, k: int = 4, steps: int = 48):
+        self.k, self.steps = k, steps
+        self.observation_space = Box(0, 255, (1, 1, 4), np.uint8)
+        self.action_space = Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.suits, self.t = self.np_random.integers(4, size=self.steps + 1), 0
+        return self._draw(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        asked = self.steps - self.k
+        reward = 0.0
+        if self.t >= self.k:
+            reward = (1.0 if action == self.suits[self.t - self.k] else -1.0) / asked
+        self.t += 1
+        return self._draw(), reward, self.t == self.steps, False, {}
+
+    def _draw(self) -> np.ndarray:
+        show = np.zeros((1, 1, 4), np.uint8)
+        show[0, 0, self.suits[self.t]] = 255
+        return show
+
+
+PROBES: dict[str, type[gym.Env]] = {
+    "catch": Catch, "recall": Recall, "t-maze": TMaze, "repeat-previous": RepeatPrevious,
+}  # fmt: skip
 
 
 def make_probe(name: str, num_envs: int, device: str = "cpu") -> Games:
-    """Copies of a probe game: "catch" or "recall"."""
+    """Copies of a probe game: "catch", "recall", "t-maze" or "repeat-previous"."""
     return Games(lambda: gym.vector.SyncVectorEnv([PROBES[name]] * num_envs), device)

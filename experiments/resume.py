@@ -27,8 +27,8 @@ class Resume:
 
     run: Path
     """a run directory"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one"""
+    device: Literal["same", "cpu", "cuda"] = "same"
+    """same: the kind that it was begun on; on the other kind it goes on, but not bit for bit"""
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """Weights & Biases: auto is online with a key and offline without"""
     wandb_project: str = "highscore"
@@ -45,7 +45,9 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
         RunError: there is nothing to go on from, nothing left to do, or another process is at it.
     """
     begun = time.monotonic()
-    run, device = Run.reopen(options.run), device_of(options.device)
+    run = Run.reopen(options.run)
+    begun_on = run.config.get("device", "cpu")
+    device = device_of(begun_on if options.device == "same" else options.device)
     try:
         back = recover(run, device)
     except BaseException:
@@ -59,6 +61,8 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
             trainer.scores.give_up()
         for text in back.notes:
             log.event(text)
+        if device.type != begun_on:
+            log.event(f"it was begun on {begun_on}: from here, on {device}, it differs in the last digits")
         log.event(
             f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
             f" {time.monotonic() - begun:.1f} s after it was asked to"

@@ -15,7 +15,8 @@ from agents.sequence import tree_leaves, tree_map
 from experiments.build import Setup
 from experiments.loop import Moment
 
-GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards")  # sizes differ from those of a fresh training
+# Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
+GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
 
 
 def take(setup: Setup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -73,7 +74,7 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     kind, keys, *rest = facts["numpy"]
     np.random.set_state((kind, np.array(keys, np.uint32), *rest))
     torch.set_rng_state(tensors["random.torch"])
-    if games.device.type == "cuda":
+    if games.device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], games.device)
     return Moment(games.agent_steps, step, state, {}), exact
 

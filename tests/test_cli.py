@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 
 from experiments import build, train
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
+from experiments.presets import PRESETS
+from experiments.speed import speed_of
 
 
 def refused(capsys, tmp_path, command, *args):
@@ -125,8 +129,8 @@ def test_help_teaches(command):
     assert len(run.stdout) > 200
 
 
-def test_every_command_is_a_module_too():
-    for name in COMMANDS:
+def test_commands_are_modules_too():
+    for name in ("train", "selfcheck"):
         run = subprocess.run([sys.executable, "-m", f"experiments.{name}", "--help"], capture_output=True, text=True)
         assert run.returncode == 0 and run.stdout, name
 
@@ -136,8 +140,20 @@ def test_listings(capsys, tmp_path):
     (tmp_path / "broken/config.json").write_text("{")
     for args, words in (
         (["games"], "MsPacman"),
-        (["presets"], "dqn-nature"),
+        (["presets", "--measure", "False"], "dqn-nature"),
         (["runs", "--runs", str(tmp_path)], "damaged"),
     ):
         assert run_command("list", args) == 0
         assert words in capsys.readouterr().out
+
+
+def test_presets_are_timed(monkeypatch):
+    """Every kind of experience: seconds per iteration, and a count of parameters that is the network's."""
+    for name in ("qrdqn", "pqn-lstm", "r2d2-small"):
+        x = replace(PRESETS[name], num_envs=4)
+        if x.replay:
+            x = replace(x, replay=replace(x.replay, batch_size=2))
+        speed, parameters = speed_of(x, torch.device("cpu"), emulate=1e-3)
+        assert speed.act > 0 and speed.learn > 0 and speed.emulate == 4e-3
+        assert speed.frames_per_second == 16 / (speed.act + max(speed.emulate, speed.learn))
+        assert parameters > 1_000_000

@@ -57,13 +57,15 @@ def sigterm_after(iterations):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset):
-    x = small(preset)
+    x = replace(small(preset), frames=1_800)
+    if preset != "prioritized":
+        x = replace(x, evaluation=replace(x.evaluation, period=x.frames))  # none on the way
     whole = run_whole(x, tmp_path)
-    parts = run_whole(x, tmp_path, "parts", sigterm_after(221))
+    parts = run_whole(x, tmp_path, "parts", sigterm_after(181))
     assert not json.loads((parts.path / "summary.json").read_text())["finished"]
     random.seed(7)  # nothing of the process that resumes may matter
     if preset == "prioritized":  # twice is as good as once
-        resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True), sigterm_after(40))
+        resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True), sigterm_after(20))
     resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
     assert differences(whole.path, parts.path) == []
     assert b"eval/" in (parts.path / "metrics.jsonl").read_bytes()
@@ -82,7 +84,7 @@ def test_the_comparison_sees_a_difference(tmp_path):
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
     """SIGKILL at random moments, one of them while a checkpoint is written; the long form is a command."""
     figures = selfcheck.check_resume(
-        selfcheck.Selfcheck("resume", kills=2, games=("Breakout",), frames=14_000), Console(quiet=True), tmp_path
+        selfcheck.Selfcheck("resume", kills=2, games=("Breakout",), frames=10_000), Console(quiet=True), tmp_path
     )
     assert figures["runs"][0]["kills"] == 2
     assert figures["holds"], figures

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from agents.replay import Replay
-from agents.sequence import tree_leaves
+from agents.sequence import Sequence, tree_leaves
 from envs.atari import FRAME_SKIP
 from envs.recording import FRAMES_PER_SECOND, Recording
 from experiments import snapshot
@@ -70,6 +70,7 @@ class Trainer:
         self.device = setup.games.device
         self.agent_steps = 0
         self.metrics: dict[str, Any] = {}
+        self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
         self.evaluation_due = False
         self.segments = Segments(run.path / "replay") if isinstance(setup.memory, Replay) else None
@@ -127,7 +128,7 @@ class Trainer:
     def follow(self, moment: Moment) -> None:
         """Takes in one iteration of the loop."""
         before, self.agent_steps = self.frames(), moment.agent_steps
-        self.metrics = moment.metrics or self.metrics
+        self.metrics, self.batch = moment.metrics or self.metrics, moment.batch or self.batch
         for episode in self.scores.add(moment.step):
             self.keep(episode)
         if self.device.type == "cpu":  # elsewhere looking means waiting
@@ -157,18 +158,25 @@ class Trainer:
         """Ends a training that has lost its numbers.
 
         Raises:
-            Diverged: the loss is NaN or infinite; the batch that it came from is kept.
+            Diverged: the loss is NaN or infinite.
         """
-        if moment.batch is None or math.isfinite(float(moment.metrics["losses/loss"])):
-            return
-        path = self.run.path / "diverged" / f"{self.agent_steps:012d}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        leaves = {str(i): x.detach().cpu().contiguous() for i, x in enumerate(tree_leaves(tuple(moment.batch)))}
-        write_atomically(path, save(leaves))
+        if moment.batch is not None and not math.isfinite(float(moment.metrics["losses/loss"])):
+            raise self.diverged("the loss")
+
+    def diverged(self, what: str) -> "Diverged":
+        """Keeps the last batch that was learned from; returns the error that says what to do."""
+        kept = ""
+        if self.batch is not None:
+            path = self.run.path / "diverged" / f"{self.agent_steps:012d}.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            leaves = {
+                str(i): x.detach().cpu().contiguous().clone() for i, x in enumerate(tree_leaves(tuple(self.batch)))
+            }
+            write_atomically(path, save(leaves))
+            kept = f" the batch is kept in {path};"
         saved = self.run.checkpoints()
-        raise Diverged(
-            f"the loss is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;"
-            f" the batch is kept in {path};"
+        return Diverged(
+            f"{what} is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;{kept}"
             + (f" the last good checkpoint is {saved[-1]};" if saved else "")
             + " try a lower --optimiser.learning-rate or a --optimiser.clip-norm"
         )
@@ -260,9 +268,7 @@ class Trainer:
         """
         for name, x in self.setup.agent.online.state_dict().items():
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-                raise Diverged(
-                    f"{name} holds NaN or infinity after {self.frames():_} frames; no checkpoint is made of it"
-                )
+                raise self.diverged(name)
         write_json(self.run.path / "summary.json", self.summary())
         tensors, facts = snapshot.take(self.setup, moment)
         more = {

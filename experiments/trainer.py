@@ -176,10 +176,10 @@ class Trainer:
             kept = f" the batch is kept in {path};"
         saved = self.run.checkpoints()
         return Diverged(
-            f"{what} is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;{kept}"
-            + (f" the last good checkpoint is {saved[-1]};" if saved else "")
+            f"{what} is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;"
+            + kept + (f" the last good checkpoint is {saved[-1]};" if saved else "")
             + " try a lower --optimiser.learning-rate or a --optimiser.clip-norm"
-        )
+        )  # fmt: skip
 
     def report(self) -> None:
         """Logs the figures of now."""

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from envs.atari import RESEED_AFTER, make_atari
+from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari
 from envs.recording import Recording
 from envs.timestep import TimeStep
 from experiments.build import build, check_memory, protocol_of
@@ -111,7 +111,8 @@ def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str
             began = time.monotonic()
             path, rng = folder / f"{name}-killed", random.Random(seed)
             row: dict[str, Any] = {"game": game, "seed": seed}
-            row |= kill_again_and_again([*train, "--name", path.name], path, options.kills, rng)
+            steps = options.frames // FRAME_SKIP
+            row |= kill_again_and_again([*train, "--name", path.name], path, options.kills, rng, steps)
             row["seconds_undisturbed"] = undisturbed
             row["seconds_lost_per_resume"] = (time.monotonic() - began - undisturbed) / max(row["kills"], 1)
             row["differences"] = differences(folder / name, path)
@@ -127,10 +128,13 @@ def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str
     return {"holds": all(row["kills"] >= options.kills and not row["differences"] for row in rows), "runs": rows}
 
 
-def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.Random) -> dict[str, Any]:
+def kill_again_and_again(
+    train: list[str], path: Path, kills: int, rng: random.Random, agent_steps: int
+) -> dict[str, Any]:
     """Starts a training, and kills and resumes it until it has been killed `kills` times; then lets it end.
 
-    Every other kill waits for a checkpoint that is just being written.
+    Every other kill waits for a checkpoint that is just being written; the others come at random, but early enough
+    for the rest of them.
     """
     command, done, while_saving, brought_back = train, 0, 0, 0
     while True:
@@ -141,7 +145,8 @@ def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.R
                 wait_for(lambda: process.poll() is not None or writing(path), 60)
                 time.sleep(rng.uniform(0, 0.03))
             else:
-                wait_for(lambda: process.poll() is not None, rng.uniform(0, 12))
+                far = agent_steps * (done + 1) // (kills + 1)
+                wait_for(lambda: process.poll() is not None or newest(path) >= far, rng.uniform(0, 12))
             process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
         if process.returncode == 0:
@@ -150,7 +155,7 @@ def kill_again_and_again(train: list[str], path: Path, kills: int, rng: random.R
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {error.decode()}")
         done += 1
         while_saving += writing(path)
-        brought_back += max((int(p.name) for p in checkpoints(path)), default=0)
+        brought_back += newest(path)
         if checkpoints(path):
             command = [sys.executable, "-m", "experiments.resume", str(path), "--device", "cpu", "--wandb", "off"]
     return {"kills": done, "kills_while_saving": while_saving, "agent_steps_brought_back": brought_back}
@@ -171,6 +176,11 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
 def checkpoints(path: Path) -> list[Path]:
     """The checkpoints of a run that may not be there yet."""
     return [p for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
+
+
+def newest(path: Path) -> int:
+    """Agent steps at a run's newest checkpoint; 0 if it has none."""
+    return max((int(p.name) for p in checkpoints(path)), default=0)
 
 
 def writing(path: Path) -> bool:

@@ -9,34 +9,19 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import categorical_projection, pick_atoms
 from agents.sequence import Sequence
-from agents.transition import fold
+from agents.transition import MultiStep
 
 
 @dataclass(frozen=True)
-class C51:
+class C51(MultiStep):
     """Settings and equations; the network gives logits [..., A, atoms]."""
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     atoms: int = 51
     """of the support"""
     v_max: float = 10.0
     """the support reaches from -v_max to v_max"""
-
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
 
     def support(self, like: Tensor) -> Tensor:
         """z_i, evenly spaced: [atoms], of the kind of `like`."""
@@ -55,7 +40,7 @@ class C51:
 
         The priority is the Kullback-Leibler divergence (Hessel et al. 2018, sec. 3, "Prioritized replay").
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         logits = x.here(online)  # [B, A, atoms]
         with torch.no_grad():
             there = x.there(target)

@@ -9,34 +9,19 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import huber, pick, q_learning_target, rescale, unscale
 from agents.sequence import Sequence
-from agents.transition import fold
+from agents.transition import MultiStep
 
 
 @dataclass(frozen=True)
-class DQN:
+class DQN(MultiStep):
     """Settings and equations of deep Q-learning."""
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     value_rescaling: bool = False
     """learn h(Q) (Pohlen et al. 2018; Kapturowski et al. 2019, sec. 2.3), which needs no clipped rewards"""
     error_loss: Literal["squared", "huber"] = "squared"
     """of the temporal-difference error; huber has slope 1, as the clipped error of Mnih et al. (2015)"""
-
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
@@ -44,7 +29,7 @@ class DQN:
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The error of step 0 against its n-step target: (loss [B], priority [B], metrics)."""
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         q_all = x.here(online)  # [B, A]
         with torch.no_grad():
             q_target = x.there(target)

@@ -9,34 +9,19 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import pick, quantile_huber
 from agents.sequence import Sequence
-from agents.transition import fold
+from agents.transition import MultiStep
 
 
 @dataclass(frozen=True)
-class IQN:
+class IQN(MultiStep):
     """Settings and equations; the network gives (values Z_tau [..., N, A], tau [..., N]) at fractions that it draws."""
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     samples: int = 64
     """fractions drawn: N and N' in the loss, K to act"""
     kappa: float = 1.0
     """where the Huber loss turns straight"""
-
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of the mean over fractions (Dabney et al. 2018b, eq. 1)."""
@@ -47,7 +32,7 @@ class IQN:
 
         The loss is the priority.
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         values, tau = x.here(online)  # [B, N, A], [B, N]
         with torch.no_grad():
             there, _ = x.there(target)

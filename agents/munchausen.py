@@ -10,23 +10,16 @@ from agents.explore import epsilon_greedy
 from agents.iqn import at_action
 from agents.returns import huber, log_policy, munchausen_term, pick, quantile_huber, soft_value
 from agents.sequence import Sequence
-from agents.transition import fold
+from agents.transition import MultiStep
 
 
 @dataclass(frozen=True)
-class Munchausen:
-    """M-DQN. It has no maximum, and so no double Q. The policy is softmax(Q_target / temperature), acting is greedy."""
+class Munchausen(MultiStep):
+    """M-DQN. It has no maximum, and so no double Q. The policy is softmax(Q_target / temperature), acting is greedy.
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap; the log-policy is added at the first"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    Of n steps, the first has the log-policy in its reward.
+    """
+
     scaling: float = 0.9
     """alpha, of the log-policy in the reward"""
     temperature: float = 0.03
@@ -34,18 +27,13 @@ class Munchausen:
     clip: float = -1.0
     """l_0, the least that the scaled log-policy counts"""
 
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
-
     def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
         return epsilon_greedy(q, epsilon), ()
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Huber loss against eq. 2 of Vieillard et al. (2020): (loss [B], priority [B], metrics)."""
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         q_all = x.here(online)  # [B, A]
         with torch.no_grad():
             bonus = munchausen_term(x.here(target), x.action, self.temperature, self.scaling, self.clip)
@@ -56,19 +44,12 @@ class Munchausen:
 
 
 @dataclass(frozen=True)
-class MunchausenIQN:
-    """M-IQN, and the algorithm of Beyond The Rainbow (Clark et al. 2025); the network is that of IQN."""
+class MunchausenIQN(MultiStep):
+    """M-IQN, and the algorithm of Beyond The Rainbow (Clark et al. 2025); the network is that of IQN.
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap; the log-policy is added at the first"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    Of n steps, the first has the log-policy in its reward.
+    """
+
     samples: int = 64
     """fractions drawn: N and N' in the loss, K to act"""
     kappa: float = 1.0
@@ -80,11 +61,6 @@ class MunchausenIQN:
     clip: float = -1.0
     """l_0, the least that the scaled log-policy counts"""
 
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
-
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of the mean over fractions."""
         return epsilon_greedy(output[0].mean(-2), epsilon), ()
@@ -94,7 +70,7 @@ class MunchausenIQN:
 
         The priority is sum_i mean_j |d_ij| (Clark et al. 2025, released code).
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         values, tau = x.here(online)  # [B, N, A], [B, N]
         with torch.no_grad():
             q_here = x.here(target)[0].mean(-2)  # [B, A]

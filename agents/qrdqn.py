@@ -9,34 +9,19 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import pick_atoms, quantile_huber
 from agents.sequence import Sequence
-from agents.transition import fold
+from agents.transition import MultiStep
 
 
 @dataclass(frozen=True)
-class QRDQN:
+class QRDQN(MultiStep):
     """Settings and equations; the network gives quantiles theta [..., A, N]."""
 
-    discount: float = 0.99
-    """gamma, per agent step"""
-    n_steps: int = 1
-    """agent steps folded into one before the bootstrap"""
-    burn_in: int = 0
-    """agent steps that only warm up the memory before those learned from"""
-    unroll: int = 1
-    """agent steps learned from in a row"""
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""
-    reward_clip: float = 1.0
-    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     quantiles: int = 200
     """N, at the fractions (2i - 1) / 2N"""
     kappa: float = 1.0
     """where the Huber loss turns straight; 0 for the quantile regression loss itself"""
-
-    @property
-    def length(self) -> int:
-        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
 
     def choose(self, theta: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of quantiles [N, A, quantiles]."""
@@ -47,7 +32,7 @@ class QRDQN:
 
         The loss is the priority.
         """
-        x = fold(seq, self.discount, self.n_steps, self.reward_clip, self.burn_in)
+        x = self.fold(seq)
         theta = x.here(online)  # [B, A, N]
         with torch.no_grad():
             there = x.there(target)

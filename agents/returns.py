@@ -70,9 +70,12 @@ def pick_atoms(x: Tensor, chosen: Tensor) -> Tensor:
 
 
 def hopped(x: Tensor, hop: Tensor) -> Tensor:
-    """x at step hop[b] of each sequence b: [T, B, ...] and int64 [B] to [B, ...]."""
-    batch = torch.arange(len(hop), device=hop.device)
-    return x.flatten(0, 1).index_select(0, hop * len(hop) + batch)
+    """x at step k + hop[k, b] of each sequence b: [T, B, ...] and int64 [K, B] to [K * B, ...]; [B] is K = 1."""
+    batch = x.shape[1]
+    hop = hop.view(-1, batch)
+    step = torch.arange(len(hop), device=hop.device)[:, None] + hop
+    place = step * batch + torch.arange(batch, device=hop.device)
+    return x.flatten(0, 1).index_select(0, place.flatten())
 
 
 def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.returns import mixed_priority, n_step
+from agents.returns import hopped, mixed_priority, n_step
 from agents.sequence import Sequence, tree_map
 
 PRIORITY_MIX = 0.9  # eta of Kapturowski et al. (2019), sec. 2.3
@@ -36,13 +36,10 @@ class Transitions:
 
     def there(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are bootstrapped from."""
-        length, batch = self.hop.shape
-        rows = torch.arange(length, device=self.hop.device)[:, None] + self.hop
-        places = (rows * batch + torch.arange(batch, device=self.hop.device)).flatten()
         if self.seq.state == ():
-            step = tree_map(lambda x: x[self.start :].flatten(0, 1).index_select(0, places)[None], self.seq.step)
+            step = tree_map(lambda x: hopped(x[self.start :], self.hop)[None], self.seq.step)
             return tree_map(lambda x: x[0], network(step, ())[0])
-        return tree_map(lambda x: x.flatten(0, 1).index_select(0, places), self._unroll(network))
+        return tree_map(lambda x: hopped(x, self.hop), self._unroll(network))
 
     def _unroll(self, network: Any) -> Any:
         """The network's output [T - start, B, ...], with no gradient into the steps that warm up its memory."""
@@ -66,16 +63,31 @@ class Transitions:
         return loss, priority, {"losses/td_loss": loss.mean().detach(), "losses/q_values": value.mean().detach()}
 
 
-def fold(seq: Sequence, discount: float, n: int, reward_clip: float, burn_in: int = 0) -> Transitions:
-    """Transitions of up to n steps, never past an episode's end, from every step with n steps after it.
+@dataclass(frozen=True)
+class MultiStep:
+    """Settings of every algorithm that bootstraps from up to n steps later (Hessel et al. 2018, sec. 2)."""
 
-    Args:
-        reward_clip: rewards count as -x to x; 0 leaves them as they are.
-        burn_in: steps at the beginning that are not learned from (Kapturowski et al. 2019, sec. 3).
-    """
-    step = tree_map(lambda x: x[burn_in:], seq.step)
-    reward = step.reward.clamp(-reward_clip, reward_clip) if reward_clip else step.reward
-    total, scale, hop = n_step(reward, step.terminal, step.last, discount, n)
-    length = len(reward) - n
-    action = seq.action[burn_in : burn_in + length].flatten()
-    return Transitions(seq, action, total[:length].flatten(), scale[:length].flatten(), burn_in, hop[:length])
+    discount: float = 0.99
+    """gamma, per agent step"""
+    n_steps: int = 1
+    """agent steps folded into one before the bootstrap"""
+    burn_in: int = 0
+    """agent steps that only warm up the memory before those learned from (Kapturowski et al. 2019, sec. 3)"""
+    unroll: int = 1
+    """agent steps learned from in a row"""
+    reward_clip: float = 1.0
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+
+    @property
+    def length(self) -> int:
+        """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
+        return self.burn_in + self.unroll + self.n_steps
+
+    def fold(self, seq: Sequence) -> Transitions:
+        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end."""
+        step = tree_map(lambda x: x[self.burn_in :], seq.step)
+        reward = step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else step.reward
+        total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
+        length = len(reward) - self.n_steps
+        action = seq.action[self.burn_in : self.burn_in + length].flatten()
+        return Transitions(seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length])

@@ -179,9 +179,12 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     if isinstance(algorithm, PPO):
         head = ActorCritic(memory.size, num_actions, config.hidden, config.layer_norm)
     else:
-        atoms = {C51: "atoms", QRDQN: "quantiles"}.get(type(algorithm), "")
-        numbers = getattr(algorithm, atoms) if atoms else 0
-        head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm, config.noise, numbers)
+        atoms = 0
+        if isinstance(algorithm, C51):
+            atoms = algorithm.atoms
+        elif isinstance(algorithm, QRDQN):
+            atoms = algorithm.quantiles
+        head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm, config.noise, atoms)
     if isinstance(algorithm, IQN | MunchausenIQN):
         head = Implicit(memory.size, head, algorithm.samples)
     dense = None

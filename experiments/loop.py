@@ -61,6 +61,7 @@ class Episode(NamedTuple):
     game: int  # which of the games played it
     score: float  # raw, never clipped
     agent_steps: int
+    number: int  # counted from 1, over all games
 
 
 def evaluate(agent: Agent, games: Games, episodes: int, epsilon: float, seed: int) -> Iterator[Episode]:
@@ -87,7 +88,6 @@ class Scores:
         self.score, self.agent_steps = [0.0] * num_envs, [0] * num_envs
         self.recent: deque[float] = deque(maxlen=20)
         self.episodes = 0
-        self.numbers = [0] * num_envs  # of each game's last finished episode, counted from 1
 
     def add(self, step: TimeStep) -> list[Episode]:
         """Takes in one step [N]; returns the episodes that it ended."""
@@ -97,10 +97,9 @@ class Scores:
             self.score[game] += reward
             self.agent_steps[game] += not first
             if last:
-                ended.append(Episode(game, self.score[game], self.agent_steps[game]))
-                self.recent.append(self.score[game])
                 self.episodes += 1
-                self.numbers[game] = self.episodes
+                ended.append(Episode(game, self.score[game], self.agent_steps[game], self.episodes))
+                self.recent.append(self.score[game])
                 self.score[game], self.agent_steps[game] = 0.0, 0
         return ended
 
@@ -116,13 +115,13 @@ class Scores:
             ValueError: these are not the scores of N games.
         """
         scores = cls(num_envs)
-        lists = {name: facts[name] for name in ("score", "agent_steps", "numbers", "recent")}
+        lists = {name: facts[name] for name in ("score", "agent_steps", "recent")}
         numbers = [x for values in lists.values() for x in values] + [facts["episodes"]]
         if any(type(x) not in (int, float) for x in numbers) or any(
             len(values) != num_envs for name, values in lists.items() if name != "recent"
         ):
             raise ValueError(f"these are not the scores of {num_envs} games")
-        scores.score, scores.agent_steps, scores.numbers = lists["score"], lists["agent_steps"], lists["numbers"]
+        scores.score, scores.agent_steps = lists["score"], lists["agent_steps"]
         scores.recent.extend(lists["recent"])
         scores.episodes = facts["episodes"]
         return scores

@@ -225,9 +225,8 @@ class Run:
         target = folder / f"{state['agent_steps']:012d}"
         aside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
         try:
-            content = save(
-                {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
-            )  # shared memory is refused
+            # Copies, for safetensors refuses tensors that share their memory.
+            content = save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
             write_atomically(aside / "tensors.safetensors", content)
             sha256 = hashlib.sha256(content).hexdigest()
             whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}

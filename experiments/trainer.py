@@ -150,7 +150,7 @@ class Trainer:
         recording = Recording.of(self.experiment.game, self.protocol, self.setup.games.played(episode.game))
         where = self.run.append_bytes("recordings/training.rec", recording.pack())
         self.log.episode({
-            "episode": self.scores.numbers[episode.game], "frames": self.frames(), "agent_steps": self.agent_steps,
+            "episode": episode.number, "frames": self.frames(), "agent_steps": self.agent_steps,
             "game": episode.game, "score": episode.score, "steps": episode.agent_steps, "recording": where,
         })  # fmt: skip
 

@@ -28,14 +28,14 @@ class Speed(NamedTuple):
         return FRAME_SKIP * self.num_envs / (self.act + max(self.emulate, self.learn))
 
 
-def emulation() -> float:
-    """Seconds that one agent step of one game takes, 8 side by side (Pong)."""
-    games = make_atari("Pong", 8)
+def emulation(game: str = "Pong", num_envs: int = 8) -> float:
+    """Seconds that one agent step of one game takes, several side by side."""
+    games = make_atari(game, num_envs)
     games.reset(0)
-    actions = torch.zeros(8, dtype=torch.int64)
+    actions = torch.zeros(num_envs, dtype=torch.int64)
     seconds = timed(lambda: games.step(actions), 1.0)
     games.close()
-    return seconds / 8
+    return seconds / num_envs
 
 
 def speed_of(x: Experiment, device: torch.device, emulate: float, num_actions: int = 18) -> tuple[Speed, int]:

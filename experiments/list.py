@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from envs.atari import ROMS
-from envs.scores import baselines
-from experiments.build import device_of
+from envs.library import GAMES, game_of
+from envs.scores import baseline_of
+from experiments.build import device_of, frame_bytes
 from experiments.config import Experiment
 from experiments.episodes import training_episodes
 from experiments.presets import PRESETS
@@ -38,13 +38,16 @@ class Listing:
 
 
 def games() -> Table:
-    """Every game; those of the benchmark's 57 with the scores that normalise it."""
+    """Every game, world by world; with the scores that normalise it, if it has such."""
     table = Table(
-        "game", "random", "human", title="Atari games; with scores: the 57 of the benchmark", title_justify="left"
-    )
-    for game in sorted(ROMS):
-        scores = baselines().get(game)
-        table.add_row(game, *(f"{score:,.1f}" for score in scores) if scores else ("", ""))
+        "game", "protocols", "random", "human", title_justify="left",
+        title="Games; with scores: the 57 of Atari's benchmark, and Crafter",
+    )  # fmt: skip
+    for world in dict.fromkeys(game.world for game in GAMES.values()):
+        for game in sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name):
+            scores = baseline_of(game.name) or ()
+            table.add_row(game.name, ", ".join(game.protocols), *(f"{score:,.1f}" for score in scores))
+        table.add_section()
     return table
 
 
@@ -55,17 +58,21 @@ def presets(measure: bool, console: Console) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=column == "preset")
     device = device_of("auto")
-    with console.status("timing the emulator"):
-        emulate = emulation() if measure else 0.0
+    seconds: dict[str, float] = {}  # of one agent step, by world
     for name, x in PRESETS.items():
         speed = parameters = ""
         if measure:
             with console.status(f"timing {name}"):
-                timed, count = speed_of(x, device, emulate)
-            speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
+                try:
+                    world = game_of(x.game).world
+                    seconds[world] = seconds.get(world) or emulation(x)
+                    timed, count = speed_of(x, device, seconds[world])
+                    speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
+                except ValueError as error:  # a package is missing
+                    speed = str(error).partition(";")[0]
         table.add_row(
             name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
-            decimal(x.replay.bytes_needed(84 * 84)) if x.replay else "", speed,
+            decimal(x.replay.bytes_needed(frame_bytes(x))) if x.replay else "", speed,
         )  # fmt: skip
     return table
 

@@ -161,7 +161,7 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     if not found:
         raise RunError(f"{run.path} has not finished an episode yet")
     scores = random_scores(run.experiment, RANDOM_EPISODES)
-    chance = float(np.mean(scores))
+    chance, interval = float(np.mean(scores)), bootstrap_interval(scores)
 
     def compare(axes: Any) -> None:
         axes.axhline(chance, color="#dd8452", label=f"random play, mean of {RANDOM_EPISODES} episodes")
@@ -172,9 +172,9 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     summary = read_json(run.path / "summary.json")
     evaluation = summary.get("evaluation") or {}
     kept = {key: value for key, value in evaluation.items() if key not in ("recordings", "games")}
-    about = {"random": {"mean": chance, "mean_interval": bootstrap_interval(scores), "episodes": len(scores)}}
+    about = {"random": {"mean": chance, "mean_interval": interval, "episodes": len(scores)}}
     more = {key: summary[key] for key in ("achievement_score", "success_rates") if key in summary}
-    above = bool(evaluation) and evaluation["mean_interval"][0] > about["random"]["mean_interval"][1]
+    above = bool(evaluation) and evaluation["mean_interval"][0] > interval[1]
     return table, about | {"evaluation": kept} | ({"training": more} if more else {}), above
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
+from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -37,18 +37,18 @@ class Listing:
     """time every preset on this machine, which takes some seconds each"""
 
 
-def games() -> Table:
+def games() -> Group:
     """Every game, world by world; with the scores that normalise it, if it has such."""
-    table = Table(
-        "game", "protocols", "random", "human", title_justify="left",
-        title="Games; with scores: the 57 of Atari's benchmark, and Crafter",
-    )  # fmt: skip
+    tables = []
     for world in dict.fromkeys(game.world for game in GAMES.values()):
-        for game in sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name):
-            scores = baseline_of(game.name) or ()
-            table.add_row(game.name, ", ".join(game.protocols), *(f"{score:,.1f}" for score in scores))
-        table.add_section()
-    return table
+        here = sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name)
+        title = f"{world}: --protocol {', '.join(here[0].protocols)}"
+        scored = any(baseline_of(game.name) for game in here)
+        table = Table("game", *(["random", "human"] if scored else []), title=title, title_justify="left")
+        for game in here:
+            table.add_row(game.name, *(f"{score:,.1f}" for score in baseline_of(game.name) or ()))
+        tables.append(table)
+    return Group(*tables)
 
 
 def presets(measure: bool, console: Console) -> Table:

@@ -79,15 +79,18 @@ class Processes(AsyncVectorEnv):
         super().__init__(env_fns, worker=work)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        if not terminate:
-            super().close_extras(timeout)
-        for process in self.processes:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
-            process.join()
-        for pipe in self.parent_pipes:
-            if pipe is not None:
-                pipe.close()
+        try:
+            if not terminate:
+                super().close_extras(timeout)
+        finally:
+            for process in self.processes:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+                process.kill()
+                process.join()
+            for pipe in self.parent_pipes:
+                if pipe is not None:
+                    pipe.close()
 
 
 def work(*args: Any) -> None:

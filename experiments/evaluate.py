@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.progress import track
 
 from agents.agent import Agent
+from envs.library import game_of
 from envs.recording import Recording
 from envs.scores import human_normalised
-from experiments.build import build_agent, device_of, make_games, protocol_of
+from experiments.achievements import achievements, names_of
+from experiments.build import build_agent, device_of, make_games
 from experiments.config import Experiment
 from experiments.loop import evaluate
 from experiments.run import Run, RunError, write_atomically, write_json
@@ -33,7 +35,7 @@ class Evaluate:
     episodes: int = 100
     """episodes to play, as many in each environment"""
     protocol: str = ""
-    """machado, nature or atari100k; empty: the one it was trained under"""
+    """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
@@ -52,24 +54,26 @@ def score_agent(
         seed: of the emulators, and of torch.
         watch: wraps the iterator over episodes, for a progress bar.
     """
-    protocol = protocol or experiment.protocol
-    chosen = protocol_of(protocol)
+    game = game_of(experiment.game)
+    chosen = game.protocol(protocol or experiment.protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_games(experiment, num_envs, device, protocol)
-    scores, recordings, players = [], [], []
+    games = make_games(experiment, num_envs, device, chosen.name)
+    scores, recordings, players, achieved = [], [], [], []
     with agent.evaluating():
         for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
+            played = games.played(episode.game)
             scores.append(episode.score)
-            recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
+            recordings.append(Recording.of(game.name, chosen, played))
+            achieved.append(names_of(game, played.achieved))
             players.append(episode.game)
     games.close()
     mean = float(np.mean(scores))
     return {
-        "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
+        "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
-        "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
-        "games": players,
+        "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
+        "games": players, **achievements(game, achieved),
     }, recordings  # fmt: skip
 
 
@@ -114,7 +118,7 @@ def main(args: list[str]) -> int:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     run, device, console = Run.open(options.run), device_of(options.device), Console()
     if options.protocol:
-        protocol_of(options.protocol)
+        game_of(run.experiment.game).protocol(options.protocol)
     agent, state = load_agent(run, device)
     result, recordings = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
@@ -140,6 +144,7 @@ def describe(result: dict[str, Any]) -> str:
         f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes: "
         f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
+        + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )
 
 

@@ -1,6 +1,7 @@
 """One measurement of the benchmark, in a process of its own: python -m experiments.measure TASK, in JSON."""
 
 import json
+import math
 import resource
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from envs.library import game_of
 from experiments.config import Experiment
 from experiments.peers import at_the_same_settings, play
 from experiments.presets import preset
@@ -96,9 +98,9 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
     from experiments.build import device_of
     from experiments.speed import emulation, speed_of
 
-    seconds = emulation(task.game, x.num_envs)
+    seconds = emulation(replace(x, game=task.game), x.num_envs)
     speed, parameters = speed_of(x, device_of(task.device), seconds)
-    limit = speed.frames_per_second / 4
+    limit = speed.frames_per_second / speed.frame_skip
     return {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
 
 
@@ -129,7 +131,9 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}
     found["updates_per_second"] = phases.updates_per_second
     if x.replay is not None:
-        found["bytes_per_transition"] = x.replay.bytes_needed(84 * 84) / x.replay.capacity
+        found["bytes_per_transition"] = (
+            x.replay.bytes_needed(math.prod(game_of(x.game).frame_shape)) / x.replay.capacity
+        )
     return found
 
 

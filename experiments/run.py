@@ -29,6 +29,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        base = name or f"{experiment.preset}-{experiment.game}-s{experiment.seed}-{stamp}"
+        game = experiment.game.replace("/", "-")
+        base = name or f"{experiment.preset}-{game}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:
@@ -343,7 +345,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def provenance() -> dict[str, Any]:
     """When, where and by what code: commit, package versions, machine, command."""
-    packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
+    versions = {"python": platform.python_version()}
+    for name in ("gymnasium", "ale-py", "torch", "numpy", "wandb", "vizdoom", "crafter", "minatar"):
+        with suppress(metadata.PackageNotFoundError):  # some games' packages are extras
+            versions[name] = metadata.version(name)
     module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
     words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
@@ -351,7 +356,7 @@ def provenance() -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *words]),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "versions": versions,
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
 

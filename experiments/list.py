@@ -14,6 +14,7 @@ from rich.table import Table
 from envs.atari import ROMS
 from envs.scores import baselines
 from experiments.build import device_of
+from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.episodes import training_episodes
 from experiments.presets import PRESETS
@@ -65,7 +66,7 @@ def presets(measure: bool, console: Console) -> Table:
             speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
         table.add_row(
             name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
-            decimal(x.replay.bytes_needed(84 * 84)) if x.replay else "", speed,
+            decimal(x.replay.bytes_needed(84 * 84, state_bytes(x.network))) if x.replay else "", speed,
         )  # fmt: skip
     return table
 

@@ -20,7 +20,14 @@ RECURRENT_DQN = Experiment(
     algorithm=DQN(discount=0.99, n_steps=1, unroll=10, double=False, reward_clip=1.0, error_loss="huber"),
     optimiser=Adadelta(learning_rate=0.1, decay=0.95, clip_norm=10.0),
     network=NetworkConfig(
-        torso="nature", memory="lstm", memory_size=512, history=False, head="linear", hidden=0, initialisation="torch"
+        torso="nature",
+        memory="lstm",
+        memory_size=512,
+        memory_bias=0.0,
+        history=False,
+        head="linear",
+        hidden=0,
+        initialisation="torch",
     ),
     explore=Linear(1.0, 0.1, steps=1_000_000, begin=50_000),
     replay=ReplayConfig(capacity=400_000, batch_size=32, learn_start=50_000, learn_period=4, stride=10),
@@ -43,8 +50,8 @@ SMALL_R2D2 = Experiment(
     ),
     optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=512, history=True, head="dueling", hidden=512,
-        initialisation="torch",
+        torso="nature", dense=512, memory="lstm", memory_size=512, memory_bias=1.0, history=True, head="dueling",
+        hidden=512, initialisation="torch",
     ),
     explore=Ladder(num_envs=16, base=0.4, alpha=7.0),
     replay=ReplayConfig(
@@ -65,8 +72,8 @@ RECURRENT_PQN = Experiment(
     algorithm=PQN(discount=0.99, trace=0.65, unroll=128, reward_clip=1.0),
     optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=0.5, anneal=True),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=128, history=False, head="linear", hidden=0,
-        layer_norm=True, initialisation="orthogonal",
+        torso="nature", dense=512, memory="lstm", memory_size=128, memory_bias=0.0, history=False, head="linear",
+        hidden=0, layer_norm=True, initialisation="orthogonal",
     ),
     explore=Linear(1.0, 0.01, steps=1_000_000),
     replay=None,

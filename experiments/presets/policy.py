@@ -40,7 +40,7 @@ ATARI_LSTM = Experiment(
     ),
     optimiser=Adam(learning_rate=2.5e-4, epsilon=1e-5, clip_norm=0.5, anneal=True),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=128, history=False, hidden=0,
+        torso="nature", dense=512, memory="lstm", memory_size=128, memory_bias=0.0, history=False, hidden=0,
         initialisation="orthogonal",
     ),
     explore=Linear(0.0, 0.0, steps=0),

@@ -79,6 +79,8 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     options, console = parse(Probes, args, prog="python -m experiments.probes"), Console()
     torch.set_num_threads(1)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
     for core in options.cores:
         rows: list[dict[str, Any]] = []
         for seed in options.seeds:
@@ -98,9 +100,10 @@ def facts(options: Probes, core: str) -> dict[str, Any]:
     settings = {"network": CORES[core], "algorithm": ALGORITHM, "optimiser": OPTIMISER, "rollout": ROLLOUT}
     about = {name: x for name, x in provenance().items() if name != "wandb_id"}
     return about | {
-        "command": " ".join(["python -m experiments.probes", *sys.argv[1:]]), "game": options.game, "core": core, "agent_steps": options.agent_steps, "episodes": options.episodes,
+        "command": " ".join(["python -m experiments.probes", *sys.argv[1:]]), "game": options.game, "core": core,
+        "agent_steps": options.agent_steps, "episodes": options.episodes, "games": GAMES,
         "measure": "share of episodes won" if options.game == "t-maze" else "score",
-        "games": GAMES, "settings": {name: to_json(part) for name, part in settings.items()},
+        "settings": {name: to_json(part) for name, part in settings.items()},
     }  # fmt: skip
 
 

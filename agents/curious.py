@@ -44,12 +44,13 @@ class CuriousPPO(PPO):
         authors' code, by the spread of returns up to now.
         """
         rnd, new = network.bonus, seq.step.obs[1:]  # step 0 ended the rollout before
-        if not rnd.seen.count:
+        if fresh := not rnd.seen.count:
             rnd.watch(new)
         with torch.no_grad():
             error = torch.stack([rnd(obs) for obs in seq.step.obs])
         rnd.follow(error[1:], self.bonus.discount)
-        rnd.watch(new)
+        if not fresh:
+            rnd.watch(new)
         return seq._replace(note=(*seq.note, error / rnd.scale()))
 
     def targets(self, seq: Sequence) -> Sequence:
@@ -107,11 +108,12 @@ class Curious:
         Moves the statistics, which are buffers of the network.
         """
         rnd = online.bonus
-        if not rnd.seen.count:
+        if fresh := not rnd.seen.count:
             rnd.watch(seq.step.obs)
         surprise = rnd(seq.step.obs)
         rnd.returns.update(surprise.detach().flatten())
-        rnd.watch(seq.step.obs)
+        if not fresh:
+            rnd.watch(seq.step.obs)
         earned = self.bonus.weight * surprise.detach() / rnd.scale()
         loss, priority, metrics = self.algorithm.loss(online, target, seq._replace(note=earned))
         metrics |= {"losses/surprise": surprise.detach().mean(), "losses/intrinsic_reward": earned.mean()}

@@ -26,6 +26,9 @@ class RolloutConfig:
 class Rollout:
     """The same interface as Replay: add, batches, update.
 
+    The step that a rollout bootstraps from begins the next one. Its action was chosen before the updates in between,
+    for the games play on while the agent learns; what is noted says by which policy.
+
     Args:
         length: steps per rollout, the one that it bootstraps from included.
         targets: a sequence of `length` steps to one without the last, whose note holds what to learn;

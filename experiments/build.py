@@ -13,6 +13,7 @@ import torch
 from agents.agent import Agent
 from agents.curious import Curious, CuriousPPO
 from agents.explore import Ladder
+from agents.impala import IMPALA
 from agents.ppo import PPO
 from agents.replay import Replay
 from agents.rollout import Rollout
@@ -93,8 +94,9 @@ def check(experiment: Experiment, device: torch.device) -> None:
     if experiment.rollout is not None:
         if not isinstance(experiment.algorithm, ON_POLICY):
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
-        if remembers and experiment.rollout.shuffle != "games":
-            raise ValueError("a network with memory learns from whole games: --rollout.shuffle games")
+        in_a_row = "a network with memory" if remembers else learns
+        if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
+            raise ValueError(f"{in_a_row} learns from whole games: --rollout.shuffle games")
     elif isinstance(experiment.algorithm, ON_POLICY):
         raise ValueError(f"{learns} learns from rollouts, not from a replay")
     elif remembers and experiment.algorithm.unroll < 2:

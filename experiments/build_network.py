@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from agents.c51 import C51
@@ -110,4 +111,5 @@ def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> 
 
 def state_bytes(config: NetworkConfig) -> int:
     """Bytes of one place's memory between two steps."""
-    return sum(x.nbytes for x in tree_leaves(build_core(config, 1, 0).initial_state(1)))
+    with torch.device("meta"):  # nothing is allocated
+        return sum(x.nbytes for x in tree_leaves(build_core(config, 1, 0).initial_state(1)))

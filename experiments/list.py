@@ -79,7 +79,7 @@ def parts(x: Experiment) -> list[str]:
         f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
         f"IMPALA x{n.width}": n.torso == "impala", "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         f"{n.memory.upper()} {n.memory_size}": n.memory != "none",
-        "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
+        "RND": x.bonus.weight, "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
         f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}": True,
     }  # fmt: skip
     return [name for name, there in found.items() if there]

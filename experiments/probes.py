@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -25,18 +25,35 @@ from experiments.loop import evaluate, train
 from experiments.run import provenance, write_json
 from experiments.stats import bootstrap_interval
 
-SMALL = NetworkConfig(torso="mlp", memory_size=64, hidden=0, initialisation="orthogonal")
 CORES = {
-    "none": SMALL,
-    "lstm": replace(SMALL, memory="lstm"),
-    "gru": replace(SMALL, memory="gru"),
-    "gtrxl": replace(SMALL, memory="gtrxl", memory_window=16, memory_layers=1),
-    "dnc": replace(SMALL, memory="dnc"),
+    "none": NetworkConfig(),
+    "lstm": NetworkConfig(memory="lstm"),
+    "gru": NetworkConfig(memory="gru"),
+    "gtrxl": NetworkConfig(memory="gtrxl", memory_window=16, memory_layers=1),
+    "dnc": NetworkConfig(memory="dnc"),
 }
-ALGORITHM = PPO(unroll=64, clip=0.2, clip_value=False)
-OPTIMISER = Adam(1e-3, 1e-5, clip_norm=0.5)
-ROLLOUT = RolloutConfig(epochs=4, minibatches=2, shuffle="games")
 GAMES = 32
+
+
+class Setting(NamedTuple):
+    """What PPO learns a game with, whatever its memory."""
+
+    algorithm: PPO
+    optimiser: Adam
+    rollout: RolloutConfig
+    memory_size: int
+
+
+SETTINGS = {
+    "t-maze": Setting(
+        PPO(unroll=64, clip=0.2, clip_value=False), Adam(1e-3, 1e-5, clip_norm=0.5), RolloutConfig(4, 2, "games"), 64
+    ),
+    # Every answer is paid for at once, so what comes later is only noise.
+    "repeat-previous": Setting(
+        PPO(unroll=64, clip=0.2, clip_value=False, discount=0.5), Adam(3e-3, 1e-5, clip_norm=0.5),
+        RolloutConfig(4, 4, "games"), 128,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,13 +74,19 @@ class Probes:
     """folder for a file per core; none: only print"""
 
 
-def probe(game: str, network: NetworkConfig, seed: int, agent_steps: int, episodes: int) -> list[float]:
+def network_of(game: str, core: str) -> NetworkConfig:
+    """A perceptron with a memory, as large as the game's setting says."""
+    size = SETTINGS[game].memory_size
+    return replace(CORES[core], torso="mlp", memory_size=size, hidden=0, initialisation="orthogonal")
+
+
+def probe(game: str, core: str, seed: int, agent_steps: int, episodes: int) -> list[float]:
     """Trains PPO on a probe game; returns the scores of fresh episodes, actions drawn from the policy."""
     torch.manual_seed(seed)
-    games = make_probe(game, GAMES)
-    built = build_network(network, games.observation_shape, games.num_actions, ALGORITHM)
-    agent = Agent(built, ALGORITHM, OPTIMISER, 0)
-    memory = Rollout(ROLLOUT, GAMES, ALGORITHM.length, ALGORITHM.targets)
+    games, (algorithm, optimiser, rollout, _) = make_probe(game, GAMES), SETTINGS[game]
+    network = build_network(network_of(game, core), games.observation_shape, games.num_actions, algorithm)
+    agent = Agent(network, algorithm, optimiser, 0)
+    memory = Rollout(rollout, GAMES, algorithm.length, algorithm.targets)
     for _ in train(agent, games, memory, Linear(0.0, 0.0, 0), agent_steps, seed):
         pass
     with agent.evaluating():
@@ -85,7 +108,7 @@ def main(args: list[str]) -> int:
         rows: list[dict[str, Any]] = []
         for seed in options.seeds:
             began = time.monotonic()
-            scores = probe(options.game, CORES[core], seed, options.agent_steps, options.episodes)
+            scores = probe(options.game, core, seed, options.agent_steps, options.episodes)
             values = result(options.game, scores)
             mean = sum(values) / len(values)
             rows.append({"seed": seed, "mean": mean, "mean_interval": bootstrap_interval(values)})
@@ -97,13 +120,13 @@ def main(args: list[str]) -> int:
 
 def facts(options: Probes, core: str) -> dict[str, Any]:
     """How a file of results came about."""
-    settings = {"network": CORES[core], "algorithm": ALGORITHM, "optimiser": OPTIMISER, "rollout": ROLLOUT}
+    setting, network = SETTINGS[options.game], network_of(options.game, core)
     about = {name: x for name, x in provenance().items() if name != "wandb_id"}
     return about | {
         "command": " ".join(["python -m experiments.probes", *sys.argv[1:]]), "game": options.game, "core": core,
         "agent_steps": options.agent_steps, "episodes": options.episodes, "games": GAMES,
         "measure": "share of episodes won" if options.game == "t-maze" else "score",
-        "settings": {name: to_json(part) for name, part in settings.items()},
+        "settings": {"network": to_json(network)} | {name: to_json(part) for name, part in setting._asdict().items()},
     }  # fmt: skip
 
 

@@ -45,8 +45,8 @@ class Recurrent(nn.Module):
         super().__init__()
         self.num_actions, self.size, self.parts = num_actions, size, 2 if kind == "lstm" else 1
         width = inputs + history_size(num_actions)
-        self.cell: Any = nn.LSTM(width, size) if kind == "lstm" else nn.GRU(width, size)
-        keep(self.cell.bias_hh_l0, size, bias)
+        self.cell = nn.LSTM(width, size) if kind == "lstm" else nn.GRU(width, size)
+        keep(self.cell.get_parameter("bias_hh_l0"), size, bias)
 
     def initial_state(self, batch: int) -> State:
         like = next(self.parameters())

@@ -20,7 +20,7 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import build_network
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.loop import evaluate, train
 

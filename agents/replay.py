@@ -33,10 +33,16 @@ class ReplayConfig:
     stride: int = 1
     """sequences begin at every stride-th step, and the memory before a step is kept for those only"""
 
-    def bytes_needed(self, frame_bytes: int) -> int:
-        """Memory of a full replay whose newest frame takes `frame_bytes`: frames, flags and sum tree."""
+    def bytes_needed(self, frame_bytes: int, state_bytes: int = 0) -> int:
+        """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
+
+        Args:
+            frame_bytes: of the newest frame of one step.
+            state_bytes: of the agent's memory in one game, kept for every `stride`-th step.
+        """
         leaves = 1 << max(self.capacity - 1, 1).bit_length()
-        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + 2 * leaves * 8
+        kept = self.capacity // self.stride * state_bytes
+        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + kept + 2 * leaves * 8
 
 
 def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:

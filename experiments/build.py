@@ -136,13 +136,18 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     """
     assert experiment.replay is not None
     needed = experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network))
-    free = available_memory(device)
+    storage = experiment.replay.storage
+    if storage == "cuda" and device.type != "cuda":
+        raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+    where = device if storage in ("auto", "cuda") else torch.device("cpu")
+    free = available_memory(where)
     capacity = experiment.replay.capacity
     if needed > free:
         fits = int(0.8 * free / needed * capacity) // 1000
         raise ValueError(
-            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {device.type} has"
+            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
             f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
+            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
         )
     return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
 

@@ -37,14 +37,15 @@ class RND(nn.Module):
     `returns.update`.
 
     Args:
-        shape: (C, H, W) of one observation.
+        shape: (stack, H, W) or (stack, C, H, W) of one observation.
         places: N, the games played at once.
         size: features predicted.
     """
 
     def __init__(self, shape: tuple[int, ...], places: int, size: int = 512):
         super().__init__()
-        frame = (1, *shape[1:])
+        self.axes, frame = len(shape), (math.prod(shape[1:-2]), *shape[-2:])
+        self.frame = frame
         self.seen, self.returns = Moments(*frame), Moments()
         self.earning: Tensor  # discounted intrinsic return of each game so far
         self.register_buffer("earning", torch.zeros(places, dtype=torch.float64))
@@ -58,17 +59,21 @@ class RND(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Mean squared errors [...] of observations uint8 [..., C, H, W]; the gradient reaches the predictor."""
-        frames = newest(obs)
+        """Mean squared errors [...] of observations uint8 [..., stack, H, W]; the gradient reaches the predictor."""
+        frames = self.newest(obs)
         scale = self.seen.variance.clamp(min=1e-8).sqrt()
         x = ((frames - self.seen.mean.float()) / scale.float()).clamp(-5, 5)  # ibid., sec. 2.4
         error = (self.predictor(x) - self.fixed(x)).square().mean(-1)
-        return error.view(obs.shape[:-3])
+        return error.view(obs.shape[: -self.axes])
 
     @torch.no_grad()
     def watch(self, obs: Tensor) -> None:
-        """Takes observations [..., C, H, W] into the statistics that normalise what is seen."""
-        self.seen.update(newest(obs))
+        """Takes observations [..., stack, H, W] into the statistics that normalise what is seen."""
+        self.seen.update(self.newest(obs))
+
+    def newest(self, obs: Tensor) -> Tensor:
+        """The newest frames of stacks, as float32 [B, C, H, W]."""
+        return obs.flatten(0, -self.axes - 1)[:, -1].reshape(-1, *self.frame).float()
 
     @torch.no_grad()
     def follow(self, error: Tensor, discount: float) -> None:
@@ -85,11 +90,6 @@ class RND(nn.Module):
     def scale(self) -> Tensor:
         """Standard deviation of what `follow` or `returns` took in: a scalar."""
         return self.returns.variance.sqrt().clamp(min=1e-8).float()
-
-
-def newest(obs: Tensor) -> Tensor:
-    """The newest frames of stacks [..., C, H, W], as float32 [B, 1, H, W]."""
-    return obs[..., -1:, :, :].flatten(0, -4).float()
 
 
 def features(shape: tuple[int, ...], size: int) -> nn.Sequential:

@@ -85,7 +85,8 @@ class Agent:
 
     def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
         """One update: (new priorities [B], metrics, still on the device)."""
-        loss, priority, metrics = self.algorithm.loss(*self.learning, seq=seq)
+        online, target = self.learning
+        loss, priority, metrics = self.algorithm.loss(online, target, seq)
         weighted = (seq.weight * loss).mean()
         metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()

@@ -26,6 +26,7 @@ from envs.games import Games
 from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
 from experiments.config import Experiment, NetworkConfig
+from networks.dense import Dense
 from networks.heads import ActorCritic, Dueling, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
@@ -204,7 +205,7 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     dense = None
     if config.dense:
         norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
-        dense = nn.Sequential(nn.Linear(torso.size, config.dense), *norm, nn.ReLU())
+        dense = nn.Sequential(Dense(torso.size, config.dense), *norm, nn.ReLU())
     network = Network(torso, memory, head, dense)
     initialise(network, config.initialisation)
     if config.spectral_norm:

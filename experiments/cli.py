@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "score a trained agent under a named protocol",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",
+    "benchmark": "measure how fast this machine trains, and how others do",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",
     "doctor": "check this machine and say what is wrong with it",
     "demo": "train for a few minutes, and see the difference",

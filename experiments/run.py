@@ -60,9 +60,19 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
+        sync(path.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, would outlast a loss of power."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -201,8 +211,23 @@ class Run:
         return offset, len(content)
 
     def positions(self) -> dict[str, int]:
-        """Bytes of every append-only file that a resumed run writes again."""
-        return {name: (self.path / name).stat().st_size for name in REPEATED if (self.path / name).exists()}
+        """Bytes of every append-only file that a resumed run writes again; they are on the disk when it returns."""
+        found = {}
+        for name in REPEATED:
+            if (self.path / name).exists():
+                sync(self.path / name)
+                found[name] = (self.path / name).stat().st_size
+        return found
+
+    def check_positions(self, positions: dict[str, int]) -> None:
+        """Refuses `positions` that the append-only files do not reach.
+
+        Raises:
+            ValueError: a file is missing or cut short.
+        """
+        for name, size in positions.items():
+            if name not in REPEATED or not (self.path / name).exists() or (self.path / name).stat().st_size < size:
+                raise ValueError(f"{name} is missing or cut short")
 
     def cut(self, positions: dict[str, int]) -> None:
         """Takes the append-only files back to where they were at `positions`."""
@@ -235,6 +260,7 @@ class Run:
             write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
+            sync(folder)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

@@ -29,18 +29,18 @@ class Speed(NamedTuple):
         return self.frame_skip * self.num_envs / (self.act + max(self.emulate, self.learn))
 
 
-def emulation(x: Experiment) -> float:
-    """Seconds that one agent step of one game takes, 8 side by side.
+def emulation(x: Experiment, num_envs: int = 8) -> float:
+    """Seconds that one agent step of one game takes, several side by side.
 
     Raises:
         ValueError: its game needs a package that is not installed.
     """
-    games = make_games(x, 8, torch.device("cpu"))
+    games = make_games(x, num_envs, torch.device("cpu"))
     games.reset(0)
-    actions = torch.zeros(8, dtype=torch.int64)
+    actions = torch.zeros(num_envs, dtype=torch.int64)
     seconds = timed(lambda: games.step(actions), 1.0)
     games.close()
-    return seconds / 8
+    return seconds / num_envs
 
 
 def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed, int]:

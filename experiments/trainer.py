@@ -19,7 +19,8 @@ from envs.atari import FRAME_SKIP
 from envs.recording import FRAMES_PER_SECOND, Recording
 from experiments import snapshot
 from experiments.build import Setup, protocol_of
-from experiments.evaluate import evaluation_seed, keep_recordings, score_agent
+from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
+from experiments.fingerprint import identity
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores, train
 from experiments.run import DISK_FULL, Run, RunError, write_atomically, write_json
@@ -223,8 +224,10 @@ class Trainer:
         result["recordings"] = keep_recordings(self.run, name, recordings)
         write_json(self.run.path / "evaluations" / f"{name}.json", result)
         self.evaluation = result
+        self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
+        row["eval/fingerprint"] = identity(result["fingerprint"])
         self.log.log(row, self.agent_steps)
         if how.video_seconds:
             path = self.run.path / "recordings" / f"{name}.mp4"

@@ -136,10 +136,13 @@ class Run:
 
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another process is writing to {self.path}; wait for it, or stop it") from None
+        for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(patience)
+        raise RunError(f"another process is writing to {self.path}; wait for it, or stop it")
 
     def append(self, file: str, row: dict[str, Any]) -> None:
         """Adds a row to a JSON-lines file, as one write, so that a kill tears at most the last line."""

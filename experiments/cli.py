@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train an agent on a game",
     "resume": "go on with a training that was stopped or killed",
     "evaluate": "score a trained agent under a named protocol",
+    "suite": "train many agents on many games, side by side",
     "compare": "put runs side by side: tables, intervals, figures",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",

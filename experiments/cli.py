@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "score a trained agent under a named protocol",
     "suite": "train many agents on many games, side by side",
     "compare": "put runs side by side: tables, intervals, figures",
+    "dashboard": "all runs in your browser, live",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",

@@ -145,13 +145,15 @@ def refusal(apart: dict[str, list[Any]]) -> str:
 
 def label(settings: list[dict[str, Any]]) -> list[str]:
     """A name per run for its agent: the preset, and what distinguishes it from others of the same preset."""
+    varied: dict[str, list[str]] = {}
+    for preset in {one["preset"] for one in settings}:
+        same = [one for one in settings if one["preset"] == preset]
+        keys = sorted({key for one in same for key in one if key not in APART})
+        varied[preset] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
     labels = []
-    for mine in settings:
-        same = [other for other in settings if other["preset"] == mine["preset"]]
-        keys = sorted({key for other in same for key in other if key not in APART})
-        varied = [key for key in keys if len({repr(other.get(key)) for other in same}) > 1]
-        text = ", ".join(f"{key.split('.')[-1].replace('_', '-')} {short(mine.get(key))}" for key in varied)
-        name = mine["preset"] + (f" ({text})" if text else "")
+    for one in settings:
+        words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in varied[one["preset"]]]
+        name = one["preset"] + (f" ({', '.join(words)})" if words else "")
         labels.append(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
     return labels
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "score a trained agent under a named protocol",
     "suite": "train many agents on many games, side by side",
     "compare": "put runs side by side: tables, intervals, figures",
+    "report": "a suite as one HTML page that can be mailed",
     "dashboard": "all runs in your browser, live",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",

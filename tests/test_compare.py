@@ -1,11 +1,14 @@
 """Comparisons: only of what is comparable, equal to hand numbers, and in every format."""
 
+import base64
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 
@@ -170,3 +173,39 @@ def test_help_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("False\n"), done.stderr
+
+
+class Strict(HTMLParser):
+    """Notes what a page loads from elsewhere, and which scripts it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.elsewhere, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name.startswith("on") or (name in ("src", "href") and not value.startswith("data:")):
+                self.elsewhere.append((tag, name, value))
+
+
+def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsys):
+    copy = tmp_path / "suite"
+    shutil.copytree(suite, copy)
+    evil = make(copy, "dqn", "Pong", 9, [1.0, 2.0])
+    config = json.loads((evil / "config.json").read_text())
+    write_json(evil / "config.json", config | {"command": "<script>alert(1)</script>"})
+    for name in ("a.mp4", "b.mp4"):
+        (evil / "recordings").mkdir(exist_ok=True)
+        (evil / "recordings" / name).write_bytes(b"film " + name.encode())
+    assert run_command("report", [str(copy), "--published", "DQN CNN (Dopamine)"]) == 0
+    text = (copy / "report.html").read_text()
+    found = Strict()
+    found.feed(text)
+    assert found.elsewhere == [] and "script" not in found.tags
+    assert found.tags.count("img") == 5 and found.tags.count("video") == 1
+    assert base64.b64encode(b"film b.mp4").decode() in text  # the newest
+    for words in ("&lt;script&gt;", "learning_rate", "published DQN CNN (Dopamine)", "frame cap", "optimality gap"):
+        assert words in text, words
+    assert run_command("report", [str(copy), "--out", str(tmp_path / "r.html"), "--megabytes", "0"]) == 0
+    assert "<video" not in (tmp_path / "r.html").read_text()

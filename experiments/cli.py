@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": "put runs side by side: tables, intervals, figures",
     "report": "a suite as one HTML page that can be mailed",
     "dashboard": "all runs in your browser, live",
+    "sync": "upload offline runs to Weights & Biases",
     "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",

@@ -277,13 +277,19 @@ def provenance() -> dict[str, Any]:
     module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
     words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
-        "wandb_id": uuid.uuid4().hex[:8],
+        "wandb_id": wandb_id(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *words]),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def wandb_id() -> str:
+    """A new run's name in Weights & Biases: the one that a sweep's agent gave, or one of its own."""
+    given = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+    return given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex[:8]
 
 
 @cache

@@ -32,7 +32,7 @@ class Train:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """Weights & Biases: auto is online with a key and offline without; upload later with `wandb sync`"""
+    """Weights & Biases: auto is online with a key and offline without; upload later with `highscore sync`"""
     wandb_project: str = "highscore"
     """where Weights & Biases files the run"""
     wandb_group: str = ""

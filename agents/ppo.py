@@ -30,6 +30,8 @@ class PPO:
     """weight of the policy's entropy"""
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by this in the loss, before they are clipped"""
 
     @property
     def length(self) -> int:
@@ -45,7 +47,9 @@ class PPO:
 
     def targets(self, seq: Sequence) -> Sequence:
         """T steps as they were played to T - 1 that note (ln mu(a|s), V(s), advantage), of the network that acted."""
-        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else seq.step.reward
+        reward = seq.step.reward * self.reward_scale
+        if self.reward_clip:
+            reward = reward.clamp(-self.reward_clip, self.reward_clip)
         log_mu, value = seq.note
         advantage = gae(reward, seq.step.terminal, seq.step.last, value, self.discount, self.trace)
         step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))

@@ -1,5 +1,6 @@
 """Experiment to games, agent and experience: the only place that knows every class."""
 
+import math
 import os
 import random
 from dataclasses import dataclass
@@ -21,16 +22,17 @@ from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import Replay
 from agents.rollout import Rollout
-from envs.atari import FRAME_SKIP, make_atari
 from envs.games import Games
+from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
 from experiments.config import Experiment, NetworkConfig
+from networks.dense import Dense
 from networks.heads import ActorCritic, Dueling, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, NatureCNN
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN
 
-TORSOS = {"nature": NatureCNN, "mlp": MLP}
+TORSOS = {"nature": NatureCNN, "minatar": MinAtarCNN, "mlp": MLP}
 HEADS = {"linear": Linear, "dueling": Dueling}
 
 
@@ -58,15 +60,19 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
     games = make_games(experiment, experiment.num_envs, device)
     memory = build_memory(experiment, experiment.algorithm.length)
-    planned = memory.planned_updates(experiment.frames // FRAME_SKIP)
+    planned = memory.planned_updates(experiment.frames // experiment.frame_skip)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device, planned)
     return Setup(games, agent, memory)
 
 
 def make_games(experiment: Experiment, num_envs: int, device: torch.device, protocol: str = "") -> Games:
-    """Copies of an experiment's game, under its own protocol or another."""
-    chosen = protocol_of(protocol or experiment.protocol)
-    return make_atari(experiment.game, num_envs, chosen, device=device, stack=experiment.stack)
+    """Copies of an experiment's game, under its own protocol or another.
+
+    Raises:
+        ValueError: the protocol is for other games, or the game needs a package that is not installed.
+    """
+    game = game_of(experiment.game)
+    return game.make(num_envs, game.protocol(protocol or experiment.protocol), device=device, stack=experiment.stack)
 
 
 def check(experiment: Experiment, device: torch.device) -> None:
@@ -75,12 +81,16 @@ def check(experiment: Experiment, device: torch.device) -> None:
     Raises:
         ValueError: naming the flag to change.
     """
+    game = game_of(experiment.game)
+    game.protocol(experiment.protocol)
     if experiment.num_envs < 1:
         raise ValueError(f"--num-envs must be at least 1, got {experiment.num_envs}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
-        raise ValueError(f"--frames must be positive, got {experiment.frames:_}; an agent step is {FRAME_SKIP} frames")
+        raise ValueError(
+            f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
+        )
     length = experiment.algorithm.length
     start, flag = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:
@@ -88,9 +98,9 @@ def check(experiment: Experiment, device: torch.device) -> None:
         least = (length + experiment.replay.stride) * experiment.num_envs
         if start < least:
             raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")
-    if experiment.frames <= start * FRAME_SKIP:
+    if experiment.frames <= start * game.frame_skip:
         raise ValueError(
-            f"--frames {experiment.frames:_} would end before learning begins, at {start * FRAME_SKIP:_} frames; "
+            f"--frames {experiment.frames:_} would end before learning begins, at {start * game.frame_skip:_} frames; "
             f"raise --frames ({flag})"
         )
     if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
@@ -119,14 +129,19 @@ def check(experiment: Experiment, device: torch.device) -> None:
         check_memory(experiment, device)
 
 
-def check_memory(experiment: Experiment, device: torch.device, frame_bytes: int = 84 * 84) -> str:
+def frame_bytes(experiment: Experiment) -> int:
+    """What one frame of the game takes in a replay, in bytes."""
+    return math.prod(game_of(experiment.game).frame_shape)
+
+
+def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
     Raises:
         ValueError: there is less; with the numbers and the flag to change.
     """
     assert experiment.replay is not None
-    needed, free = experiment.replay.bytes_needed(frame_bytes), available_memory(device)
+    needed, free = experiment.replay.bytes_needed(frame_bytes(experiment)), available_memory(device)
     capacity = experiment.replay.capacity
     if needed > free:
         fits = int(0.8 * free / needed * capacity) // 1000
@@ -162,7 +177,7 @@ def protocol_of(name: str) -> Protocol:
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int, algorithm: Any = None) -> Network:
-    """A network for observations of `shape` (C, H, W), freshly initialised.
+    """A network for observations of `shape` (C, H, W) or (stack, C, H, W), freshly initialised.
 
     Args:
         algorithm: decides what is learned per action: a value (also for None), atoms, or quantiles.
@@ -190,7 +205,7 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     dense = None
     if config.dense:
         norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
-        dense = nn.Sequential(nn.Linear(torso.size, config.dense), *norm, nn.ReLU())
+        dense = nn.Sequential(Dense(torso.size, config.dense), *norm, nn.ReLU())
     network = Network(torso, memory, head, dense)
     initialise(network, config.initialisation)
     if config.spectral_norm:
@@ -199,11 +214,12 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
 
 
 def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
-    """The torso of a network.
+    """The torso of a network; it sees the channels of all frames of a stack.
 
     Raises:
-        ValueError: settings that it does not have.
+        ValueError: settings that it does not have, or observations too small for it.
     """
+    shape = (math.prod(shape[:-2]), *shape[-2:])
     if config.torso == "impala":
         return ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
     for name in ("width", "blocks", "spectral_norm", "pooling"):

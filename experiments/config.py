@@ -17,14 +17,16 @@ from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
+from envs.library import game_of
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "impala", "mlp"] = "nature"
-    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), or a perceptron for small games"""
+    torso: Literal["nature", "impala", "minatar", "mlp"] = "nature"
+    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), the one layer of Young & Tian
+    (2019) for small boards, or a perceptron for the smallest"""
     width: int = 1
     """impala: times 16, 32 and 32 channels"""
     blocks: int = 2
@@ -90,11 +92,12 @@ class Experiment:
     num_envs: int
     """games played at once"""
     protocol: str
-    """machado, nature or atari100k: how the game is set up and scored"""
+    """how the game is set up and scored: one that `highscore list games` names for it; empty: the preset's, or the
+    game's own where that does not fit"""
     game: str = "Breakout"
-    """a CamelCase name from `highscore list games`"""
+    """a name from `highscore list games`, such as Breakout, doom/basic or crafter"""
     frames: int = 200_000_000
-    """emulator frames to train for; an agent step is 4"""
+    """emulator frames to train for; an agent step is 4 in Atari and Doom, else 1"""
     seed: int = 1
     """decides weights, exploration, sampling and every emulator"""
     stack: int = 4
@@ -106,6 +109,11 @@ class Experiment:
     evaluation: Evaluation = Evaluation()
     source: Suppress[str] = ""
     """where the preset was published"""
+
+    @property
+    def frame_skip(self) -> int:
+        """Emulator frames per agent step."""
+        return game_of(self.game).frame_skip
 
 
 KINDS = {

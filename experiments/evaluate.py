@@ -16,9 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from agents.agent import Agent, load_network
+from envs.library import game_of
 from envs.recording import Recording
 from envs.scores import human_normalised
-from experiments.build import build_agent, device_of, make_games, protocol_of
+from experiments.achievements import achievements, names_of
+from experiments.build import build_agent, device_of, make_games
 from experiments.config import Experiment
 from experiments.fingerprint import fingerprint, identity
 from experiments.loop import evaluate
@@ -37,7 +39,7 @@ class Evaluate:
     episodes: int = 100
     """episodes to play, as many in each environment"""
     protocol: str = ""
-    """machado, nature or atari100k; empty: the one it was trained under"""
+    """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
@@ -58,24 +60,26 @@ def score_agent(
         seed: of the emulators, and of torch.
         watch: wraps the iterator over episodes, for a progress bar.
     """
-    protocol = protocol or experiment.protocol
-    chosen = protocol_of(protocol)
+    game = game_of(experiment.game)
+    chosen = game.protocol(protocol or experiment.protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_games(experiment, num_envs, device, protocol)
-    scores, recordings, players = [], [], []
+    games = make_games(experiment, num_envs, device, chosen.name)
+    scores, recordings, players, achieved = [], [], [], []
     with agent.evaluating():
         for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
+            played = games.played(episode.game)
             scores.append(episode.score)
-            recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
+            recordings.append(Recording.of(game.name, chosen, played))
+            achieved.append(names_of(game, played.achieved))
             players.append(episode.game)
     games.close()
     mean = float(np.mean(scores))
     return {
-        "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
+        "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
-        "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
-        "games": players, "checkpoint": "last",
+        "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
+        "games": players, **achievements(game, achieved), "checkpoint": "last",
         "fingerprint": fingerprint(
             chosen, epsilon=epsilon, episodes=episodes, seeds=[seed], checkpoint=weights_hash(agent),
             commit=git_commit(),
@@ -169,7 +173,7 @@ def main(args: list[str]) -> int:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     run, device, console = Run.open(options.run), device_of(options.device), Console()
     if options.protocol:
-        protocol_of(options.protocol)
+        game_of(run.experiment.game).protocol(options.protocol)
     agent, state = load_agent(run, device)
     if options.checkpoint == "best":
         state |= load_best(run, agent)
@@ -198,6 +202,7 @@ def describe(result: dict[str, Any]) -> str:
         f"{result['checkpoint']} checkpoint, fingerprint {identity(result['fingerprint'])}: "
         f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
+        + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )
 
 

@@ -23,7 +23,8 @@ def fingerprint(
     """
     return {
         "protocol": protocol.name, "sticky_probability": protocol.sticky_actions, "noop_max": protocol.noop_max,
-        "life_rule": LIFE_RULES[protocol.life_loss_is_terminal], "action_set": "minimal",
+        "life_rule": LIFE_RULES[protocol.life_loss_is_terminal], "flicker": protocol.flicker,
+        "action_set": "minimal" if protocol.world == "atari" else "the game's own",
         "frame_cap": protocol.max_frames, "epsilon": epsilon, "episodes": episodes, "seeds": seeds,
         "checkpoint": checkpoint, "commit": commit,
     }  # fmt: skip

@@ -175,7 +175,7 @@ def status(path: Path) -> str:
     if found.get("finished") is True:
         return "finished"
     steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
-    if steps and max(steps) == found.get("agent_steps") and max(steps) * 4 >= last_frames(path):
+    if steps and max(steps) == found.get("agent_steps") and found.get("frames", 0) >= last_frames(path):
         return "stopped"
     return "crashed"
 

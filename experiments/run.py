@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +40,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, read_json, read_rows, write_atomically, write_json  # noqa: F401
+from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
@@ -75,7 +76,8 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        base = name or f"{experiment.preset}-{experiment.game}-s{experiment.seed}-{stamp}"
+        game = experiment.game.replace("/", "-")
+        base = name or f"{experiment.preset}-{game}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:
@@ -168,8 +170,23 @@ class Run:
         return offset, len(content)
 
     def positions(self) -> dict[str, int]:
-        """Bytes of every append-only file that a resumed run writes again."""
-        return {name: (self.path / name).stat().st_size for name in REPEATED if (self.path / name).exists()}
+        """Bytes of every append-only file that a resumed run writes again; they are on the disk when it returns."""
+        found = {}
+        for name in REPEATED:
+            if (self.path / name).exists():
+                sync(self.path / name)
+                found[name] = (self.path / name).stat().st_size
+        return found
+
+    def check_positions(self, positions: dict[str, int]) -> None:
+        """Refuses `positions` that the append-only files do not reach.
+
+        Raises:
+            ValueError: a file is missing or cut short.
+        """
+        for name, size in positions.items():
+            if name not in REPEATED or not (self.path / name).exists() or (self.path / name).stat().st_size < size:
+                raise ValueError(f"{name} is missing or cut short")
 
     def cut(self, positions: dict[str, int]) -> None:
         """Takes the append-only files back to where they were at `positions`."""
@@ -202,6 +219,7 @@ class Run:
             write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
+            sync(folder)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -273,7 +291,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def provenance() -> dict[str, Any]:
     """When, where and by what code: commit, package versions, machine, command."""
-    packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
+    versions = {"python": platform.python_version()}
+    for name in ("gymnasium", "ale-py", "torch", "numpy", "wandb", "vizdoom", "crafter", "minatar"):
+        with suppress(metadata.PackageNotFoundError):  # some games' packages are extras
+            versions[name] = metadata.version(name)
     module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
     words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
@@ -281,7 +302,7 @@ def provenance() -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *words]),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "versions": versions,
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
 

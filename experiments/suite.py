@@ -96,7 +96,7 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
     Raises:
         ValueError: settings that cannot work; nothing was started.
     """
-    from experiments.build import check, device_of, make_games
+    from experiments.build import check, device_of, frame_bytes, make_games
 
     device, needed, tried = device_of(device_name), {}, set()
     for cell in planned:
@@ -106,7 +106,7 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, device).close()
         replay = experiment.replay
-        needed[cell.name] = BASE_MEMORY + (replay.bytes_needed(84 * 84) if replay else 0)
+        needed[cell.name] = BASE_MEMORY + (replay.bytes_needed(frame_bytes(experiment)) if replay else 0)
     return needed
 
 

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from envs.atari import FRAME_SKIP
-from experiments.build import build, check_memory, device_of
+from experiments.build import build, check_memory, device_of, frame_bytes
 from experiments.config import Experiment
 from experiments.log import Log
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
@@ -47,7 +46,7 @@ class Train:
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
 
 
-def check_disk(folder: Path, agent: Agent, experiment: Experiment, frame_bytes: int = 84 * 84) -> str:
+def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     """Says how much of the disk a training will take.
 
     Raises:
@@ -57,11 +56,11 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment, frame_bytes: 
         folder = folder.parent
     # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
     needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
-    needed += experiment.frames // FRAME_SKIP  # recordings: less than a byte per agent step
+    needed += experiment.frames // experiment.frame_skip  # recordings: less than a byte per agent step
     if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
-        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // FRAME_SKIP + experiment.num_envs * ROWS
-        steps = min(experiment.replay.capacity + since, experiment.frames // FRAME_SKIP)
-        needed += steps * (frame_bytes + 16)
+        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
+        steps = min(experiment.replay.capacity + since, experiment.frames // experiment.frame_skip)
+        needed += steps * (frame_bytes(experiment) + 16)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(

@@ -7,8 +7,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from envs.recording import FRAMES_PER_SECOND
-from experiments.build import device_of, protocol_of
+from envs.library import game_of
+from experiments.build import device_of
 from experiments.episodes import find_episode
 from experiments.evaluate import load_agent, score_agent
 from experiments.run import Run
@@ -17,7 +17,7 @@ from experiments.video import video_of
 
 @dataclass(frozen=True)
 class Watch:
-    """Makes a video, in full colour at 60 frames a second: a run's newest checkpoint plays, or a recorded episode is
+    """Makes a video, in full colour, every frame of the game: a run's newest checkpoint plays, or a recorded episode is
     played again."""
 
     run: Path
@@ -31,7 +31,7 @@ class Watch:
     epsilon: float = 0.001
     """exploration rate"""
     protocol: str = ""
-    """machado, nature or atari100k; empty: the one it was trained under"""
+    """another than it was trained under, such as machado or nature"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 
@@ -49,7 +49,7 @@ def main(args: list[str]) -> int:
         name = f"episode-{options.episode.replace('/', '-')}"
     else:
         protocol = options.protocol or run.experiment.protocol
-        protocol_of(protocol)
+        game_of(run.experiment.game).protocol(protocol)
         agent, state = load_agent(run, device)
         with console.status("playing"):
             _, (recording, *_) = score_agent(
@@ -58,10 +58,10 @@ def main(args: list[str]) -> int:
         name = f"{state['agent_steps']:012d}-seed{options.seed}"
     path = options.video or run.path / "recordings" / f"{name}.mp4"
     with console.status("rendering"):
-        frames = video_of(recording, path)
+        seconds = video_of(recording, path)
     console.print(
         f"{recording.game}, {recording.protocol.name}: score {recording.score:.0f}, "
-        f"{frames / FRAMES_PER_SECOND:.0f} s of play, in {path}", highlight=False, soft_wrap=True,
+        f"{seconds:.0f} s of play, in {path}", highlight=False, soft_wrap=True,
     )  # fmt: skip
     return 0
 

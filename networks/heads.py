@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from networks.dense import Dense
 from networks.noisy import NoisyLinear
 
 
@@ -21,7 +22,7 @@ def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: floa
     """
 
     def dense(fan_in: int, fan_out: int) -> nn.Module:
-        return NoisyLinear(fan_in, fan_out, noise) if noise else nn.Linear(fan_in, fan_out)
+        return NoisyLinear(fan_in, fan_out, noise) if noise else Dense(fan_in, fan_out)
 
     if not hidden:
         return nn.Sequential(dense(inputs, outputs))
@@ -110,7 +111,7 @@ class ActorCritic(nn.Module):
         self.shared = nn.Sequential()
         if hidden:
             norm = [nn.LayerNorm(hidden)] if layer_norm else []
-            self.shared = nn.Sequential(nn.Linear(inputs, hidden), *norm, nn.ReLU())
+            self.shared = nn.Sequential(Dense(inputs, hidden), *norm, nn.ReLU())
         self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from agents.explore import Ladder, Linear
+from envs.library import game_of
 from experiments import selfcheck
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -23,10 +24,13 @@ from experiments.train import Train, run_training
 def small(preset):
     """A preset cut to some seconds: what it is made of stays."""
     x = PRESETS[preset]
+    if game_of(x.game).world == "atari":
+        x = replace(x, game="Breakout", protocol="machado")
     x = replace(
-        x, game="Breakout", num_envs=2, frames=2_600, protocol="machado", checkpoint_period=600,
+        x, num_envs=2, frames=650 * x.frame_skip, checkpoint_period=150 * x.frame_skip,
         explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),
-        target_period=min(x.target_period, 20), evaluation=Evaluation(1_400, episodes=1, epsilon=0.5, video_seconds=0),
+        target_period=min(x.target_period, 20),
+        evaluation=Evaluation(350 * x.frame_skip, episodes=1, epsilon=0.5, video_seconds=0),
         network=replace(
             x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
             blocks=1 if x.network.torso == "impala" else 2,
@@ -57,7 +61,7 @@ def sigterm_after(iterations):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset):
-    x = replace(small(preset), frames=1_800)
+    x = replace(small(preset), frames=450 * small(preset).frame_skip)
     if preset != "prioritized":
         x = replace(x, evaluation=replace(x.evaluation, period=x.frames))  # none on the way
     whole = run_whole(x, tmp_path)

@@ -84,7 +84,7 @@ def test_an_offline_run_holds_the_metrics(tmp_path):
     for words in ("dqn-Breakout-s1", "dqn/Breakout", "machado", f"checkpoint-{run.config['wandb_id']}", "learn_period"):
         assert words in text, words
     steps = [record["metric"]["step_metric"] for record in found if "step_metric" in record.get("metric", {})]
-    assert steps == ["frames"]
+    assert steps == ["frames", "frames"]  # of everything, and of the evaluation, whose best is shown, too
     assert history(found, "charts/episodic_return") == [0, 0.5, 1, 1.5, 2]
     assert history(found, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
     assert not list((tmp_path / "home").rglob("*artifact*"))  # nothing doubles in the home directory

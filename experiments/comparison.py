@@ -12,7 +12,8 @@ from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.published import PublishedAgent, atari5_estimate
 from experiments.records import Record, evaluations, find_runs, in_training, read_record, training_hours
 
-APART = ("game", "seed", "source")  # settings that do not make another agent
+# Settings that do not make another agent; how it is evaluated is in the fingerprint.
+APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation")
 LONGEST_LABEL = 60
 
 
@@ -148,7 +149,7 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
     varied: dict[str, list[str]] = {}
     for preset in {one["preset"] for one in settings}:
         same = [one for one in settings if one["preset"] == preset]
-        keys = sorted({key for one in same for key in one if key not in APART})
+        keys = sorted({key for one in same for key in one if key.split(".")[0] not in APART})
         varied[preset] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
     labels = []
     for one in settings:
@@ -160,8 +161,8 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
 
 def short(value: Any) -> str:
     """A setting for people."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000_000 and value % 100_000 == 0:
-        return f"{value / 1e6:g}M"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000 and value % 1_000 == 0:
+        return f"{value / 1e6:g}M" if value >= 1_000_000 else f"{value // 1_000}k"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -170,7 +171,8 @@ def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
     first: dict[str, dict[str, Any]] = {}
     for run in runs:
         first.setdefault(run.agent, run.record.settings)
-    keys = sorted({key for settings in first.values() for key in settings if key not in (*APART, "preset")})
+    every = {key for settings in first.values() for key in settings}
+    keys = sorted(key for key in every if key.split(".")[0] not in (*APART, "preset"))
     table = {key: {agent: settings.get(key) for agent, settings in first.items()} for key in keys}
     return {key: row for key, row in table.items() if len({repr(value) for value in row.values()}) > 1}
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from starlette.testclient import TestClient
 
 from experiments.cli import run_command
+from experiments.dashboard.server import application
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
 from experiments.records import status
 from experiments.scheduler import Launch, Listed, Scheduler
@@ -179,3 +181,28 @@ def test_the_suite_can_be_compared(suite, capsys):
     data = json.loads(capsys.readouterr().out)
     assert data["games"].keys() == {"Breakout", "Qbert"} and len(data["runs"]) == 8 and not data["mixed"]
     assert len({run["weights"] for run in data["runs"]}) == 8 and len(data["fingerprints"]) == 1
+
+
+def test_the_suite_can_be_reported(suite, tmp_path):
+    out = tmp_path / "report.html"
+    assert run_command("report", [str(suite[0]), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count("<img") == 5 and all(words in text for words in ("c51-Qbert-s2", "machado", "fingerprint"))
+
+
+def test_the_suite_is_in_the_dashboard_and_a_click_plays_an_episode(suite):
+    """From a point of a curve to the film of the episode that was played there."""
+    with TestClient(application(suite[0].parent), base_url="http://localhost") as client:
+        runs = client.get("/api/runs").json()["runs"]
+        assert len(runs) == 8 and {run["folder"] for run in runs} == {"tiny"}
+        assert {run["status"] for run in runs} == {"finished"} and len({run["fingerprint"] for run in runs}) == 1
+        (board,) = client.get("/api/leaderboard").json()
+        assert [row["runs"] for row in board["rows"]] == [4, 4]
+        run = next(run for run in runs if run["name"] == "dqn-Breakout-s1")
+        page = client.get(f"/api/run/{run['id']}").json()
+        assert "dqn on Breakout" in page["log"] and page["evaluations"][-1]["fingerprint"]["sticky_probability"] == 0.25
+        episode = client.get(f"/api/run/{run['id']}/episode", params={"frames": 700}).json()
+        rows = [json.loads(line) for line in (suite[0] / run["name"] / "episodes.jsonl").read_text().splitlines()]
+        assert episode["episode"] == min(rows, key=lambda row: abs(row["frames"] - 700))["episode"]
+        film = client.get(episode["film"])
+        assert film.status_code == 200 and film.headers["content-type"] == "video/mp4" and film.content[4:8] == b"ftyp"

@@ -191,11 +191,11 @@ def test_a_run_that_was_resumed_twice_is_synced_as_one(tmp_path):
         ]  # fmt: skip
 
     rows = list(read_rows(run.path / "metrics.jsonl"))
-    assert numbered(whole) == numbered(parts) and len(numbered(whole)) == len(rows) + 2  # two films
+    assert numbered(whole) == numbered(parts) and len(numbered(whole)) == len(rows) + 3  # films
     text = json.dumps(whole)
     for words in ("suite/dqn/Breakout", "eval/video", "best", "latest", "human_normalised", "eval/fingerprint"):
         assert words in text, words
-    assert len(list((tmp_path / "whole").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == 2
+    assert len(list((tmp_path / "whole").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == 3
 
 
 def test_syncing_without_a_key_says_what_to_do(tmp_path, capsys):

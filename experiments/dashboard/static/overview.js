@@ -175,7 +175,7 @@ export class Overview {
       return el("tr", { class: i === this.at && this.keys ? "at" : "" },
         el("td", { class: "left" }, box), el("td", { class: "left name", title: run.name }, el("a", { href: `#/run/${run.id}` }, run.name)),
         el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
-        el("td", { class: "left few" }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
+        el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
         el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),
         el("td", {}, number(run.training)), el("td", {}, number(run.evaluation)),
         el("td", { class: "few" }, run.normalised === null ? "" : `${(100 * run.normalised).toFixed(0)} %`), el("td", { class: "few" }, number(run.speed)));

@@ -74,10 +74,10 @@ class Recall(Probe):
 
 
 class TMaze(Probe):
-    """Bakker (2002): a sign at the start of a corridor says which way to turn at its end, `length` steps on.
+    """Bakker (2002), sec. 3: a sign at the start of a corridor says which way to turn at its end, `length` steps on.
 
-    Actions: north, east, south, west. A turn in the corridor costs 0.1 and leads nowhere; the turn at the end
-    earns 1 or -1.
+    Actions: north, east, south, west. Standing still costs 0.1; the turn at the end earns 4, or costs 0.1 if it is
+    the wrong one. So guessing pays, and half of the guesses are right. An episode is won if its score is positive.
     """
 
     def __init__(self, length: int = 10):
@@ -93,7 +93,7 @@ class TMaze(Probe):
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.t += 1
         if self.at == self.length and action in (0, 2):
-            return self._draw(), 1.0 if (action == 2) == self.south else -1.0, True, False, {}
+            return self._draw(), 4.0 if (action == 2) == self.south else -0.1, True, False, {}
         moved = {1: min(self.at + 1, self.length), 3: max(self.at - 1, 0)}.get(action, self.at)
         cost, self.at = (-0.1 if moved == self.at else 0.0), moved
         return self._draw(), cost, False, self.t >= 10 * self.length, {}

@@ -14,6 +14,7 @@ from rich.table import Table
 from envs.library import GAMES, game_of
 from envs.scores import baseline_of
 from experiments.build import device_of, frame_bytes
+from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.episodes import training_episodes
 from experiments.presets import PRESETS
@@ -72,7 +73,7 @@ def presets(measure: bool, console: Console) -> Table:
                     speed = str(error).partition(";")[0]
         table.add_row(
             name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
-            decimal(x.replay.bytes_needed(frame_bytes(x))) if x.replay else "", speed,
+            decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else "", speed,
         )  # fmt: skip
     return table
 
@@ -85,7 +86,7 @@ def parts(x: Experiment) -> list[str]:
         f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
         f"IMPALA x{n.width}": n.torso == "impala", "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         f"{n.memory.upper()} {n.memory_size}": n.memory != "none",
-        "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
+        "RND": x.bonus.weight, "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
         f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}": True,
     }  # fmt: skip
     return [name for name, there in found.items() if there]

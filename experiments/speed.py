@@ -52,10 +52,10 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     game = game_of(x.game)
     shape = (x.stack, *game.frame_shape)
     agent = build_agent(x, shape, len(game.actions()), device)
-    length, n = x.algorithm.length, x.num_envs
+    length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
-    memory, state = build_memory(x, length), agent.initial_state(n)
+    memory, state = build_memory(x, agent.online), agent.initial_state(n)
     step = random_steps(n, shape, device)
     for _ in range(2 * length if x.replay else length):
         action, note, _ = agent.act(step, state, 0.1)

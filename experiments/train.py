@@ -13,6 +13,7 @@ from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
 from experiments.build import build, check_memory, device_of, frame_bytes
+from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.log import Log
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
@@ -60,7 +61,7 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
         since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
         steps = min(experiment.replay.capacity + since, experiment.frames // experiment.frame_skip)
-        needed += steps * (frame_bytes(experiment) + 16)
+        needed += steps * (frame_bytes(experiment) + 16 + state_bytes(experiment.network))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(

@@ -104,15 +104,19 @@ class Implicit(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """(logits [..., A], value [...]) from one shared hidden layer (Mnih et al. 2016, sec. 4)."""
+    """(logits [..., A], value [...]) from one shared hidden layer (Mnih et al. 2016, sec. 4).
 
-    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False):
+    Args:
+        values: with more than one, of as many kinds of return, they are [..., values].
+    """
+
+    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False, values: int = 1):
         super().__init__()
         self.shared = nn.Sequential()
         if hidden:
             norm = [nn.LayerNorm(hidden)] if layer_norm else []
             self.shared = nn.Sequential(Dense(inputs, hidden), *norm, nn.ReLU())
-        self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, 1)
+        self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, values)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.shared(x)

@@ -12,7 +12,7 @@ from agents.dqn import DQN
 from agents.explore import Linear, epsilon_greedy
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
-from agents.optimiser import Adam, CentredRMSProp, RAdam, RMSProp
+from agents.optimiser import Adam, RAdam, RMSProp, RootRMSProp
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import Replay, ReplayConfig
@@ -20,7 +20,7 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import build_network
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.loop import evaluate, train
 
@@ -212,7 +212,7 @@ def test_tensors_that_do_not_fit_are_refused(spoil):
 def test_centred_rmsprop_is_worked_out_by_hand():
     # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
     p = nn.Parameter(torch.tensor([1.0]))
-    optimiser = CentredRMSProp([p], 0.1, 0.5, 0.25)
+    optimiser = RootRMSProp([p], 0.1, 0.5, 0.25)
     p.grad = torch.tensor([2.0])
     optimiser.step()  # E[g] = 1, E[g^2] = 2: 2 / sqrt(2 - 1 + .25)
     first = 1 - 0.1 * 2 / 1.25**0.5

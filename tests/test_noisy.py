@@ -12,7 +12,8 @@ from agents.agent import Agent
 from agents.c51 import C51
 from agents.iqn import IQN
 from agents.optimiser import Adam
-from experiments.build import build, build_network, check
+from experiments.build import build, check
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from networks.heads import Dueling, Implicit, Linear

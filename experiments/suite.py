@@ -97,6 +97,7 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
         ValueError: settings that cannot work; nothing was started.
     """
     from experiments.build import check, device_of, frame_bytes, make_games
+    from experiments.build_network import state_bytes
 
     device, needed, tried = device_of(device_name), {}, set()
     for cell in planned:
@@ -106,7 +107,8 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, device).close()
         replay = experiment.replay
-        needed[cell.name] = BASE_MEMORY + (replay.bytes_needed(frame_bytes(experiment)) if replay else 0)
+        rows = replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network)) if replay else 0
+        needed[cell.name] = BASE_MEMORY + rows
     return needed
 
 

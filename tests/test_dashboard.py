@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import psutil
@@ -340,3 +342,18 @@ def test_the_index_forgets_what_is_gone(root):
     shutil.rmtree(next(root.glob("c51*")))
     index.scanned = index.refreshed = float("-inf")
     assert len(index.runs(index.version)["gone"]) == 1 and len(index.runs(-1)["runs"]) == 1
+
+
+def test_a_live_page_is_known_by_the_address_it_prints():
+    def started(code):
+        return subprocess.Popen(
+            [sys.executable, "-uc", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )  # fmt: skip
+
+    serving = started("print('starting'); print('Watch it at http://localhost:8010   (Ctrl-C ends this)'); input()")
+    assert Films._address(serving)[0] == "http://localhost:8010"
+    serving.terminate()
+    serving.wait()
+    failing = started("print('first'); print('highscore watch: there is no checkpoint yet')")
+    assert Films._address(failing) == ("", "highscore watch: there is no checkpoint yet")
+    failing.wait()

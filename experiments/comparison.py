@@ -13,7 +13,7 @@ from experiments.published import PublishedAgent, atari5_estimate
 from experiments.records import Record, evaluations, find_runs, in_training, read_record, training_hours
 
 # Settings that do not make another agent; how it is evaluated is in the fingerprint.
-APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation")
+APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation", "replay.storage")
 LONGEST_LABEL = 60
 
 
@@ -149,7 +149,7 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
     varied: dict[str, list[str]] = {}
     for preset in {one["preset"] for one in settings}:
         same = [one for one in settings if one["preset"] == preset]
-        keys = sorted({key for one in same for key in one if key.split(".")[0] not in APART})
+        keys = sorted({key for one in same for key in one if makes_another(key)})
         varied[preset] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
     labels = []
     for one in settings:
@@ -157,6 +157,11 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
         name = one["preset"] + (f" ({', '.join(words)})" if words else "")
         labels.append(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
     return labels
+
+
+def makes_another(key: str) -> bool:
+    """Whether another value of a setting makes another agent."""
+    return key not in APART and key.split(".")[0] not in APART
 
 
 def short(value: Any) -> str:
@@ -172,7 +177,7 @@ def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
     for run in runs:
         first.setdefault(run.agent, run.record.settings)
     every = {key for settings in first.values() for key in settings}
-    keys = sorted(key for key in every if key.split(".")[0] not in (*APART, "preset"))
+    keys = sorted(key for key in every if makes_another(key) and key != "preset")
     table = {key: {agent: settings.get(key) for agent, settings in first.items()} for key in keys}
     return {key: row for key, row in table.items() if len({repr(value) for value in row.values()}) > 1}
 

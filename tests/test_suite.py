@@ -73,7 +73,7 @@ def test_seeds(given, seeds):
 
 def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys):
     path = tmp_path / "s.toml"
-    path.write_text(TINY)
+    path.write_text(TINY.replace('["dqn", "c51"]', '["dqn"]').replace('["Breakout", "Qbert"]', '["Breakout"]'))
     for args, words in (
         (["nothing"], "there are atari100k, atari5"), ([str(path), "--seeds", "4-1"], "such as 0-4"),
         ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dnq"], "did you mean dqn"),

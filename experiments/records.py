@@ -180,18 +180,26 @@ def status(path: Path) -> str:
     return "crashed"
 
 
-def last_frames(path: Path) -> int:
-    """Emulator frames of a run's newest row; reads only the end of its file."""
+def last_rows(path: Path, count: int = 8) -> list[dict[str, Any]]:
+    """The newest whole rows of a JSON-lines file, oldest first; reads only its end."""
     try:
-        with (path / "metrics.jsonl").open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 20_000))
-            lines = file.read().split(b"\n")
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+            lines = file.read().split(b"\n")[:-1]
     except OSError:
-        return 0
-    for line in reversed(lines[:-1]):
+        return []
+    found = []
+    for line in lines[-count:]:
         try:
-            return int(json.loads(line)["frames"])
-        except (ValueError, KeyError, TypeError):
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
-    return 0
+        if isinstance(row, dict) and isinstance(row.get("frames"), int):
+            found.append(row)
+    return found
+
+
+def last_frames(path: Path) -> int:
+    """Emulator frames of a run's newest row; 0 if it has none."""
+    rows = last_rows(path / "metrics.jsonl")
+    return rows[-1]["frames"] if rows else 0

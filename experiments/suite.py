@@ -17,7 +17,7 @@ from rich.text import Text
 
 from experiments.files import RunError, read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
-from experiments.records import last_frames, summary
+from experiments.records import last_frames, last_rows
 from experiments.scheduler import Launch, Listed, Scheduler, Work, check_fit
 
 BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation
@@ -132,7 +132,7 @@ class Board:
     """Shows how a suite stands: a live table on a terminal, else only what happens."""
 
     def __init__(self, console: Console, total: int):
-        self.console, self.total, self.began = console, total, time.monotonic()
+        self.console, self.total = console, total
         self.live = Live(console=console, refresh_per_second=2, transient=True)
 
     def show(self, scheduler: Scheduler, work: Work) -> None:
@@ -142,20 +142,20 @@ class Board:
     def draw(self, scheduler: Scheduler, work: Work) -> Group:
         """What runs, what is left, and when it ends."""
         table = Table("run", "frames", "score", "frames/s", "left", title_justify="left", box=None, pad_edge=False)
-        longest = 0.0
+        longest, one = 0.0, 0.0  # seconds until the last of these ends; that a run takes
         for job in scheduler.running.values():
             path = scheduler.launch.folder / job.cell.name
             frames, whole = last_frames(path), frames_of(path)
             speed = (frames - job.began_at) / max(time.monotonic() - job.began, 1)
-            left = (whole - frames) / speed if speed > 0 and whole else 0.0
-            longest = max(longest, left)
-            score = summary(path).get("training_score")
+            left = (whole - frames) / speed if speed > 0 else 0.0
+            longest, one = max(longest, left), max(one, whole / speed if speed > 0 else 0.0)
+            score = next((row["charts/episodic_return"] for row in reversed(last_rows(path / "metrics.jsonl"))
+                          if row.get("charts/episodic_return") is not None), None)  # fmt: skip
             shown = "" if score is None else f"{score:.1f}"
             progress = f"{frames / 1e6:.2f} of {whole / 1e6:.2f} M"
             table.add_row(Text(job.cell.name), progress, shown, f"{speed:,.0f}", duration(left) if left else "")
-        rate = scheduler.done / (time.monotonic() - self.began)
         waiting = work.left + len(scheduler.elsewhere)
-        ends = duration(max(longest, waiting / rate)) if rate else "unknown until a run has ended"
+        ends = duration(longest + one * -(-waiting // max(len(scheduler.running), 1))) if longest else "not known yet"
         lines = Text(
             f"\n{scheduler.done} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
             f"{len(scheduler.failed)} failed; ends in: {ends}", style="bold",

@@ -150,38 +150,22 @@ def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_ru
     assert any(record["type"] == "exit" for record in found)
 
 
-def test_a_resumed_run_is_one_run_without_repeated_steps(tmp_path):
-    """It goes one checkpoint back, and so repeats rows that wandb has already: they are not sent again."""
+def test_a_run_that_was_resumed_twice_is_one_run_and_is_synced_as_one(tmp_path):
+    """It goes a checkpoint back, and so repeats rows that wandb has already: they are not sent again. Of its three
+    fragments `highscore sync` makes one whole run, from the directory, in the mirror's own order."""
     options = {"device": "cpu", "wandb": "offline"}
-    x = replace(small("prioritized"), frames=4_000)
-    run, _ = run_training(Train(x, runs=tmp_path, name="r", **options), Console(quiet=True), sigterm_after(400))
-    shutil.rmtree(run.checkpoints()[-1])
-    resume(Resume(run.path, **options), Console(quiet=True))
-    files = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
-    assert len(files) == 2 and len({file.name for file in files}) == 1  # named after the one run
-    found = [record for file in files for record in inspect(file) if record["type"] == "history"]
-    items = [record["history"]["item"] for record in found]
-    steps = [record["history"]["step"]["num"] for record in found]
-    rows = list(read_rows(run.path / "metrics.jsonl"))
-    assert steps == list(range(1, len(rows) + 1))
-    assert [item["frames"] for item in items] == [row["frames"] for row in rows]
-    assert [item.get("eval/mean") for item in items] == [row.get("eval/mean") for row in rows]
-
-
-def test_a_run_that_was_resumed_twice_is_synced_as_one(tmp_path):
-    """Three fragments of one run; `highscore sync` makes one whole run of its directory, in the mirror's own order."""
-    options = {"device": "cpu", "wandb": "offline"}
-    x = small("dqn")
+    x = small("prioritized")
     x = replace(x, frames=3_000, evaluation=replace(x.evaluation, period=1_400, video_seconds=1))
     train = Train(x, runs=tmp_path, name="r", wandb_group="suite/dqn/Breakout", wandb_tags=("suite",), **options)
-    run, _ = run_training(train, Console(quiet=True), sigterm_after(150))
-    resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(100))
+    run, _ = run_training(train, Console(quiet=True), sigterm_after(360))
+    shutil.rmtree(run.checkpoints()[-1])
+    resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(200))
     resume(Resume(run.path, **options), Console(quiet=True))
     fragments = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
-    assert len(fragments) == 3
+    assert len(fragments) == 3 and len({file.name for file in fragments}) == 1  # named after the one run
     assert run_command("sync", [str(run.path), "--into", str(tmp_path / "whole")]) == 0
     (file,) = (tmp_path / "whole").glob("wandb/offline-run-*/*.wandb")
-    assert file.name == fragments[0].name  # the same run
+    assert file.name == fragments[0].name
     whole, parts = inspect(file), [record for fragment in fragments for record in inspect(fragment)]
 
     def numbered(found):
@@ -191,11 +175,16 @@ def test_a_run_that_was_resumed_twice_is_synced_as_one(tmp_path):
         ]  # fmt: skip
 
     rows = list(read_rows(run.path / "metrics.jsonl"))
-    assert numbered(whole) == numbered(parts) and len(numbered(whole)) == len(rows) + 3  # films
+    films = len(list((run.path / "evaluations").glob("*.json")))
+    assert [step for step, *_ in numbered(parts)] == list(range(1, len(rows) + films + 1))
+    assert numbered(whole) == numbered(parts)
+    assert [item[1:] for item in numbered(whole) if item[2] is not None] == [
+        (row["frames"], row["eval/mean"]) for row in rows if "eval/mean" in row
+    ]
     text = json.dumps(whole)
     for words in ("suite/dqn/Breakout", "eval/video", "best", "latest", "human_normalised", "eval/fingerprint"):
         assert words in text, words
-    assert len(list((tmp_path / "whole").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == 3
+    assert len(list((tmp_path / "whole").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == films
 
 
 def test_syncing_without_a_key_says_what_to_do(tmp_path, capsys):

@@ -12,7 +12,7 @@ from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import Tail, finite
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
-from experiments.records import Record, find_runs, heartbeat, read_record, status, summary
+from experiments.records import Record, find_runs, heartbeat, last_rows, read_record, status, summary
 
 SCAN = 3.0  # seconds between looks for new runs and lost ones
 REFRESH = 0.8  # seconds between looks at those known
@@ -85,20 +85,9 @@ def folder_of(path: Path, root: Path) -> str:
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """The newest whole row of a file; {} if there is none."""
-    from experiments.dashboard.tails import rows_of
-
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 4096))
-            rows = rows_of(file.read().split(b"\n")[-8:])
-    except OSError:
-        return {}
-    for row in reversed(rows):
-        if "charts/episodes" in row or "charts/FPS" in row:
-            return row
-    return rows[-1] if rows else {}
+    """The newest row of a file that is no evaluation's; {} if there is none."""
+    rows = last_rows(path)
+    return next((row for row in reversed(rows) if "eval/mean" not in row), rows[-1] if rows else {})
 
 
 class Index:

@@ -1,16 +1,11 @@
 """python -m experiments.curve: a run's learning curve as text and as a picture, beside what it is to be compared with.
 
 For Atari that is a published curve; for other worlds the mean score of a player who chooses by chance.
-
-`data/dopamine_curves.json`: training scores of Dopamine's agents (google/dopamine, baselines/atari/data),
-the development games only.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +13,7 @@ import numpy as np
 
 from envs.library import game_of
 from experiments.chance import random_scores
+from experiments.published import published_curve
 from experiments.run import Run, RunError, read_json, read_rows, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
@@ -59,14 +55,9 @@ def published(game: str, agent: str) -> dict[int, tuple[float, float]]:
     Raises:
         ValueError: no such curve; says which there are.
     """
-    data = json.loads(resources.files("experiments").joinpath("data/dopamine_curves.json").read_text(encoding="utf-8"))
-    if game not in data["games"]:
-        raise ValueError(f"no published curve for {game}; there are {', '.join(data['games'])}")
-    curves = {name.removesuffix(" (Dopamine JAX)"): curve for name, curve in data["games"][game].items()}
-    if agent not in curves:
-        raise ValueError(f"no published curve of {agent!r}; there are {', '.join(curves)}")
-    curve = curves[agent]
-    return {m: (mean, sd) for m, mean, sd in zip(data["million_frames"], curve["mean"], curve["sd"], strict=True)}
+    curve = published_curve(f"{agent} (Dopamine)", game)
+    assert curve.sd is not None, agent  # Dopamine's have one
+    return {round(m): (mean, sd) for m, mean, sd in zip(curve.million_frames, curve.mean, curve.sd, strict=True)}
 
 
 def points(episodes: list[dict[str, Any]], reference: dict[int, tuple[float, float]], frames: int) -> list[Point]:

@@ -8,6 +8,7 @@
     summary.json        the latest figures; rewritten at each evaluation
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
+    best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
     replay/             the replay's rows, until the run is finished (segments.py)
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
     trace.json          where the time of some iterations went, if --profile asked for it
@@ -29,8 +30,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,57 +41,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.config import Experiment, from_json, to_json
+from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
-
-
-class RunError(ValueError):
-    """A run directory that cannot be used, and what to do about it."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file by new content: a reader sees the old one or the new one, never half of it."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        sync(path.parent)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def sync(path: Path) -> None:
-    """Returns when a file, or the names in a folder, would outlast a loss of power."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Replaces a file by JSON, atomically; NaN is refused, for JSON has none."""
-    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that was torn by a crash is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
 
 
 class Run:
@@ -183,10 +139,13 @@ class Run:
 
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another process is writing to {self.path}; wait for it, or stop it") from None
+        for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(patience)
+        raise RunError(f"another process is writing to {self.path}; wait for it, or stop it")
 
     def append(self, file: str, row: dict[str, Any]) -> None:
         """Adds a row to a JSON-lines file, as one write, so that a kill tears at most the last line."""
@@ -295,19 +254,6 @@ class Run:
         raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file's content.
-
-    Raises:
-        ValueError: it is no JSON, or too large to be ours.
-        OSError: it cannot be read.
-        RecursionError: it is nested more deeply than anything of ours.
-    """
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path.name} is too large to be ours")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def unfinished(path: Path) -> bool:
     """Whether there is a run that `highscore resume` can go on with."""
     try:
@@ -353,7 +299,7 @@ def provenance() -> dict[str, Any]:
     module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
     words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
-        "wandb_id": uuid.uuid4().hex[:8],
+        "wandb_id": wandb_id(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *words]),
@@ -362,6 +308,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def wandb_id() -> str:
+    """A new run's name in Weights & Biases: the one that a sweep's agent gave, or one of its own."""
+    given = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+    return given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex[:8]
+
+
+@cache
 def git_commit() -> str | None:
     """The commit of this source tree, with "+" if it was changed since; None outside a repository."""
     here = Path(__file__).parent

@@ -33,9 +33,13 @@ class Train:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """Weights & Biases: auto is online with a key and offline without; upload later with `wandb sync`"""
+    """Weights & Biases: auto is online with a key and offline without; upload later with `highscore sync`"""
     wandb_project: str = "highscore"
     """where Weights & Biases files the run"""
+    wandb_group: str = ""
+    """what Weights & Biases shows together; empty: preset/game, so that seeds are"""
+    wandb_tags: tuple[str, ...] = ()
+    """words to find the run by, besides preset, game and protocol"""
     runs: Path = Path("runs")
     """where run directories are made"""
     name: str = ""
@@ -102,7 +106,8 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
     if options.weights is not None:
         begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
-    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
+    filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
+    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device), wandb=filed)
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
     with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
         log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")

@@ -20,11 +20,14 @@ from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
-from experiments.evaluate import evaluation_seed, keep_recordings, score_agent
+from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
+from experiments.fingerprint import identity
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores, train
 from experiments.run import DISK_FULL, Run, RunError, read_rows, write_atomically, write_json
 from experiments.segments import Segments
+from experiments.sync import headline
+from experiments.usage import usage
 from experiments.video import video_of
 
 LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
@@ -124,6 +127,8 @@ class Trainer:
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()
+        if (self.run.path / "best").is_dir():
+            self.log.mirror.checkpoint(self.run.path / "best", "best")
         self.log.mirror.checkpoint(self.save(moment))
         if self.finished:
             shutil.rmtree(self.run.path / "replay", ignore_errors=True)  # only an unfinished run needs it
@@ -197,7 +202,7 @@ class Trainer:
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
-        self.log.log(row | self.metrics, self.agent_steps, perf)
+        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device))
         if self.segments is not None:  # now and then, so that a checkpoint has little left to write
             segments, memory = self.segments, self.setup.memory
             assert isinstance(memory, Replay)
@@ -228,9 +233,12 @@ class Trainer:
         result["recordings"] = keep_recordings(self.run, name, recordings)
         write_json(self.run.path / "evaluations" / f"{name}.json", result)
         self.evaluation = result
+        self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
+        row["eval/fingerprint"] = identity(result["fingerprint"])
         self.log.log(row, self.agent_steps)
+        self.log.mirror.summary(headline(result))
         if how.video_seconds:
             path = self.run.path / "recordings" / f"{name}.mp4"
             video_of(recordings[0], path, how.video_seconds)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from experiments import selfcheck, trainer
 from experiments.cli import run_command
@@ -56,10 +57,17 @@ def sigterm_after(iterations):
     return stop
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def surprised_transformer():
+    """No preset, but parts that combine: a window of bools and floats in the replay, statistics that run."""
+    x = small("r2d2-small")
+    network = replace(x.network, memory="gtrxl", memory_size=8, memory_window=4, memory_layers=1)
+    return replace(x, network=network, bonus=Bonus(weight=0.5))
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, surprised_transformer])
 def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
     monkeypatch.setattr(trainer, "LOG_PERIOD", 200)  # what is logged must be the same, too
-    x, iterations = replace(small(preset), frames=1_800), 181
+    x, iterations = replace(preset() if callable(preset) else small(preset), frames=1_800), 181
     if preset != "prioritized":  # fewer, and no evaluations: these are the same for all
         x, iterations = replace(x, frames=1_000), 71
         monkeypatch.setattr(trainer.Trainer, "evaluate", lambda _: None)

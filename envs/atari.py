@@ -10,7 +10,7 @@ from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 
 from envs.flicker import Flicker
-from envs.game import Frames, Game
+from envs.game import Frame, Game
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
@@ -91,34 +91,41 @@ def screen_shape(game: str) -> tuple[int, int]:
     return height, width
 
 
-def play_again(game: str, protocol: Protocol, seed: int, actions: bytes, begin: int) -> Frames:
-    """See `Game.play_again`; the screen is the game's own, in colour, and never flickers."""
-    height, width = screen_shape(game)
-    env = AtariVectorEnv(
-        rom_of(game), 1, frameskip=1, stack_num=1, maxpool=False, grayscale=False,
-        img_height=height, img_width=width, repeat_action_probability=protocol.sticky_actions,
-        noop_max=protocol.noop_max, max_num_frames_per_episode=protocol.max_frames, reward_clipping=False,
-        use_fire_reset=False,
-    )  # fmt: skip
-    obs, _ = env.reset(seed=np.array([seed]))
-    ended = False
-    for t, action in enumerate(actions):
-        if t == begin:
-            yield obs[0, 0], 0.0
-        for _ in range(1 if ended else FRAME_SKIP):  # the action after an end plays nothing
-            obs, reward, terminated, truncated, _ = env.step(np.array([action]))
-            ended = bool(terminated[0] or truncated[0])
-            if t >= begin:
-                yield obs[0, 0], float(reward[0])
-            if ended:
+class AtariPicture:
+    """See `Picture`: the game's own screen, frame by frame, in colour; it never flickers."""
+
+    def __init__(self, game: str, protocol: Protocol):
+        height, width = screen_shape(game)
+        self.env = AtariVectorEnv(
+            rom_of(game), 1, frameskip=1, stack_num=1, maxpool=False, grayscale=False,
+            img_height=height, img_width=width, repeat_action_probability=protocol.sticky_actions,
+            noop_max=protocol.noop_max, max_num_frames_per_episode=protocol.max_frames, reward_clipping=False,
+            use_fire_reset=False,
+        )  # fmt: skip
+        self.ended = False
+
+    def reset(self, seed: int) -> Frame:
+        self.ended = False
+        return self.env.reset(seed=np.array([seed]))[0][0, 0], 0.0
+
+    def act(self, action: int) -> list[Frame]:
+        frames: list[Frame] = []
+        for _ in range(1 if self.ended else FRAME_SKIP):  # the action after an end plays nothing
+            obs, reward, terminated, truncated, _ = self.env.step(np.array([action]))
+            self.ended = bool(terminated[0] or truncated[0])
+            frames.append((obs[0, 0], float(reward[0])))
+            if self.ended:
                 break
-    env.close()
+        return frames
+
+    def close(self) -> None:
+        self.env.close()
 
 
 GAMES = [
     Game(
         name, "atari", (84, 84), FRAME_SKIP, FRAMES_PER_SECOND, make=partial(make_atari, name),
-        actions=partial(action_names, name), play_again=partial(play_again, name),
+        actions=partial(action_names, name), picture=partial(AtariPicture, name),
     )
     for name in ROMS
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.game import Game, need
-from envs.gym_games import make_games, play_again
+from envs.gym_games import GymPicture, make_games
 from envs.protocols import Protocol
 
 ACHIEVEMENTS = (
@@ -92,6 +92,6 @@ GAMES = [
     Game(
         "crafter", "crafter", (3, 64, 64), frame_skip=1, frames_per_second=10,
         make=partial(make_games, Crafter, processes=True, reseed_after=2_000), actions=lambda: list(ACTIONS),
-        play_again=partial(play_again, Crafter), achievements=ACHIEVEMENTS,
+        picture=partial(GymPicture, Crafter), achievements=ACHIEVEMENTS,
     )
 ]  # fmt: skip

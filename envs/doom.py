@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.game import Game, need
-from envs.gym_games import make_games, play_again
+from envs.gym_games import GymPicture, make_games
 from envs.protocols import Protocol
 
 FRAME_SKIP = 4  # tics per action, as in Kempka et al. (2016), sec. IV-A, and Petrenko et al. (2020)
@@ -119,7 +119,7 @@ def game(scenario: str) -> Game:
     return Game(
         f"doom/{scenario.replace('_', '-')}", "doom", FRAME, FRAME_SKIP, TICS_PER_SECOND,
         make=partial(make_games, make_env, processes=True),
-        actions=lambda: ["NOOP", *BUTTONS[scenario].split()], play_again=partial(play_again, make_env),
+        actions=lambda: ["NOOP", *BUTTONS[scenario].split()], picture=partial(GymPicture, make_env),
     )  # fmt: skip
 
 

@@ -1,17 +1,32 @@
 """What the suite knows of a game by its name."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
 from envs.games import Games
-from envs.protocols import PROTOCOLS, Protocol
+from envs.protocols import PROTOCOLS
+from envs.protocols import Protocol as Rules
 
-Frames = Iterator[tuple[np.ndarray, float]]
-"""(frame, reward) per emulator frame: uint8 [height, width, 3], and the raw points earned on the way to it."""
+Frame = tuple[np.ndarray, float]
+"""One emulator frame: uint8 [height, width, 3] as people see it, and the raw points earned on the way to it."""
+
+
+class Picture(Protocol):
+    """A second copy of one game, for people; with the same seed and the same actions it repeats the agent's."""
+
+    def reset(self, seed: int) -> Frame:
+        """Begins as an environment that was given this seed."""
+
+    def act(self, action: int) -> list[Frame]:
+        """The frames of one agent step; one that restarts the game after an episode's end has a single one."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +35,7 @@ class Game:
 
     Fields: `frame_shape` is that of one frame of an observation; observations are [stack, *frame_shape].
     `make` takes (num_envs, protocol, device, stack). `actions` gives their names in the agent's order.
-    `play_again` takes (protocol, seed, actions, begin) and shows the episode that the actions from number
-    `begin` on play, after this seed and all actions before. `frame_skip` is emulator frames per agent step;
+    `picture` makes what people see of a game under a protocol. `frame_skip` is emulator frames per agent step;
     `frames_per_second` the pace at which people play or watch it; `achievements` names what an episode
     can achieve besides points, in the order of the bits of `Played.achieved`.
     """
@@ -33,7 +47,7 @@ class Game:
     frames_per_second: int
     make: Callable[..., Games]
     actions: Callable[[], list[str]]
-    play_again: Callable[[Protocol, int, bytes, int], Frames]
+    picture: Callable[[Rules], Picture]
     achievements: tuple[str, ...] = ()
 
     @property
@@ -41,7 +55,7 @@ class Game:
         """Names of the protocols that fit; the first is its own."""
         return [protocol.name for protocol in PROTOCOLS.values() if protocol.world == self.world]
 
-    def protocol(self, name: str) -> Protocol:
+    def protocol(self, name: str) -> Rules:
         """A protocol by name.
 
         Raises:

@@ -18,7 +18,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
-from envs.game import Frames
+from envs.game import Frame
 from envs.games import Games
 from envs.protocols import Protocol
 
@@ -102,34 +102,33 @@ def work(*args: Any) -> None:
         _async_worker(*args)
 
 
-def play_again(make_env: Callable[..., gym.Env], protocol: Protocol, seed: int, actions: bytes, begin: int) -> Frames:
-    """See `Game.play_again`."""
-    env = make_env(protocol, render_mode="rgb_array_list")
-    env.reset(seed=seed)
-    ended = False
-    try:
-        for t, action in enumerate(actions):
-            if t == begin:
-                yield screens(env)[-1], 0.0
-            if ended:  # the action after an end plays nothing
-                env.reset()
-                ended = False
-                continue
-            _, reward, terminated, truncated, _ = env.step(action)
-            ended = terminated or truncated
-            if t >= begin:
-                *earlier, newest = screens(env)
-                yield from ((frame, 0.0) for frame in earlier)
-                yield newest, float(reward)
-    finally:
-        env.close()
+class GymPicture:
+    """See `Picture`: an environment that renders."""
 
+    def __init__(self, make_env: Callable[..., gym.Env], protocol: Protocol):
+        self.env = make_env(protocol, render_mode="rgb_array_list")
+        self.ended = False
 
-def screens(env: gym.Env) -> list[np.ndarray]:
-    """What the environment showed in its last step."""
-    shown = env.render()
-    assert isinstance(shown, list)
-    return shown  # type: ignore[return-value]
+    def reset(self, seed: int | None) -> Frame:
+        self.env.reset(seed=seed)
+        self.ended = False
+        return self._screens()[-1], 0.0
+
+    def act(self, action: int) -> list[Frame]:
+        if self.ended:
+            return [self.reset(None)]
+        _, reward, terminated, truncated, _ = self.env.step(action)
+        self.ended = terminated or truncated
+        *earlier, newest = self._screens()
+        return [*((screen, 0.0) for screen in earlier), (newest, float(reward))]
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _screens(self) -> list[np.ndarray]:
+        shown = self.env.render()
+        assert isinstance(shown, list)
+        return shown  # type: ignore[return-value]
 
 
 def cells(board: np.ndarray, side: int = 16) -> np.ndarray:

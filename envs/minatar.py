@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from envs.game import Game, need
-from envs.gym_games import cells, make_games, play_again
+from envs.gym_games import GymPicture, cells, make_games
 from envs.protocols import Protocol
 
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
@@ -50,7 +50,7 @@ def game(name: str) -> Game:
     make_env = partial(MinAtar, name)
     return Game(
         f"minatar/{name.replace('_', '-')}", "minatar", (CHANNELS[name], 10, 10), frame_skip=1, frames_per_second=20,
-        make=partial(make_games, make_env), actions=lambda: ACTIONS, play_again=partial(play_again, make_env),
+        make=partial(make_games, make_env), actions=lambda: ACTIONS, picture=partial(GymPicture, make_env),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 
 from envs.game import Game
 from envs.games import Games
-from envs.gym_games import cells, make_games, play_again
+from envs.gym_games import GymPicture, cells, make_games
 from envs.protocols import PROBE, Protocol
 
 
@@ -158,7 +158,7 @@ def game(name: str) -> Game:
     assert space.shape is not None
     return Game(
         f"probe/{name}", "probe", space.shape[1:], frame_skip=1, frames_per_second=5,
-        make=partial(make_games, make), actions=lambda: ACTIONS[name], play_again=partial(play_again, make),
+        make=partial(make_games, make), actions=lambda: ACTIONS[name], picture=partial(GymPicture, make),
     )  # fmt: skip
 
 

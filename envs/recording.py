@@ -6,10 +6,10 @@ included, so a few kilobytes are the whole episode.
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-from envs.game import Frames
+from envs.game import Frame
 from envs.games import Played
 from envs.library import game_of
 from envs.protocols import Protocol
@@ -84,12 +84,22 @@ class Recording:
         return recording
 
 
-def render(recording: Recording) -> Frames:
+def render(recording: Recording) -> Iterator[Frame]:
     """Plays a recording again; what came before its episode is played unseen.
 
     Yields:
         (frame, reward) per emulator frame: uint8 [height, width, 3], the game's own screen in colour, and the
         raw points earned on the way to it. The first is the screen after the reset.
     """
-    game = game_of(recording.game)
-    return game.play_again(recording.protocol, recording.seed, recording.actions, recording.begin)
+    picture = game_of(recording.game).picture(recording.protocol)
+    try:
+        newest = picture.reset(recording.seed)
+        for t, action in enumerate(recording.actions):
+            if t == recording.begin:
+                yield newest
+            played = picture.act(action)
+            newest = played[-1]
+            if t >= recording.begin:
+                yield from played
+    finally:
+        picture.close()

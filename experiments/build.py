@@ -3,7 +3,7 @@
 import math
 import os
 import random
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     memory = build_memory(experiment, agent.online)
-    planned = memory.planned_updates(experiment.frames // experiment.frame_skip)
-    agent.learning_rate = replace(agent.learning_rate, steps=planned)
+    agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
 
 
@@ -191,7 +190,8 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     network = build_network(experiment.network, shape, num_actions, algorithm)
     if experiment.bonus.weight:
         network.bonus = RND(shape, experiment.num_envs)
-    return Agent(network.to(device), algorithm, experiment.optimiser, experiment.target_period)
+    bf16 = experiment.precision == "bf16"
+    return Agent(network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16)
 
 
 def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:

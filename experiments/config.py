@@ -116,6 +116,8 @@ class Experiment:
     """frames that the network sees at once"""
     checkpoint_period: int = 250_000
     """emulator frames from one checkpoint to the next: the most that a crash costs"""
+    precision: Literal["float32", "bf16"] = "float32"
+    """of the factors of products and convolutions in learning; bf16 is faster where the processor has it"""
     deterministic: bool = False
     """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
     evaluation: Evaluation = Evaluation()

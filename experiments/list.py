@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from envs.library import GAMES, game_of
-from envs.scores import baseline_of
+from envs.scores import baselines
 from experiments.build import device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
@@ -44,10 +44,10 @@ def games() -> Group:
     for world in dict.fromkeys(game.world for game in GAMES.values()):
         here = sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name)
         title = f"{world}: --protocol {', '.join(here[0].protocols)}"
-        scored = any(baseline_of(game.name) for game in here)
+        scored = any(game.name in baselines() for game in here)
         table = Table("game", *(["random", "human"] if scored else []), title=title, title_justify="left")
         for game in here:
-            table.add_row(game.name, *(f"{score:,.1f}" for score in baseline_of(game.name) or ()))
+            table.add_row(game.name, *(f"{score:,.1f}" for score in baselines().get(game.name) or ()))
         tables.append(table)
     return Group(*tables)
 

@@ -51,9 +51,9 @@ class Stopwatch:
     def __call__(self, agent_steps: int) -> bool:
         """Takes in how far the training is; whether it shall go on."""
         cycles = agent_steps // self.cycle
-        if agent_steps < self.begin or cycles == self.passed:
+        same, self.passed, now = cycles == self.passed, cycles, time.perf_counter()
+        if agent_steps < self.begin or same:
             return True
-        self.passed, now = cycles, time.perf_counter()
         if self.first is None:
             self.first = now, agent_steps
             self.then()

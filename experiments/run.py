@@ -11,6 +11,7 @@
     best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
     replay/             the replay's rows, until the run is finished (segments.py)
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
+    trace.json          where the time of some iterations went, if --profile asked for it
     diverged/           the batch that ended a training whose loss was no number any more
 
 Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.

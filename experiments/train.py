@@ -18,6 +18,7 @@ from experiments.config import Experiment
 from experiments.log import Log
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
+from experiments.trace import Trace
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
 
@@ -45,6 +46,8 @@ class Train:
     """name of the run directory; empty: preset, game, seed and time"""
     weights: Path | None = None
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
+    profile: bool = False
+    """write trace.json into the run directory: where the time of some iterations went, once the agent learns"""
 
 
 def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
@@ -111,7 +114,8 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
         if experiment.replay is not None:
             log.say(check_memory(experiment, setup.games.device))
         log.say(disk)
-        Trainer(run, setup, log, interruption).train(stop=stop)
+        trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
+        Trainer(run, setup, log, interruption).train(stop=lambda: trace() or stop())
     return run, interruption.signal
 
 

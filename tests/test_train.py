@@ -30,6 +30,7 @@ from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_video
+from tests.test_resume import small
 
 TINY = replace(
     preset("prioritized"), game="Pong", frames=12_000, num_envs=2, explore=Linear(1.0, 0.1, 1_000, 500),
@@ -252,3 +253,13 @@ def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, mon
     monkeypatch.setattr(doctor, "ROMS", {})
     assert run_command("doctor", []) == 1
     assert "Something is wrong with: ROMs." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["dqn", "ppo"])
+def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys):
+    options = Train(small(preset), wandb="off", runs=tmp_path, device="cpu", profile=True)
+    run, _ = run_training(options, Console(width=200))
+    assert "a trace of" in capsys.readouterr().out
+    events = json.loads((run.path / "trace.json").read_text())["traceEvents"]
+    names = {event["name"] for event in events if event.get("ph") == "X"}
+    assert "aten::convolution_backward" in names and any(name.startswith("Optimizer.step") for name in names)

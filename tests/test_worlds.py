@@ -254,8 +254,7 @@ def test_achievements_are_scored_as_in_the_paper():
     assert achievement_score([75, 25] + [0] * 20) == pytest.approx((76 * 26) ** (1 / 22) - 1)
     assert achievement_score([100] * 22) == pytest.approx(100) and achievement_score([0] * 22) == 0
     assert success_rates(game_of("Pong"), [[]]) == {}
-    assert human_normalised("crafter", 2.1) == 0 and human_normalised("crafter", 14.3) == 1
-    assert human_normalised("doom/basic", 90) is None
+    assert human_normalised("crafter", 9.0) is None
 
 
 def test_an_evaluation_of_crafter_counts_achievements():

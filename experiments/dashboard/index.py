@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from envs.scores import baseline_of, human_normalised
+from envs.scores import baselines, human_normalised
 from experiments.comparison import label
 from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import Tail, finite
@@ -207,4 +207,4 @@ class Index:
 
 def scales(games: set[str]) -> dict[str, list[float]]:
     """Random and human scores of the games that have them."""
-    return {game: list(found) for game in sorted(games) if (found := baseline_of(game)) is not None}
+    return {game: list(baselines()[game]) for game in sorted(games) if game in baselines()}

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -198,7 +197,7 @@ class Trainer:
         speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
         row = {
             "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
-            "charts/epsilon": float(np.mean(self.experiment.explore(self.agent_steps))),
+            "charts/epsilon": float(torch.as_tensor(self.experiment.explore(self.agent_steps)).mean()),
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}

@@ -25,6 +25,7 @@ from envs.timestep import TimeStep
 from experiments.build import check_memory
 from experiments.build_network import build_core, build_network, state_bytes
 from experiments.config import NetworkConfig
+from experiments.memory_speed import WAYS
 from experiments.presets import PRESETS
 from networks.dnc import allocation, by_content, linked, oneplus, used
 from networks.gtrxl import Gate, GTrXL, RelativeAttention, visible
@@ -165,6 +166,22 @@ def test_stretches_cover_every_step_once_in_order(rows):
     assert sorted(columns.values()) == sorted(slow)
     assert [columns[int(s)][0] for s in carries] == list(range(batch))
     assert [columns[int(s)][-1] for s in ends] == [(time - 1) * batch + b for b in range(batch)]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.5])
+def test_stretches_equal_the_loop_over_cells_and_so_do_their_gradients(kind, rate):
+    torch.manual_seed(0)
+    core, x, first = Recurrent(kind, 5, 0, 7), torch.randn(20, 4, 5, requires_grad=True), torch.rand(20, 4) < rate
+    state = tuple(torch.randn(4, 7) for _ in range(core.parts))
+    weights = torch.randn(20, 4, 7)
+    found = []
+    for way in WAYS.values():
+        output = way(core, x, first, state)
+        found.append((output, *torch.autograd.grad((output * weights).sum(), [x, *core.parameters()])))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])

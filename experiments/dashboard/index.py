@@ -207,4 +207,4 @@ class Index:
 
 def scales(games: set[str]) -> dict[str, list[float]]:
     """Random and human scores of the games that have them."""
-    return {game: list(baselines()[game]) for game in sorted(games) if game in baselines()}
+    return {game: list(found) for game in sorted(games) if (found := baselines().get(game)) is not None}

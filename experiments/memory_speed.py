@@ -36,7 +36,7 @@ SIZES = {
     "r2d2": Size(125, 64, 531, 512),
     "r2d2-small": Size(65, 32, 531, 512),
     "ppo-lstm": Size(128, 2, 512, 128),
-    "ppo, 128 games": Size(128, 32, 512, 128),
+    "ppo-lstm-128": Size(128, 32, 512, 128),
 }
 RATES = (0.0, 0.001, 0.03)  # episodes that begin, per step: none; Atari games; short ones
 
@@ -49,6 +49,8 @@ class MemorySpeed:
     """auto takes a GPU if there is one"""
     seconds: float = 1.0
     """to time each for"""
+    sizes: tuple[Literal["r2d2", "r2d2-small", "ppo-lstm", "ppo-lstm-128"], ...] = ("r2d2", "r2d2-small", "ppo-lstm")
+    """whose updates; ppo-lstm-128 has 128 games"""
     kinds: tuple[Literal["lstm", "gru"], ...] = ("lstm", "gru")
     """what to time"""
     out: Path | None = None
@@ -116,7 +118,8 @@ def main(args: list[str]) -> int:
     device = device_of(options.device)
     table = Table("preset", "memory", "T x B, units", "begin per step", *WAYS, title=f"agent steps/s learned, {device}")
     rows = []
-    for name, size in SIZES.items():
+    for name in options.sizes:
+        size = SIZES[name]
         for kind in options.kinds:
             for rate in RATES:
                 found = measure(kind, size, rate, device, options.seconds)
@@ -127,6 +130,7 @@ def main(args: list[str]) -> int:
     if options.out is not None:
         about = {key: x for key, x in provenance().items() if key != "wandb_id"}
         about["command"] = " ".join(["python -m experiments.memory_speed", *args])
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.out, about | {"device": str(device), "rows": rows})
     return 0
 

@@ -52,9 +52,10 @@ class RND(nn.Module):
         self.fixed = features(frame, size).requires_grad_(False)
         hidden = [nn.ReLU(), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size)]
         self.predictor = nn.Sequential(features(frame, size), *hidden)
-        for layer in self.modules():  # as in the authors' code
+        for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                layer.weight.data.copy_(nn.init.orthogonal_(torch.empty(layer.weight.shape), math.sqrt(2)))
+                # The authors' matrices are orthogonal, of this variance; these need no decomposition.
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 

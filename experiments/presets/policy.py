@@ -84,7 +84,7 @@ DEEP = Experiment(
 # 128 games, rollouts of 128 steps, a quarter of the steps trains the predictor, intrinsic returns that no episode ends
 # with gamma 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised). Deviations: what is
 # seen is normalised by the first rollout to begin with, not by 6,400 random steps; one hidden layer of 512 for policy
-# and both values; a lost life ends the game's value, but not the intrinsic one.
+# and both values; normal instead of orthogonal weights in predictor and target.
 CURIOUS = Experiment(
     preset="ppo-rnd",
     source="Burda et al. 2019",

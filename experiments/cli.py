@@ -23,7 +23,7 @@ COMMANDS = {
     "train": "train an agent on a game",
     "resume": "go on with a training that was stopped or killed",
     "evaluate": "score a trained agent under a named protocol",
-    "watch": "make a video of a trained agent playing",
+    "watch": "see a trained agent play and what it thinks, live or as a video; or play against it",
     "list": "list games, presets or runs",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",
     "doctor": "check this machine and say what is wrong with it",
@@ -59,8 +59,12 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
-def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -> T:
-    """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2)."""
+def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", switches: bool = False) -> T:
+    """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2).
+
+    Args:
+        switches: what is true or false is said by `--name` or `--no-name`, not by a value.
+    """
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -75,7 +79,8 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -
             is_instance=lambda x: isinstance(x, int), str_from_instance=lambda n: [f"{n:_}"],
         )  # fmt: skip
 
-    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
+    flags = tyro.conf.FlagCreatePairsOff if switches else tyro.conf.FlagConversionOff
+    options = (tyro.conf.AvoidSubcommands, flags, tyro.conf.PositionalRequiredArgs)
     more = {} if default is None else {"default": default}
     return tyro.cli(kind, args=args, prog=prog or None, config=options, registry=numbers, **more)
 

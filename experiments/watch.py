@@ -28,7 +28,9 @@ class Watch:
     sound: bool = False
     """video: with the game's own sound"""
     seconds: int = 0
-    """video: of play, at most; 0 for the whole episode"""
+    """video: of play, at most; 0 for the whole episode, or 15 in a GIF"""
+    skip: int = 0
+    """video: seconds of play to leave out first"""
     seed: int = 0
     """another seed, another episode"""
     epsilon: float = 0.001
@@ -77,7 +79,7 @@ def check(options: Watch) -> None:
     if options.video is not None and options.video.suffix not in (".mp4", ".gif"):
         raise ValueError(f"--video {options.video}: the name must end in .mp4 or .gif")
     if options.video is None:
-        for name in ("overlay", "sound", "seconds"):
+        for name in ("overlay", "sound", "seconds", "skip"):
             if getattr(options, name):
                 raise ValueError(f"--{name} is for a file: give --video, too")
     elif options.terminal:
@@ -88,8 +90,10 @@ def check(options: Watch) -> None:
         raise ValueError("--progress or --episode, not both")
     if options.progress and options.terminal:
         raise ValueError("--progress has no room in a terminal; leave out --terminal")
-    if options.seconds < 0:
-        raise ValueError(f"--seconds must be positive, or 0 for the whole episode, got {options.seconds}")
+    if options.progress and options.overlay:
+        raise ValueError("--overlay is for one episode; leave out --progress")
+    if options.seconds < 0 or options.skip < 0:
+        raise ValueError(f"--seconds and --skip cannot be negative, got {min(options.seconds, options.skip)}")
     if not 0 <= options.epsilon <= 1:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     if not 0 <= options.seed < 1 << 31:

@@ -67,13 +67,19 @@ def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:
 def histogram(spread: tuple[Tensor, Tensor], bins: int = 51) -> tuple[float, float, Tensor]:
     """Return distributions on one common axis: (lowest, highest return, probability [A, bins]).
 
-    The axis spans the returns that some action gives more than a thousandth of its probability.
+    The axis spans the returns that some action gives more than a thousandth of its probability. Atoms that all
+    actions share stay as they are; quantiles are counted in bins, wide enough to hold three of them on average.
     """
     returns, weight = (x.double().cpu() for x in spread)
     likely = returns[weight > 1e-3]
     low, high = float(likely.min()), float(likely.max())
+    shared = bool((returns == returns[0]).all())
+    if shared:
+        inside = (returns[0] >= low) & (returns[0] <= high)
+        return low, high, weight[:, inside]
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
+    bins = max(min(bins, returns.shape[-1] // 3), 2)
     place = ((returns - low) / (high - low) * (bins - 1)).round().clamp(0, bins - 1).long()
     return low, high, torch.zeros(len(returns), bins, dtype=torch.double).scatter_add_(1, place, weight)
 

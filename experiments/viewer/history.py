@@ -71,7 +71,7 @@ class History:
         return shown.scene._replace(step=like._replace(obs=obs))
 
     def _keep(self, scene: Scene) -> None:
-        facts = self._facts(scene)
+        facts = facts_of(self.player, self.label)
         obs = zlib.compress(scene.step.obs.cpu().numpy().tobytes(), 1)
         small = scene._replace(step=scene.step._replace(obs=scene.step.reward), frames=[])
         sound = b"".join(frame.sound.tobytes() for frame in scene.frames)
@@ -80,21 +80,23 @@ class History:
         self.tracks["reward"].append(float(scene.step.reward[0]))
         self.tracks["doubt"].append(float("nan") if scene.view is None else scene.view.doubt[1])
 
-    def _facts(self, scene: Scene) -> dict[str, Any]:
-        height, width = scene.frames[0].pixels.shape[:2]
-        log = self.player.games.logs[0].actions
-        facts: dict[str, Any] = {
-            "label": self.label, "score": scene.score, "normalised": human_normalised(self.player.game, scene.score),
-            "lives": scene.lives, "reward": float(scene.step.reward[0]), "frames": len(scene.frames), "width": width,
-            "height": height, "last": scene.last, "taken": scene.taken, "action": scene.action,
-            "played": log[-1] if log and not bool(scene.step.first[0]) else None,
+
+def facts_of(player: Player, label: str) -> dict[str, Any]:
+    """What the page says about a player's present scene."""
+    scene, log = player.scene, player.games.logs[0].actions
+    height, width = scene.frames[0].pixels.shape[:2]
+    facts: dict[str, Any] = {
+        "label": label, "score": scene.score, "normalised": human_normalised(player.game, scene.score),
+        "lives": scene.lives, "reward": float(scene.step.reward[0]), "frames": len(scene.frames), "width": width,
+        "height": height, "last": scene.last, "taken": scene.taken, "action": scene.action,
+        "played": log[-1] if log and not bool(scene.step.first[0]) else None,
+    }  # fmt: skip
+    if (view := scene.view) is not None:
+        name, doubt = view.doubt
+        facts |= {
+            "values": None if view.values is None else view.values.tolist(),
+            "policy": None if view.policy is None else view.policy.tolist(),
+            "value": view.value, "doubt": doubt, "doubt_name": name,
+            "memory": memory_norms(scene.state, scene.next_state),
         }  # fmt: skip
-        if (view := scene.view) is not None:
-            name, doubt = view.doubt
-            facts |= {
-                "values": None if view.values is None else view.values.tolist(),
-                "policy": None if view.policy is None else view.policy.tolist(),
-                "value": view.value, "doubt": doubt, "doubt_name": name,
-                "memory": memory_norms(scene.state, scene.next_state),
-            }  # fmt: skip
-        return facts
+    return facts

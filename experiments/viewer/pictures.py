@@ -32,7 +32,7 @@ def stacked(obs: Tensor) -> np.ndarray:
 def heat(saliency: Tensor) -> np.ndarray:
     """Saliency [H, W] as a glow, uint8 [H, W, 4]: opaque where it is largest, blurred by 1.5 pixels."""
     smooth = gaussian_blur(saliency.float().cpu(), 1.5)
-    opacity = (smooth / smooth.amax().clamp(min=1e-12)).sqrt().numpy()
+    opacity = (smooth / smooth.amax().clamp(min=1e-12)).numpy()
     colour = np.broadcast_to(np.array(GLOW, np.uint8), (*opacity.shape, 3))
     return np.concatenate([colour, (230 * opacity).astype(np.uint8)[..., None]], axis=-1)
 

@@ -99,7 +99,7 @@ def check(options: Watch) -> None:
     if not 0 <= options.seed < 1 << 31:
         raise ValueError(f"--seed is a whole number from 0 to {(1 << 31) - 1}, got {options.seed}")
     if options.terminal:
-        from experiments.viewer.terminal import check_terminal
+        from experiments.viewer.blocks import check_terminal
 
         check_terminal()
 

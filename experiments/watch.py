@@ -1,5 +1,6 @@
 """highscore watch: a trained agent plays, and you see what it sees, wants and remembers."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +142,18 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
         show = Show(source, protocol, device, kind, recordings, wishes, hub.publish)
     with listen(options.port, console.print) as listener:
         console.print(f"Watch it at {address(listener)}   (Ctrl-C ends this)")
-        if options.open:
+        if options.open and has_display():
             webbrowser.open(address(listener))
+        elif options.open:
+            port = listener.getsockname()[1]
+            console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
         run(application(hub, show), listener)
     return 0
+
+
+def has_display() -> bool:
+    """Whether a browser could show itself to somebody."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import json
 import os
 import pty
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -173,6 +175,8 @@ def test_wishes_are_obeyed_without_restarting(show):
         ({"do": "epsilon", "value": "nan"}, "probability"), ({"do": "speed", "value": 77}, "none of 0.1"),
         ({"do": "saliency", "value": "x"}, "none of off"), ({"do": "kind", "value": "progress"}, "none of agent"),
         ({"do": "keys", "value": {"a": 1}}, ""), ({"do": "nothing"}, ""),
+        ({"do": "seek", "value": float("inf")}, "infinity"),
+        ({"do": "keys", "value": ["9" * 9_999, {}, None]}, ""), ({"do": []}, ""),
     ],
 )  # fmt: skip
 def test_wishes_that_make_no_sense_are_answered(show, command, words):
@@ -255,6 +259,42 @@ def test_a_recording_that_plays_otherwise_is_refused(run):
     with pytest.raises(ValueError, match="not 77"):
         while True:
             player.extend()
+
+
+def test_an_episode_that_cannot_go_on_is_told_and_stands_still(run):
+    sent, recording = [], replace(find_episode(run, "1"), score=77.0)
+    show = Show(find_source(run.path), MACHADO, CPU, "episode", [("it", recording)], Wishes(paused=True), sent.append)
+    while not show.lanes[0].ended:
+        show.turn()
+    show.obey({"do": "seek", "value": 10**9})
+    assert "not 77" in sent[-1].header["note"]
+    show.obey({"do": "pause", "value": False})
+    show.advance()
+    assert show.wishes.paused and "not 77" in sent[-1].header["note"]
+    show.lanes[0].player.close()
+
+
+def test_ctrl_c_ends_it_in_order(run):
+    """One command, one address, and a port in use is passed over."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli", "watch", str(run.path), "--port", str(port)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={name: value for name, value in os.environ.items() if "DISPLAY" not in name} | {"COLUMNS": "200"},
+        )  # fmt: skip
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert lines[0] == f"port {port} is in use; taking {lines[1].split(':')[-1].split()[0]}\n"
+        assert lines[1].startswith("Watch it at http://localhost:") and "ssh -L" in lines[2]
+        host = ("127.0.0.1", int(lines[1].split(":")[-1].split()[0]))
+        with socket.create_connection(host, timeout=10) as page:
+            page.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert page.recv(15) == b"HTTP/1.1 200 OK"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_a_slow_viewer_misses_messages_and_holds_nobody_up():

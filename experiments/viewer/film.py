@@ -17,7 +17,7 @@ from experiments.viewer.overlay import Panel, font, glow, glowing
 from experiments.viewer.player import Player
 from experiments.viewer.source import Source
 
-GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 64
+GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 32
 
 
 def film(options: Any, source: Source, protocol: Any, device: torch.device, recordings: list[Any]) -> int:

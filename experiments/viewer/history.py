@@ -30,11 +30,12 @@ class History:
     """A player, and every scene of its present episode.
 
     Attributes:
+        failure: why the episode could not go on, if so.
         tracks: value, reward and doubt (entropy or action gap) per scene; NaN where there is none.
     """
 
     def __init__(self, player: Player, label: str):
-        self.player, self.label = player, label
+        self.player, self.label, self.failure = player, label, ""
         self.shown: list[Shown] = []
         self.tracks: dict[str, list[float]] = {"value": [], "reward": [], "doubt": []}
 
@@ -43,17 +44,21 @@ class History:
 
     @property
     def ended(self) -> bool:
-        return self.player.ended
+        return self.player.ended or bool(self.failure)
 
     def start(self, seed: int, epsilon: float) -> None:
         """Begins an episode."""
         scene = self.player.start(seed, epsilon)
+        self.failure = ""
         self.shown, self.tracks = [], {name: [] for name in self.tracks}
         self._keep(scene)
 
     def extend(self, action: int | None) -> None:
-        """Plays one agent step; `action` is a person's."""
-        self._keep(self.player.extend(action))
+        """Plays one agent step; `action` is a person's. What went wrong is told by `failure`."""
+        try:
+            self._keep(self.player.extend(action))
+        except ValueError as error:
+            self.failure = str(error)
 
     def cut(self, cursor: int) -> None:
         """Goes back to a scene; what came after is undone."""

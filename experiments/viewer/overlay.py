@@ -16,7 +16,7 @@ GROUND, TRACK, TEXT, QUIET = (15, 17, 21), (35, 40, 51), (232, 234, 240), (152, 
 VALUE, CHOSEN, REWARD, LOSS = (88, 166, 255), (255, 145, 71), (63, 207, 127), (255, 107, 107)
 WIDTH = 140  # of the panel, in the game's own pixels; about that of the game
 LINE_STEPS = 150  # agent steps of the value's line: ten seconds
-SCALE_STEPS = 60  # agent steps over which the bars keep one scale
+SCALE_STEPS = 20  # agent steps over which the bars keep one scale
 
 
 @cache

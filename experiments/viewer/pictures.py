@@ -30,9 +30,11 @@ def stacked(obs: Tensor) -> np.ndarray:
 
 
 def heat(saliency: Tensor) -> np.ndarray:
-    """Saliency [H, W] as a glow, uint8 [H, W, 4]: opaque where it is largest, blurred by 1.5 pixels."""
-    smooth = gaussian_blur(saliency.float().cpu(), 1.5)
-    opacity = (smooth / smooth.amax().clamp(min=1e-12)).numpy()
+    """Saliency [H, W] as a glow, uint8 [H, W, 4], blurred by 2.5 pixels: opaque where it is largest, and none where it
+    is less than three tenths of that, so that it hides little."""
+    smooth = gaussian_blur(saliency.float().cpu(), 2.5)
+    share = smooth / smooth.amax().clamp(min=1e-12)
+    opacity = ((share - 0.3) / 0.7).clamp(min=0).numpy()
     colour = np.broadcast_to(np.array(GLOW, np.uint8), (*opacity.shape, 3))
     return np.concatenate([colour, (230 * opacity).astype(np.uint8)[..., None]], axis=-1)
 

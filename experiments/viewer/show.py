@@ -65,6 +65,7 @@ class Show:
 
     def run(self) -> None:
         """Plays until `stopped`."""
+        self.show(still=True)
         while not self.stopped:
             self.turn()
 
@@ -106,6 +107,8 @@ class Show:
                     lane.extend(self._action_for(lane))
                     if lane.ended:
                         self._finish(lane)
+            if self.cursor == self.edge:  # none of them could go on
+                return self.show(still=True)
             self._ended_at = time.monotonic()
         self.cursor += 1
         self.show()
@@ -117,6 +120,7 @@ class Show:
 
     def show(self, still: bool = False) -> None:
         """Publishes the present scenes; `still`: as pictures, not as movement."""
+        self.note = next((lane.failure for lane in self.lanes if lane.failure), self.note)
         self.publish(message_of(self, still))
 
     def obey(self, command: dict[str, Any]) -> None:
@@ -124,7 +128,7 @@ class Show:
         self.note = ""
         try:
             self._obey(command)
-        except (RunError, ValueError, TypeError, KeyError) as error:
+        except (RunError, ValueError, TypeError, KeyError, OverflowError) as error:
             self.note = str(error)
         if command.get("do") != "keys":
             self.show(still=True)
@@ -134,7 +138,7 @@ class Show:
         value: Any = command.get("value")
         match command["do"]:
             case "keys":
-                self._press([str(key) for key in value][:8] if isinstance(value, list) else [])
+                self._press([str(key)[:16] for key in value[:8]] if isinstance(value, list) else [])
             case "pause":
                 wishes.paused = bool(value)
             case "step":
@@ -226,6 +230,8 @@ class Show:
 
     def _finish(self, lane: History) -> None:
         """Keeps the episode of a person; counts who won."""
+        if lane.failure:
+            return
         if lane.player.person and self.source.run is not None:
             try:
                 self.note = f"recorded as episode {keep_people_episode(self.source.run, lane.player.record())}"

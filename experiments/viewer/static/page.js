@@ -4,7 +4,7 @@ import * as draw from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
 const MEMORY_SHOWN = 300; // agent steps of its memory's line
-const SCALE_REMEMBERS = 60; // agent steps over which the bars keep one scale
+const SCALE_REMEMBERS = 20; // agent steps over which the bars keep one scale
 
 let socket = null;
 let now = null; // the header that is shown
@@ -117,8 +117,12 @@ function panels({ header, pictures }) {
   for (const id of ["seed", "epsilon", "duel"]) $(id).disabled = fixed;
   $("settings").hidden = header.kind === "progress";
   $("hint").hidden = header.kind === "progress";
+  $("invitation").textContent = header.kind === "duel" ? "Play" : "Take over";
+  $("giving-back").hidden = header.kind === "duel";
   $("duel").textContent = header.kind === "duel" ? "Let it play alone" : "Play against it";
   document.querySelector("aside").hidden = first.value === undefined;
+  document.querySelector("main").classList.toggle("alone", first.value === undefined);
+  document.querySelector("#legend .value").hidden = first.value === undefined;
   if (first.value !== undefined) agent(header, first, pictures);
 }
 
@@ -177,7 +181,7 @@ function agent(header, first, pictures) {
 
   $("spread-card").hidden = !header.spread;
   if (header.spread) {
-    $("spread-action").textContent = `of ${header.actions[first.action]}; thin: the other actions`;
+    $("spread-action").textContent = `of ${header.actions[first.action]}, and thin of the others`;
     draw.spread($("spread"), header.spread.p, first.action);
     [$("spread-low").textContent, $("spread-high").textContent] = [draw.digits(header.spread.low), draw.digits(header.spread.high)];
   }

@@ -18,11 +18,13 @@ import pytest
 import torch
 from PIL import Image
 
+from agents.iqn import IQN
 from envs.atari import make_atari
 from envs.probe import make_probe
 from envs.protocols import MACHADO, NATURE
 from envs.recording import render
 from envs.screen import AtariScreen, ObservedScreen, screen_of
+from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.episodes import find_episode, people_episodes, progress_episodes
 from experiments.evaluate import score_agent
@@ -53,14 +55,17 @@ def watched(agent, seed, epsilon=0.9, recording=None):
 
 
 def test_watched_episodes_are_those_of_evaluation(agent):
-    """Score and every action, for the same seeds; also of two that are watched side by side."""
-    both = [watched(agent, seed) for seed in (0, 1)]
+    """Score and every action, for the same seeds, of two that are watched side by side; one draws to look, too."""
+    implicit = replace(EXPERIMENT, algorithm=IQN(samples=4), network=replace(EXPERIMENT.network, memory="none"))
+    agents = agent, build_agent(implicit, (1, 84, 84), 4, CPU)
+    agents[1].online.eval()
+    both = [watched(one, seed, epsilon=0.5) for seed, one in enumerate(agents)]
     while not all(player.ended for player in both):
         for player in both:
             if not player.ended:
                 player.extend()
     for seed, player in enumerate(both):
-        result, (recording,) = score_agent(agent, EXPERIMENT, 1, epsilon=0.9, seed=seed, device=CPU)
+        result, (recording,) = score_agent(agents[seed], EXPERIMENT, 1, epsilon=0.5, seed=seed, device=CPU)
         assert player.scene.score == result["mean"] and player.record() == recording
         player.close()
 

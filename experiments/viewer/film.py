@@ -13,11 +13,11 @@ from rich.console import Console
 from envs.recording import Recording
 from envs.screen import SOUND_RATE
 from experiments.video import NO_SOUND, SCALE, enlarge, write_film
-from experiments.viewer.overlay import Panel, font, glow, glowing
+from experiments.viewer.overlay import COLOURS, QUIET, TEXT, Panel, font, glow, glowing
 from experiments.viewer.player import Player
 from experiments.viewer.source import Source
 
-GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 32
+GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 40
 
 
 def film(options: Any, source: Source, protocol: Any, device: torch.device, recordings: list[Any]) -> int:
@@ -104,9 +104,9 @@ def captioned(picture: np.ndarray, label: str, score: float, scale: int) -> np.n
     """A picture with a line above it: from when it is, and the score."""
     line = Image.new("RGB", (picture.shape[1], 14 * scale))
     pen = ImageDraw.Draw(line)
-    pen.text((4 * scale, 2 * scale), label, (152, 161, 179), font(8 * scale))
+    pen.text((4 * scale, 2 * scale), label, QUIET, font(8 * scale))
     right = (picture.shape[1] - 4 * scale, 2 * scale)
-    pen.text(right, f"{score:,.0f}", (232, 234, 240), font(8 * scale), anchor="ra")
+    pen.text(right, f"{score:,.0f}", TEXT, font(8 * scale), anchor="ra")
     return np.concatenate([np.asarray(line), picture])
 
 
@@ -123,7 +123,10 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
     """
     images = [Image.fromarray(pixels) for pixels in frames]
     sample = np.concatenate([np.asarray(image)[::4, ::4] for image in images[:: max(len(images) // 20, 1)]])
-    palette = Image.fromarray(sample).quantize(GIF_COLOURS)
+    seldom = [part for colour in COLOURS for part in colour]  # but read by people: kept as they are
+    found = Image.fromarray(sample).quantize(GIF_COLOURS - len(COLOURS)).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(seldom + (found or [])[: 3 * (GIF_COLOURS - len(COLOURS))])
     first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")

@@ -14,6 +14,7 @@ from experiments.viewer.player import Player
 
 GROUND, TRACK, TEXT, QUIET = (15, 17, 21), (35, 40, 51), (232, 234, 240), (152, 161, 179)
 VALUE, CHOSEN, REWARD, LOSS = (88, 166, 255), (255, 145, 71), (63, 207, 127), (255, 107, 107)
+COLOURS = (GROUND, TRACK, TEXT, QUIET, VALUE, CHOSEN, REWARD, LOSS)
 WIDTH = 140  # of the panel, in the game's own pixels; about that of the game
 LINE_STEPS = 150  # agent steps of the value's line: ten seconds
 SCALE_STEPS = 20  # agent steps over which the bars keep one scale

@@ -168,7 +168,8 @@ function lanes(header, pictures) {
 
 function agent(header, first, pictures) {
   const shown = first.values ?? first.policy;
-  $("unit").textContent = first.values ? "of each action, from here on" : "to do, as probabilities";
+  $("wish").textContent = first.values ? "It expects" : "It wants";
+  $("unit").textContent = first.values ? "of each action, from here on" : "each action with this probability";
   if (first.values) {
     ranges.push([Math.min(...shown), Math.max(...shown)]);
     if (ranges.length > SCALE_REMEMBERS) ranges.shift();
@@ -193,7 +194,9 @@ function agent(header, first, pictures) {
     draw.memory($("memory-line"), memories.map((m) => m[0]), memories.map((m) => m[1]));
   }
   draw.bitmap($("input"), pictures.input);
-  $("input-size").textContent = `${pictures.input.width / pictures.input.height} frame${pictures.input.width > pictures.input.height ? "s, oldest to newest" : ""}`;
+  const frames = Math.round(pictures.input.width / pictures.input.height);
+  $("input").style.maxWidth = `${11 * frames}rem`;
+  $("input-size").textContent = frames > 1 ? `${frames} frames, oldest to newest` : "";
   for (const button of document.querySelectorAll("[data-saliency]")) button.setAttribute("aria-pressed", button.dataset.saliency === header.saliency);
   $("features").setAttribute("aria-pressed", header.features);
   $("features").textContent = header.features ? "hide" : "show";

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from agents.explore import Linear
 from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
+from agents.precision import Bf16
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
 
@@ -34,7 +35,7 @@ class Agent:
     Args:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
-        planned_updates: over which `optimiser.anneal` takes the learning rate to 0.
+        bf16: learn with bfloat16 factors; acting stays as it is.
     """
 
     def __init__(
@@ -43,16 +44,24 @@ class Agent:
         algorithm: Algorithm,
         optimiser: Adam | RAdam | RMSProp | Adadelta,
         target_period: int,
-        planned_updates: int = 0,
+        bf16: bool = False,
     ):
         self.algorithm = algorithm
         self.online = network
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
+        self.learning: Any = (network, self.target)
+        if bf16:
+            self.learning = tuple(x and Bf16(x) for x in self.learning)
         self.target_period, self.clip_norm = target_period, optimiser.clip_norm
         self.optimiser = optimiser.build(network.parameters())
-        end = 0.0 if optimiser.anneal else optimiser.learning_rate
-        self.learning_rate = Linear(optimiser.learning_rate, end, planned_updates)
+        self.anneal = optimiser.anneal
+        self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
         self.updates = 0
+
+    def plan(self, updates: int) -> None:
+        """Lets the learning rate fall to 0 over so many updates, if it is to fall."""
+        if self.anneal:
+            self.learning_rate = Linear(self.learning_rate.start, 0.0, updates)
 
     def initial_state(self, batch: int) -> Any:
         """The memory [batch, ...] before an episode's first step."""
@@ -76,7 +85,8 @@ class Agent:
 
     def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
         """One update: (new priorities [B], metrics, still on the device)."""
-        loss, priority, metrics = self.algorithm.loss(self.online, self.target, seq)
+        online, target = self.learning
+        loss, priority, metrics = self.algorithm.loss(online, target, seq)
         weighted = (seq.weight * loss).mean()
         metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()

@@ -60,11 +60,13 @@ class Adadelta:
 
 @dataclass(frozen=True)
 class RMSProp:
-    """Centred RMSProp as Mnih et al. (2015) use it (Graves 2013, eq. 40): epsilon inside the root."""
+    """RMSProp with epsilon inside the root; centred as Mnih et al. (2015) use it (Graves 2013, eq. 40)."""
 
     learning_rate: float = 2.5e-4
     decay: float = 0.95
-    """of both running means, per update"""
+    """of the running means, per update"""
+    centred: bool = True
+    """divide by the root of the variance, not of the mean square"""
     epsilon: float = 0.01 / 32**2  # 0.01 for the summed loss of 32 samples, here averaged
     """added inside the root"""
     clip_norm: float = 0.0
@@ -73,17 +75,19 @@ class RMSProp:
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
     def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-        return CentredRMSProp(parameters, self.learning_rate, self.decay, self.epsilon)
+        return RootRMSProp(parameters, self.learning_rate, self.decay, self.epsilon, self.centred)
 
 
-class CentredRMSProp(torch.optim.Optimizer):
-    """g / sqrt(E[g^2] - E[g]^2 + epsilon) (Graves 2013, eq. 40, without momentum).
+class RootRMSProp(torch.optim.Optimizer):
+    """g / sqrt(E[g^2] - E[g]^2 + epsilon) (Graves 2013, eq. 40, without momentum); not centred, without E[g]^2.
 
     torch.optim.RMSprop adds epsilon outside the root, which is another step size.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float):
-        super().__init__(parameters, {"lr": learning_rate, "decay": decay, "epsilon": epsilon})
+    def __init__(
+        self, parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float, centred: bool = True
+    ):
+        super().__init__(parameters, {"lr": learning_rate, "decay": decay, "epsilon": epsilon, "centred": centred})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -96,7 +100,7 @@ class CentredRMSProp(torch.optim.Optimizer):
                     self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
             means = [self.state[p]["mean"] for p in parameters]
             squares = [self.state[p]["square"] for p in parameters]
-            torch._foreach_lerp_(means, grads, 1 - group["decay"])
+            torch._foreach_lerp_(means, grads, (1 - group["decay"]) * group["centred"])
             torch._foreach_mul_(squares, group["decay"])
             torch._foreach_addcmul_(squares, grads, grads, 1 - group["decay"])
             scale = torch._foreach_addcmul(squares, means, means, -1)

@@ -30,6 +30,8 @@ class PPO:
     """weight of the policy's entropy"""
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by this in the loss, before they are clipped"""
 
     @property
     def length(self) -> int:
@@ -45,39 +47,55 @@ class PPO:
 
     def targets(self, seq: Sequence) -> Sequence:
         """T steps as they were played to T - 1 that note (ln mu(a|s), V(s), advantage), of the network that acted."""
-        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else seq.step.reward
+        reward = seq.step.reward * self.reward_scale
+        if self.reward_clip:
+            reward = reward.clamp(-self.reward_clip, self.reward_clip)
         log_mu, value = seq.note
         advantage = gae(reward, seq.step.terminal, seq.step.last, value, self.discount, self.trace)
         step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
         return seq._replace(step=step, action=action, note=(log_mu[:-1], value[:-1], advantage))
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """-L^{CLIP+VF+S} (Schulman et al. 2017, eq. 9), averaged over time: (loss [B], priority [B], metrics).
-
-        Advantages are normalised over the minibatch, the steps at episodes' ends left out.
-        """
+        """-L^{CLIP+VF+S} (Schulman et al. 2017, eq. 9), averaged over time: (loss [B], priority [B], metrics)."""
         (logits, value), _ = online(seq.step, seq.state)  # [T, B, A], [T, B]
         log_mu, old_value, advantage = seq.note
         live = ~seq.step.last
-        goal = old_value + advantage
+        loss, metrics = self.policy_loss(logits, seq.action, log_mu, advantage, live)
+        error = self.value_error(value, old_value, old_value + advantage)
+        loss = averaged(loss + self.value_cost * 0.5 * error, live)
+        with torch.no_grad():
+            metrics |= {"losses/value_loss": (0.5 * error)[live].mean(), "losses/value": value[live].mean()}
+        return loss, averaged(advantage.abs(), live), metrics
+
+    def policy_loss(
+        self, logits: Tensor, action: Tensor, log_mu: Tensor, advantage: Tensor, live: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The clipped surrogate and the entropy, [T, B].
+
+        Advantages are normalised over the minibatch, the steps at episodes' ends left out.
+        """
         chosen = advantage[live]
         normal = (advantage - chosen.mean()) / (chosen.std(correction=0) + 1e-8)
-
         log_pi = logits.log_softmax(-1)
-        log_ratio = pick(log_pi, seq.action) - log_mu
+        log_ratio = pick(log_pi, action) - log_mu
         ratio = log_ratio.exp()
-        error = (value - goal) ** 2
-        if self.clip_value:
-            near = old_value + (value - old_value).clamp(-self.clip, self.clip)
-            error = torch.maximum(error, (near - goal) ** 2)
         entropy = -(log_pi.exp() * log_pi).sum(-1)
-        loss = clipped_surrogate(ratio, normal, self.clip) + self.value_cost * 0.5 * error - self.entropy_cost * entropy
-        steps = live.sum(0).clamp(min=1)
-        loss = (loss * live).sum(0) / steps
         with torch.no_grad():
             metrics = {
-                "losses/value_loss": (0.5 * error)[live].mean(), "losses/entropy": entropy[live].mean(),
-                "losses/value": value[live].mean(), "losses/approx_kl": (ratio - 1 - log_ratio)[live].mean(),
+                "losses/entropy": entropy[live].mean(), "losses/approx_kl": (ratio - 1 - log_ratio)[live].mean(),
                 "losses/clipfrac": ((ratio - 1).abs() > self.clip)[live].float().mean(),
             }  # fmt: skip
-        return loss, (advantage.abs() * live).sum(0) / steps, metrics
+        return clipped_surrogate(ratio, normal, self.clip) - self.entropy_cost * entropy, metrics
+
+    def value_error(self, value: Tensor, old_value: Tensor, goal: Tensor) -> Tensor:
+        """Squared errors of values; with `clip_value`, of those moved at most `clip` if these are larger."""
+        error = (value - goal) ** 2
+        if not self.clip_value:
+            return error
+        near = old_value + (value - old_value).clamp(-self.clip, self.clip)
+        return torch.maximum(error, (near - goal) ** 2)
+
+
+def averaged(x: Tensor, live: Tensor) -> Tensor:
+    """The mean over the live steps: [T, B] to [B]."""
+    return (x * live).sum(0) / live.sum(0).clamp(min=1)

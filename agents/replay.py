@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.explore import Linear
+from agents.frames import CompressedRing, HostRing
 from agents.sequence import Sequence, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep
@@ -32,11 +33,22 @@ class ReplayConfig:
     """beta (ibid., sec. 3.4), by agent steps"""
     stride: int = 1
     """sequences begin at every stride-th step, and the memory before a step is kept for those only"""
+    storage: Literal["auto", "ram", "compressed", "disk", "cuda"] = "auto"
+    """where frames are kept: auto, beside the agent; ram, in this machine's memory; compressed, there without loss in
+    three tenths of the room or less; disk, in a file in the folder for temporary files; cuda, on the GPU"""
 
-    def bytes_needed(self, frame_bytes: int) -> int:
-        """Memory of a full replay whose newest frame takes `frame_bytes`: frames, flags and sum tree."""
+    def bytes_needed(self, frame_bytes: int, state_bytes: int = 0) -> int:
+        """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
+
+        Args:
+            frame_bytes: of the newest frame of one step. On disk they take no memory, compressed three tenths: the most
+                that was measured, on MsPacman.
+            state_bytes: of the agent's memory in one game, kept for every `stride`-th step.
+        """
+        frame_bytes = {"compressed": frame_bytes * 3 // 10, "disk": 0}.get(self.storage, frame_bytes)
         leaves = 1 << max(self.capacity - 1, 1).bit_length()
-        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + 2 * leaves * 8
+        kept = self.capacity // self.stride * state_bytes
+        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + kept + 2 * leaves * 8
 
 
 def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:
@@ -111,7 +123,7 @@ class Replay:
             return (start + hops) % (self.size * self.num_envs)
 
         steps = window(0, self.length)
-        step, action, note = tree_map(lambda ring: take(ring, steps), self.rows[:3])
+        step, action, note = tree_map(lambda ring: take(ring, steps), (self.rows[0]._replace(obs=()), *self.rows[1:3]))
         past = window(1 - self.stack, self.length)
         obs = stack_frames(self.rows[0].obs, past, take(self.rows[0].first, past), self.stack)
         row = start // self.num_envs // self.config.stride
@@ -162,8 +174,9 @@ class Replay:
         """Makes room for rows like (step, action, note, state)."""
         step, action, note, state = row
         self.stack = step.obs.shape[1]
-        every = tree_map(lambda x: self._ring(x, self.size), (step._replace(obs=step.obs[:, -1]), action, note))
-        self.rows = (*every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
+        rest, *every = tree_map(lambda x: self._ring(x, self.size), (step._replace(obs=()), action, note))
+        rest = rest._replace(obs=self._frames(step.obs[:, -1]))
+        self.rows = (rest, *every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
 
     @property
     def oldest(self) -> int:
@@ -176,6 +189,21 @@ class Replay:
         row = newest - (newest - leaf // self.num_envs) % self.size
         return row * self.num_envs + leaf % self.num_envs
 
+    def _frames(self, x: Tensor) -> Any:
+        """The ring of frames like x [N, ...].
+
+        Raises:
+            ValueError: frames are to be kept on a GPU, and the agent is not there.
+        """
+        storage, device = self.config.storage, x.device.type
+        if storage == "compressed":
+            return CompressedRing(self.size, x)
+        if storage == "disk" or (storage == "ram" and device != "cpu"):
+            return HostRing(self.size, x, on_disk=storage == "disk")
+        if storage == "cuda" and device != "cuda":
+            raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+        return self._ring(x, self.size)
+
     def _ring(self, x: Tensor, size: int) -> Tensor:
         if x.device.type == "cpu":  # zero pages cost nothing until they are written
             return torch.from_numpy(np.zeros((size, *x.shape), x.numpy().dtype))
@@ -186,12 +214,14 @@ class Replay:
         self.tree[leaf.ravel()] = np.broadcast_to(priority, leaf.shape).ravel()
 
 
-def take(ring: Tensor, leaf: Tensor) -> Tensor:
+def take(ring: Any, leaf: Tensor) -> Tensor:
     """Rows and columns [size, N, ...] by leaf number row * N + column, of any shape S: [*S, ...]."""
+    if not isinstance(ring, Tensor):
+        return ring.take(leaf)
     return ring.flatten(0, 1).index_select(0, leaf.flatten()).unflatten(0, leaf.shape)
 
 
-def stack_frames(frames: Tensor, leaf: Tensor, first: Tensor, k: int) -> Tensor:
+def stack_frames(frames: Any, leaf: Tensor, first: Tensor, k: int) -> Tensor:
     """Gathers stacks of the last k frames, blank before an episode's first frame.
 
     Args:

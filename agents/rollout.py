@@ -26,6 +26,9 @@ class RolloutConfig:
 class Rollout:
     """The same interface as Replay: add, batches, update.
 
+    The step that a rollout bootstraps from begins the next one. Its action was chosen before the updates in between,
+    for the games play on while the agent learns; what is noted says by which policy.
+
     Args:
         length: steps per rollout, the one that it bootstraps from included.
         targets: a sequence of `length` steps to one without the last, whose note holds what to learn;
@@ -41,19 +44,23 @@ class Rollout:
             )
         self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
         self.rows: list[Any] = []
+        self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
         """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
-        self.rows.append((step, action, note, state))
+        if len(self.rows) in (0, self.length - 1):
+            self.states.append(state)
+        self.rows.append((step, action, note))
 
     def batches(self) -> Iterator[Sequence]:
         """Every step once per epoch, when the rollout is full."""
         if len(self.rows) < self.length:
             return
         rows, self.rows = self.rows[: self.length], self.rows[self.length - 1 :]  # the bootstrap step begins the next
-        step, action, note = tree_map(lambda *xs: torch.stack(xs), *[row[:3] for row in rows])
+        state, *self.states = self.states
+        step, action, note = tree_map(lambda *xs: torch.stack(xs), *rows)
         ones = torch.ones(self.num_envs, device=action.device)
-        seq = self.targets(Sequence(step, action, note, rows[0][3], ones, torch.arange(self.num_envs)))
+        seq = self.targets(Sequence(step, action, note, state, ones, torch.arange(self.num_envs)))
         if self.config.shuffle == "steps":
             seq = one_step_each(seq)
         for _ in range(self.config.epochs):
@@ -62,7 +69,7 @@ class Rollout:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The steps so far, as JSON-able facts and tensors."""
-        columns = zip(*(tree_leaves(row) for row in self.rows), strict=True)
+        columns = [*zip(*map(tree_leaves, self.rows), strict=True), *zip(*map(tree_leaves, self.states), strict=True)]
         return {"rows": len(self.rows)}, {str(i): torch.stack(column).cpu() for i, column in enumerate(columns)}
 
     def restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], example: Any) -> None:
@@ -74,13 +81,15 @@ class Rollout:
         Raises:
             ValueError: tensors of another shape.
         """
-        leaves = tree_leaves(example)
-        want = {str(i): (facts["rows"], *x.shape) for i, x in enumerate(leaves)}
-        if {name: tuple(x.shape) for name, x in tensors.items()} != want:
+        *row, state = example
+        rows, states = facts["rows"], 1 + (facts["rows"] == self.length)
+        want = [(rows, *x.shape) for x in tree_leaves(tuple(row))] + [(states, *x.shape) for x in tree_leaves(state)]
+        if {name: tuple(x.shape) for name, x in tensors.items()} != {str(i): shape for i, shape in enumerate(want)}:
             raise ValueError("these are not the steps of such a rollout")
         numbers = iter(range(len(tensors)))
-        columns = tree_map(lambda x: tensors[str(next(numbers))].to(x.device, x.dtype), example)
-        self.rows = [tree_map(lambda x: x[t], columns) for t in range(facts["rows"])]
+        columns, kept = tree_map(lambda x: tensors[str(next(numbers))].to(x.device, x.dtype), (tuple(row), state))
+        self.rows = [tree_map(lambda x: x[t], columns) for t in range(rows)]
+        self.states = [tree_map(lambda x: x[i], kept) for i in range(states)]
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.returns import hopped, mixed_priority, n_step
-from agents.sequence import Sequence, tree_map
+from agents.sequence import Sequence, tree_leaves, tree_map
 
 PRIORITY_MIX = 0.9  # eta of Kapturowski et al. (2019), sec. 2.3
 
@@ -84,9 +84,14 @@ class MultiStep:
         return self.burn_in + self.unroll + self.n_steps
 
     def fold(self, seq: Sequence) -> Transitions:
-        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end."""
+        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end.
+
+        What a sequence notes are bonuses [T, B], which join the clipped rewards.
+        """
         step = tree_map(lambda x: x[self.burn_in :], seq.step)
         reward = step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else step.reward
+        for bonus in tree_leaves(seq.note):
+            reward = reward + bonus[self.burn_in :]
         total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
         length = len(reward) - self.n_steps
         action = seq.action[self.burn_in : self.burn_in + length].flatten()

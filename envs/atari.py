@@ -2,16 +2,21 @@
 
 import difflib
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 
+from envs.flicker import Flicker
+from envs.game import Frame, Game
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
 RESEED_AFTER = 30_000  # agent steps; seeding takes an emulator 0.15 s, in which the others wait
 FRAME_SKIP = 4  # emulator frames per agent step
+FRAMES_PER_SECOND = 60
 
 _TWO_PLAYER_ONLY = {"combat", "joust", "maze_craze", "warlords"}  # ale-py ships them but cannot play them
 
@@ -55,11 +60,14 @@ def make_atari(
     Raises:
         ValueError: no such game.
     """
-    make_env = partial(
+    make_env: Any = partial(
         AtariVectorEnv, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP, stack_num=stack,
         repeat_action_probability=protocol.sticky_actions, noop_max=protocol.noop_max,
         max_num_frames_per_episode=protocol.max_frames, reward_clipping=False, use_fire_reset=False,
     )  # fmt: skip
+    if protocol.flicker:
+        plain = make_env
+        make_env = lambda: Flicker(plain(), protocol.flicker)
     return Games(make_env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
 
 
@@ -81,3 +89,43 @@ def screen_shape(game: str) -> tuple[int, int]:
     """(height, width) of the game's own screen in pixels, mostly (210, 160)."""
     height, width = _interface(game).getScreenDims()
     return height, width
+
+
+class AtariPicture:
+    """See `Picture`: the game's own screen, frame by frame, in colour; it never flickers."""
+
+    def __init__(self, game: str, protocol: Protocol):
+        height, width = screen_shape(game)
+        self.env = AtariVectorEnv(
+            rom_of(game), 1, frameskip=1, stack_num=1, maxpool=False, grayscale=False,
+            img_height=height, img_width=width, repeat_action_probability=protocol.sticky_actions,
+            noop_max=protocol.noop_max, max_num_frames_per_episode=protocol.max_frames, reward_clipping=False,
+            use_fire_reset=False,
+        )  # fmt: skip
+        self.ended = False
+
+    def reset(self, seed: int) -> Frame:
+        self.ended = False
+        return self.env.reset(seed=np.array([seed]))[0][0, 0], 0.0
+
+    def act(self, action: int) -> list[Frame]:
+        frames: list[Frame] = []
+        for _ in range(1 if self.ended else FRAME_SKIP):  # the action after an end plays nothing
+            obs, reward, terminated, truncated, _ = self.env.step(np.array([action]))
+            self.ended = bool(terminated[0] or truncated[0])
+            frames.append((obs[0, 0], float(reward[0])))
+            if self.ended:
+                break
+        return frames
+
+    def close(self) -> None:
+        self.env.close()
+
+
+GAMES = [
+    Game(
+        name, "atari", (84, 84), FRAME_SKIP, FRAMES_PER_SECOND, make=partial(make_atari, name),
+        actions=partial(action_names, name), picture=partial(AtariPicture, name),
+    )
+    for name in ROMS
+]  # fmt: skip

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from envs.timestep import TimeStep
 
+TIMEOUT = 300  # seconds; what takes longer hangs
+
 
 class ActionLog:
     """The seed of one environment and the actions since: all it takes to play the same again.
@@ -36,15 +38,17 @@ class Played(NamedTuple):
     begin: int  # actions since that seeding which belong to earlier episodes
     actions: bytes  # all since the seeding
     rewards: list[float]  # raw, of this episode's actions only
+    achieved: int = 0  # a bit for each achievement of this episode, in games that have such
 
 
 class Games:
     """Turns a Gymnasium vector environment (NEXT_STEP autoreset) into a stream of TimeSteps.
 
     Args:
-        make_env: makes a synchronous vector environment with discrete actions. `send` and `recv` are
-            used if it has them, so that the emulators run while the caller learns. Called again if the
-            environment dies: what it had played is then played again from the logs.
+        make_env: makes a synchronous vector environment with discrete actions. `send` and `recv`, or
+            `step_async` and `step_wait`, are used if it has them, so that the emulators run while the
+            caller learns. Called again if the environment dies: what it had played is then played again
+            from the logs.
         device: where the TimeSteps' tensors live.
         life_loss_is_terminal: marks the step at which `info["lives"]` falls as terminal, not last.
         reseed_after: seeds an environment anew at the first episode end after so many agent steps,
@@ -56,6 +60,8 @@ class Games:
         logs: per environment, the seed it was last given and everything since.
         info: what the environments said besides at the last step, such as `lives` [N].
         say: told what people should know.
+
+    An environment may count achievements: `info["achieved"]` then has a bit for each of the episode.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Games:
         self._ended = np.zeros(self.num_envs, bool)
         self._action = np.zeros(self.num_envs, np.int64)
         self._lives = np.zeros(self.num_envs, np.int64)
+        self._achieved = np.zeros(self.num_envs, np.int64)
         self._seeds = np.random.default_rng(0)
 
     @property
@@ -120,6 +127,9 @@ class Games:
         self.agent_steps += int((~self._ended).sum())
         if hasattr(self.env, "send"):
             self.env.send(self._action)
+        elif hasattr(self.env, "step_async"):
+            with contextlib.suppress(OSError):  # `recv` finds what is dead
+                self.env.step_async(self._action)
 
     def recv(self) -> TimeStep:
         """Waits for what `send` started.
@@ -129,7 +139,7 @@ class Games:
         """
         first = self._ended
         try:
-            result = self.env.recv() if hasattr(self.env, "recv") else self.env.step(self._action)
+            result = self._receive()
         except Exception as error:
             result = self._replace(error)
         obs, reward, terminated, truncated, info = result
@@ -138,12 +148,20 @@ class Games:
                 del log.rewards[:]
             else:
                 log.rewards.append(earned)
+        self._achieved = np.asarray(info.get("achieved", self._achieved), np.int64)
         lives = self._lives_in(info)
         lost_life = (lives < self._lives) & ~first
         terminal = terminated | (lost_life & self.life_loss_is_terminal)
         self._ended, self._lives = terminated | truncated, lives
         self._reseed(first, obs)
         return self._timestep(obs, reward, first=first, last=self._ended, terminal=terminal)
+
+    def _receive(self) -> Any:
+        if hasattr(self.env, "recv"):
+            return self.env.recv()
+        if hasattr(self.env, "step_wait"):
+            return self.env.step_wait(TIMEOUT)
+        return self.env.step(self._action)
 
     def _replace(self, error: Exception) -> Any:
         """Makes the environment anew, plays the logs up to the last action, then that; returns what came of it."""
@@ -246,7 +264,8 @@ class Games:
     def played(self, game: int) -> Played:
         """The episode that one of the games plays, or has just ended."""
         log = self.logs[game]
-        return Played(log.seed, len(log.actions) - len(log.rewards), bytes(log.actions), list(log.rewards))
+        begin, achieved = len(log.actions) - len(log.rewards), int(self._achieved[game])
+        return Played(log.seed, begin, bytes(log.actions), list(log.rewards), achieved)
 
     def _play_again(self, but: int = 0) -> np.ndarray:
         """Seeds every environment as its log says and plays the log, but for its last few actions.

@@ -1,15 +1,29 @@
 """Tiny games that isolate one ability each, so that a failure says where to look."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from envs.game import Game
 from envs.games import Games
+from envs.gym_games import GymPicture, cells, make_games
+from envs.protocols import PROBE, Protocol
 
 
-class Catch(gym.Env):
+class Probe(gym.Env):
+    """A board uint8 [1, H, W] that people can look at, too."""
+
+    def render(self) -> Any:
+        return [cells(self._draw(), side=24)]
+
+    def _draw(self) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Catch(Probe):
     """Move a paddle under a falling ball. Needs credit over `rows` steps, but no memory."""
 
     def __init__(self, rows: int = 6, columns: int = 5):
@@ -35,7 +49,7 @@ class Catch(gym.Env):
         return board
 
 
-class Recall(gym.Env):
+class Recall(Probe):
     """A cue is shown once, then hidden for `delay` steps; repeat it. Impossible without memory."""
 
     def __init__(self, delay: int = 4):
@@ -59,11 +73,11 @@ class Recall(gym.Env):
         return show
 
 
-class TMaze(gym.Env):
-    """Bakker (2002): a sign at the start of a corridor says which way to turn at its end, `length` steps on.
+class TMaze(Probe):
+    """Bakker (2002), sec. 3: a sign at the start of a corridor says which way to turn at its end, `length` steps on.
 
-    Actions: north, east, south, west. A turn in the corridor costs 0.1 and leads nowhere; the turn at the end
-    earns 1 or -1.
+    Actions: north, east, south, west. Standing still costs 0.1; the turn at the end earns 4, or costs 0.1 if it is
+    the wrong one. So guessing pays, and half of the guesses are right. An episode is won if its score is positive.
     """
 
     def __init__(self, length: int = 10):
@@ -79,7 +93,7 @@ class TMaze(gym.Env):
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.t += 1
         if self.at == self.length and action in (0, 2):
-            return self._draw(), 1.0 if (action == 2) == self.south else -1.0, True, False, {}
+            return self._draw(), 4.0 if (action == 2) == self.south else -0.1, True, False, {}
         moved = {1: min(self.at + 1, self.length), 3: max(self.at - 1, 0)}.get(action, self.at)
         cost, self.at = (-0.1 if moved == self.at else 0.0), moved
         return self._draw(), cost, False, self.t >= 10 * self.length, {}
@@ -90,7 +104,7 @@ class TMaze(gym.Env):
         return show
 
 
-class RepeatPrevious(gym.Env):
+class RepeatPrevious(Probe):
     """Morad et al. (2023), POPGym: say at every step which of four suits was shown `k` steps ago.
 
     A right answer earns 1/n, a wrong one -1/n, of the n that are asked for.
@@ -120,11 +134,32 @@ class RepeatPrevious(gym.Env):
         return show
 
 
-PROBES: dict[str, type[gym.Env]] = {
+PROBES: dict[str, type[Probe]] = {
     "catch": Catch, "recall": Recall, "t-maze": TMaze, "repeat-previous": RepeatPrevious,
+}  # fmt: skip
+ACTIONS = {
+    "catch": ["LEFT", "STAY", "RIGHT"], "recall": ["0", "1"], "t-maze": ["NORTH", "EAST", "SOUTH", "WEST"],
+    "repeat-previous": ["CLUBS", "DIAMONDS", "HEARTS", "SPADES"],
 }  # fmt: skip
 
 
 def make_probe(name: str, num_envs: int, device: str = "cpu") -> Games:
     """Copies of a probe game: "catch", "recall", "t-maze" or "repeat-previous"."""
-    return Games(lambda: gym.vector.SyncVectorEnv([PROBES[name]] * num_envs), device)
+    return make_games(partial(make_env, name), num_envs, PROBE, device=device)
+
+
+def make_env(name: str, protocol: Protocol, render_mode: str | None = None) -> Probe:
+    return PROBES[name]()
+
+
+def game(name: str) -> Game:
+    make = partial(make_env, name)
+    space = PROBES[name]().observation_space
+    assert space.shape is not None
+    return Game(
+        f"probe/{name}", "probe", space.shape[1:], frame_skip=1, frames_per_second=5,
+        make=partial(make_games, make), actions=lambda: ACTIONS[name], picture=partial(GymPicture, make),
+    )  # fmt: skip
+
+
+GAMES = [game(name) for name in PROBES]

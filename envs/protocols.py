@@ -13,7 +13,8 @@ class Protocol:
     Fields: `sticky_actions` is the probability, at each emulator frame, that the previous action is
     repeated instead; `noop_max` is the most no-op frames played at a reset (0: none; otherwise at
     least one); `life_loss_is_terminal` stops value, not the game, at a lost life; `max_frames` is
-    the episode cap in emulator frames.
+    the episode cap in emulator frames (0: the game's own); `flicker` is the probability that a frame
+    is shown black; `world` says which games it is for.
     """
 
     name: str
@@ -22,6 +23,8 @@ class Protocol:
     noop_max: int
     life_loss_is_terminal: bool
     max_frames: int = 108_000
+    flicker: float = 0.0
+    world: str = "atari"
 
 
 MACHADO = Protocol(
@@ -36,5 +39,28 @@ ATARI100K = Protocol(
     "atari100k", "Kaiser et al. 2020: as nature, for 400k frames of training",
     sticky_actions=0.0, noop_max=30, life_loss_is_terminal=True,
 )  # fmt: skip
+FLICKER = Protocol(
+    "flicker", "Hausknecht & Stone 2015, sec. 5: as nature, and every frame is black with probability 0.5",
+    sticky_actions=0.0, noop_max=30, life_loss_is_terminal=True, flicker=0.5,
+)  # fmt: skip
+VIZDOOM = Protocol(
+    "vizdoom", "Kempka et al. 2016: the scenario's own rewards and time limit, 4 tics per action, from the screen",
+    sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, max_frames=0, world="doom",
+)  # fmt: skip
+CRAFTER = Protocol(
+    "crafter", "Hafner 2022, sec. 3: rewarded, 10,000 steps at most",
+    sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, max_frames=10_000, world="crafter",
+)  # fmt: skip
+MINATAR = Protocol(  # the cap is ALE's: the paper has none, and an evaluation must end
+    "minatar", "Young & Tian 2019: sticky actions 0.1, all six actions, difficulty ramps",
+    sticky_actions=0.1, noop_max=0, life_loss_is_terminal=False, world="minatar",
+)  # fmt: skip
+PROBE = Protocol(
+    "probe", "the game as its docstring says", sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False,
+    max_frames=0, world="probe",
+)  # fmt: skip
 
-PROTOCOLS = {protocol.name: protocol for protocol in (MACHADO, NATURE, ATARI100K)}
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, PROBE)
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""An episode as its seed and its actions; rendered again in full colour at 60 frames a second.
+"""An episode as its seed and its actions; rendered again in full colour, every frame of it.
 
 The emulator repeats itself exactly when it is given the same seed and the same actions, chance
 included, so a few kilobytes are the whole episode.
@@ -9,14 +9,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-from ale_py.vector_env import AtariVectorEnv
-
-from envs.atari import FRAME_SKIP, rom_of, screen_shape
+from envs.game import Frame
 from envs.games import Played
+from envs.library import game_of
 from envs.protocols import Protocol
 
-FRAMES_PER_SECOND = 60
 LONGEST = 1 << 20  # bytes of a recording, unpacked: what claims more is none of ours
 
 
@@ -79,7 +76,7 @@ class Recording:
             protocol = Protocol(**fields.pop("protocol"))
             points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))
             recording = cls(protocol=protocol, points=points, actions=actions, **fields)
-            rom_of(recording.game)
+            game_of(recording.game)
             if not 0 <= recording.seed < 1 << 31 or recording.begin < 0:
                 raise ValueError("seed or begin are out of range")
         except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -87,30 +84,22 @@ class Recording:
         return recording
 
 
-def render(recording: Recording) -> Iterator[tuple[np.ndarray, float]]:
+def render(recording: Recording) -> Iterator[Frame]:
     """Plays a recording again; what came before its episode is played unseen.
 
     Yields:
-        (frame, reward) per emulator frame: uint8 [height, width, 3], the game's own screen, and the
+        (frame, reward) per emulator frame: uint8 [height, width, 3], the game's own screen in colour, and the
         raw points earned on the way to it. The first is the screen after the reset.
     """
-    protocol, (height, width) = recording.protocol, screen_shape(recording.game)
-    env = AtariVectorEnv(
-        rom_of(recording.game), 1, frameskip=1, stack_num=1, maxpool=False, grayscale=False,
-        img_height=height, img_width=width, repeat_action_probability=protocol.sticky_actions,
-        noop_max=protocol.noop_max, max_num_frames_per_episode=protocol.max_frames, reward_clipping=False,
-        use_fire_reset=False,
-    )  # fmt: skip
-    obs, _ = env.reset(seed=np.array([recording.seed]))
-    ended = False
-    for t, action in enumerate(recording.actions):
-        if t == recording.begin:
-            yield obs[0, 0], 0.0
-        for _ in range(1 if ended else FRAME_SKIP):  # the action after an end plays nothing
-            obs, reward, terminated, truncated, _ = env.step(np.array([action]))
-            ended = bool(terminated[0] or truncated[0])
+    picture = game_of(recording.game).picture(recording.protocol)
+    try:
+        newest = picture.reset(recording.seed)
+        for t, action in enumerate(recording.actions):
+            if t == recording.begin:
+                yield newest
+            played = picture.act(action)
+            newest = played[-1]
             if t >= recording.begin:
-                yield obs[0, 0], float(reward[0])
-            if ended:
-                break
-    env.close()
+                yield from played
+    finally:
+        picture.close()

@@ -9,8 +9,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 
-from envs.atari import FRAME_SKIP, ROMS, rom_of
+from envs.atari import FRAME_SKIP, rom_of
+from envs.game import Game
 from envs.games import Games
+from envs.library import game_of
 from envs.protocols import Protocol as Rules
 from envs.timestep import TimeStep
 
@@ -85,20 +87,23 @@ class AtariScreen:
         return Frame(self.ale.getScreenRGB(), self.ale.getAudio())
 
 
-class ObservedScreen:
-    """What the agent itself sees, for games that have no other picture: the newest of its frames, in grey."""
+class PictureScreen:
+    """The picture of a game that has no sound, as for its recordings."""
 
-    frames_per_second, frames_per_step = 15, 1
-
-    def __init__(self, num_actions: int):
-        self.action_names = [str(action) for action in range(num_actions)]
+    def __init__(self, game: Game, rules: Rules):
+        self.frames_per_second, self.frames_per_step = game.frames_per_second, game.frame_skip
+        self.action_names, self.picture = game.actions(), game.picture(rules)
 
     def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
         """See `Screen`."""
-        newest = step.obs[0, -1].cpu().numpy()
-        return [Frame(np.repeat(newest[..., None], 3, axis=-1), SILENCE)] if show else []
+        (log,) = games.logs
+        played = self.picture.act(log.actions[-1]) if log.actions else [self.picture.reset(log.seed)]
+        if bool(step.first[0]):
+            played = played[-1:]
+        return [Frame(pixels, SILENCE) for pixels, _ in played] if show else []
 
 
-def screen_of(game: str, rules: Rules, games: Games) -> Screen:
-    """The picture of a game that `games` (N = 1) plays."""
-    return AtariScreen(game, rules) if game in ROMS else ObservedScreen(games.num_actions)
+def screen_of(game: str, rules: Rules) -> Screen:
+    """The picture of a game."""
+    known = game_of(game)
+    return AtariScreen(game, rules) if known.world == "atari" else PictureScreen(known, rules)

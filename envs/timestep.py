@@ -14,7 +14,7 @@ class TimeStep(NamedTuple):
     hidden in an info dictionary.
     """
 
-    obs: Tensor  # uint8 [..., stack, 84, 84] for Atari, newest frame last
+    obs: Tensor  # uint8 [..., stack, 84, 84] for Atari, [..., stack, 3, 64, 64] in colour; newest frame last
     prev_action: Tensor  # int64, the action that led here; 0 on the first step
     reward: Tensor  # float32, earned by prev_action, never clipped; 0 on the first step
     first: Tensor  # bool, an episode starts here: clear any memory

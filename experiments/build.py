@@ -1,37 +1,29 @@
 """Experiment to games, agent and experience: the only place that knows every class."""
 
+import math
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from agents.agent import Agent
-from agents.c51 import C51
+from agents.curious import Curious, CuriousPPO
 from agents.explore import Ladder
-from agents.iqn import IQN
-from agents.munchausen import MunchausenIQN
+from agents.impala import IMPALA
 from agents.ppo import PPO
-from agents.pqn import PQN
-from agents.qrdqn import QRDQN
 from agents.replay import Replay
 from agents.rollout import Rollout
-from envs.atari import FRAME_SKIP, make_atari
 from envs.games import Games
+from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
-from experiments.config import Experiment, NetworkConfig
-from networks.heads import ActorCritic, Dueling, Implicit, Linear
-from networks.memory import Memoryless, Recurrent
-from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, NatureCNN
-
-TORSOS = {"nature": NatureCNN, "mlp": MLP}
-HEADS = {"linear": Linear, "dueling": Dueling}
+from experiments.build_network import build_network, state_bytes
+from experiments.config import ON_POLICY, Experiment
+from networks.rnd import RND
 
 
 @dataclass
@@ -57,16 +49,20 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     if experiment.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
     games = make_games(experiment, experiment.num_envs, device)
-    memory = build_memory(experiment, experiment.algorithm.length)
-    planned = memory.planned_updates(experiment.frames // FRAME_SKIP)
-    agent = build_agent(experiment, games.observation_shape, games.num_actions, device, planned)
+    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
+    memory = build_memory(experiment, agent.online)
+    agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
 
 
 def make_games(experiment: Experiment, num_envs: int, device: torch.device, protocol: str = "") -> Games:
-    """Copies of an experiment's game, under its own protocol or another."""
-    chosen = protocol_of(protocol or experiment.protocol)
-    return make_atari(experiment.game, num_envs, chosen, device=device, stack=experiment.stack)
+    """Copies of an experiment's game, under its own protocol or another.
+
+    Raises:
+        ValueError: the protocol is for other games, or the game needs a package that is not installed.
+    """
+    game = game_of(experiment.game)
+    return game.make(num_envs, game.protocol(protocol or experiment.protocol), device=device, stack=experiment.stack)
 
 
 def check(experiment: Experiment, device: torch.device) -> None:
@@ -75,12 +71,16 @@ def check(experiment: Experiment, device: torch.device) -> None:
     Raises:
         ValueError: naming the flag to change.
     """
+    game = game_of(experiment.game)
+    game.protocol(experiment.protocol)
     if experiment.num_envs < 1:
         raise ValueError(f"--num-envs must be at least 1, got {experiment.num_envs}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
-        raise ValueError(f"--frames must be positive, got {experiment.frames:_}; an agent step is {FRAME_SKIP} frames")
+        raise ValueError(
+            f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
+        )
     length = experiment.algorithm.length
     start, flag = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:
@@ -88,9 +88,9 @@ def check(experiment: Experiment, device: torch.device) -> None:
         least = (length + experiment.replay.stride) * experiment.num_envs
         if start < least:
             raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")
-    if experiment.frames <= start * FRAME_SKIP:
+    if experiment.frames <= start * game.frame_skip:
         raise ValueError(
-            f"--frames {experiment.frames:_} would end before learning begins, at {start * FRAME_SKIP:_} frames; "
+            f"--frames {experiment.frames:_} would end before learning begins, at {start * game.frame_skip:_} frames; "
             f"raise --frames ({flag})"
         )
     if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
@@ -100,16 +100,19 @@ def check(experiment: Experiment, device: torch.device) -> None:
         )
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
     if experiment.rollout is not None:
-        if not isinstance(experiment.algorithm, PQN | PPO):
+        if not isinstance(experiment.algorithm, ON_POLICY):
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
-        if remembers and experiment.rollout.shuffle != "games":
-            raise ValueError("a network with memory learns from whole games: --rollout.shuffle games")
-    elif isinstance(experiment.algorithm, PQN | PPO):
+        in_a_row = "a network with memory" if remembers else learns
+        if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
+            raise ValueError(f"{in_a_row} learns from whole games: --rollout.shuffle games")
+    elif isinstance(experiment.algorithm, ON_POLICY):
         raise ValueError(f"{learns} learns from rollouts, not from a replay")
     elif remembers and experiment.algorithm.unroll < 2:
         raise ValueError(
             "a memory learns from steps in a row: set --algorithm.unroll (such as 40) and --algorithm.burn-in"
         )
+    if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
+        raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
     if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
         raise ValueError(
             "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
@@ -119,20 +122,31 @@ def check(experiment: Experiment, device: torch.device) -> None:
         check_memory(experiment, device)
 
 
-def check_memory(experiment: Experiment, device: torch.device, frame_bytes: int = 84 * 84) -> str:
+def frame_bytes(experiment: Experiment) -> int:
+    """What one frame of the game takes in a replay, in bytes."""
+    return math.prod(game_of(experiment.game).frame_shape)
+
+
+def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
     Raises:
         ValueError: there is less; with the numbers and the flag to change.
     """
     assert experiment.replay is not None
-    needed, free = experiment.replay.bytes_needed(frame_bytes), available_memory(device)
+    needed = experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network))
+    storage = experiment.replay.storage
+    if storage == "cuda" and device.type != "cuda":
+        raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+    where = device if storage in ("auto", "cuda") else torch.device("cpu")
+    free = available_memory(where)
     capacity = experiment.replay.capacity
     if needed > free:
         fits = int(0.8 * free / needed * capacity) // 1000
         raise ValueError(
-            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {device.type} has"
+            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
             f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
+            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
         )
     return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
 
@@ -161,72 +175,39 @@ def protocol_of(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int, algorithm: Any = None) -> Network:
-    """A network for observations of `shape` (C, H, W), freshly initialised.
+def algorithm_of(experiment: Experiment) -> Any:
+    """The algorithm of an experiment, with its bonus if it has one."""
+    if not experiment.bonus.weight:
+        return experiment.algorithm
+    if isinstance(experiment.algorithm, PPO):
+        return CuriousPPO(**asdict(experiment.algorithm), bonus=experiment.bonus)
+    return Curious(experiment.algorithm, experiment.bonus)
+
+
+def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
+    """An agent with untrained parameters on `device`."""
+    algorithm = algorithm_of(experiment)
+    network = build_network(experiment.network, shape, num_actions, algorithm)
+    if experiment.bonus.weight:
+        network.bonus = RND(shape, experiment.num_envs)
+    bf16 = experiment.precision == "bf16"
+    return Agent(network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16)
+
+
+def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:
+    """Experience of either kind, for the sequences that an experiment's agent learns from.
 
     Args:
-        algorithm: decides what is learned per action: a value (also for None), atoms, or quantiles.
-
-    Raises:
-        ValueError: settings that the torso does not have.
+        network: the agent's; what its bonus pays for a rollout is noted when that is full.
     """
-    torso = build_torso(config, shape)
-    features = config.dense or torso.size
-    memory: Any = Memoryless(features)
-    if config.memory != "none":
-        memory = Recurrent(config.memory, features, num_actions if config.history else 0, config.memory_size)
-    head: Any
-    if isinstance(algorithm, PPO):
-        head = ActorCritic(memory.size, num_actions, config.hidden, config.layer_norm)
-    else:
-        atoms = 0
-        if isinstance(algorithm, C51):
-            atoms = algorithm.atoms
-        elif isinstance(algorithm, QRDQN):
-            atoms = algorithm.quantiles
-        head = HEADS[config.head](memory.size, num_actions, config.hidden, config.layer_norm, config.noise, atoms)
-    if isinstance(algorithm, IQN | MunchausenIQN):
-        head = Implicit(memory.size, head, algorithm.samples)
-    dense = None
-    if config.dense:
-        norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
-        dense = nn.Sequential(nn.Linear(torso.size, config.dense), *norm, nn.ReLU())
-    network = Network(torso, memory, head, dense)
-    initialise(network, config.initialisation)
-    if config.spectral_norm:
-        torso.normalise_spectrum()
-    return network
-
-
-def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
-    """The torso of a network.
-
-    Raises:
-        ValueError: settings that it does not have.
-    """
-    if config.torso == "impala":
-        return ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
-    for name in ("width", "blocks", "spectral_norm", "pooling"):
-        if getattr(config, name) != getattr(NetworkConfig, name):
-            flag = name.replace("_", "-")
-            raise ValueError(f"--network.{flag} is for --network.torso impala; {config.torso} has no such part")
-    return TORSOS[config.torso](shape, layer_norm=config.layer_norm)
-
-
-def build_agent(
-    experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device, planned_updates: int = 0
-) -> Agent:
-    """An agent with untrained parameters on `device`."""
-    network = build_network(experiment.network, shape, num_actions, experiment.algorithm).to(device)
-    return Agent(network, experiment.algorithm, experiment.optimiser, experiment.target_period, planned_updates)
-
-
-def build_memory(experiment: Experiment, length: int) -> Replay | Rollout:
-    """Experience of either kind, for sequences of `length` agent steps."""
+    algorithm = algorithm_of(experiment)
     if experiment.replay is not None:
-        return Replay(experiment.replay, experiment.num_envs, length, experiment.seed)
-    assert experiment.rollout is not None and isinstance(experiment.algorithm, PQN | PPO)
-    return Rollout(experiment.rollout, experiment.num_envs, length, experiment.algorithm.targets)
+        return Replay(experiment.replay, experiment.num_envs, algorithm.length, experiment.seed)
+    assert experiment.rollout is not None
+    targets = algorithm.targets
+    if isinstance(algorithm, CuriousPPO):
+        targets = lambda seq: algorithm.targets(algorithm.pay(network, seq))
+    return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets)
 
 
 def device_of(name: str) -> torch.device:

@@ -4,6 +4,7 @@ import difflib
 import errno
 import importlib
 import sys
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
@@ -24,7 +25,13 @@ COMMANDS = {
     "resume": "go on with a training that was stopped or killed",
     "evaluate": "score a trained agent under a named protocol",
     "watch": "see a trained agent play and what it thinks, live or as a video; or play against it",
+    "suite": "train many agents on many games, side by side",
+    "compare": "put runs side by side: tables, intervals, figures",
+    "report": "a suite as one HTML page that can be mailed",
+    "dashboard": "all runs in your browser, live",
+    "sync": "upload offline runs to Weights & Biases",
     "list": "list games, presets or runs",
+    "benchmark": "measure how fast this machine trains, and how others do",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",
     "doctor": "check this machine and say what is wrong with it",
     "demo": "train for a few minutes, and see the difference",
@@ -88,9 +95,12 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", s
 def parse_train(args: list[str]) -> Any:
     """Preset and overrides as a Train.
 
+    Where no --protocol is given it is the preset's, or the game's own if that is for other games.
+
     Raises:
         ValueError: no preset, or one that does not exist.
     """
+    from envs.library import game_of
     from experiments.presets import PRESETS, preset
     from experiments.train import Train
 
@@ -98,7 +108,12 @@ def parse_train(args: list[str]) -> Any:
         print(TRAIN_USAGE.format(presets=", ".join(PRESETS)))
         raise SystemExit(0 if args else 2)
     experiment = preset(args[0])
-    return parse(Train, args[1:], Train(experiment), f"highscore train {args[0]}")
+    options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
+    if options.experiment.protocol:
+        return options
+    fit = game_of(options.experiment.game).protocols
+    protocol = experiment.protocol if experiment.protocol in fit else fit[0]
+    return replace(options, experiment=replace(options.experiment, protocol=protocol))
 
 
 def run_command(name: str, args: list[str]) -> int:

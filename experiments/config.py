@@ -7,8 +7,10 @@ from typing import Any, Literal
 from tyro.conf import Suppress
 
 from agents.c51 import C51
+from agents.curious import Bonus
 from agents.dqn import DQN
 from agents.explore import Ladder, Linear
+from agents.impala import IMPALA
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
 from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
@@ -17,14 +19,18 @@ from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
+from envs.library import game_of
+
+ON_POLICY = PQN | PPO | IMPALA  # these learn from rollouts
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "impala", "mlp"] = "nature"
-    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), or a perceptron for small games"""
+    torso: Literal["nature", "impala", "minatar", "mlp"] = "nature"
+    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), the one layer of Young & Tian
+    (2019) for small boards, or a perceptron for the smallest"""
     width: int = 1
     """impala: times 16, 32 and 32 channels"""
     blocks: int = 2
@@ -35,10 +41,18 @@ class NetworkConfig:
     """impala: side of the adaptive max-pooling at the end; 0 for none"""
     dense: int = 0
     """units of a layer between torso and memory; 0 for none"""
-    memory: Literal["none", "lstm", "gru"] = "none"
-    """what carries features over time"""
+    memory: Literal["none", "lstm", "gru", "gtrxl", "dnc"] = "none"
+    """what carries features over time: recurrent units, a gated transformer, or a matrix to write to and read from"""
     memory_size: int = 512
-    """units of the memory"""
+    """units of the memory, of each of its layers, or of its controller"""
+    memory_bias: float = 1.0
+    """lstm, gru, dnc: how far the gates that keep are open at first (Jozefowicz et al. 2015, sec. 2.2)"""
+    memory_window: int = 64
+    """gtrxl: steps that each layer looks back"""
+    memory_layers: int = 2
+    """gtrxl: layers"""
+    memory_places: int = 16
+    """dnc: words in the matrix, of 16 numbers each"""
     history: bool = True
     """let the memory see the last action and the last reward, too"""
     head: Literal["linear", "dueling"] = "linear"
@@ -74,7 +88,7 @@ class Experiment:
 
     preset: Suppress[str]
     """the published setting that this began as"""
-    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | PPO
+    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | PPO | IMPALA
     """equations and their constants"""
     optimiser: Adam | RAdam | RMSProp | Adadelta
     """gradients to parameters"""
@@ -90,29 +104,39 @@ class Experiment:
     num_envs: int
     """games played at once"""
     protocol: str
-    """machado, nature or atari100k: how the game is set up and scored"""
+    """how the game is set up and scored: one that `highscore list games` names for it; empty: the preset's, or the
+    game's own where that does not fit"""
     game: str = "Breakout"
-    """a CamelCase name from `highscore list games`"""
+    """a name from `highscore list games`, such as Breakout, doom/basic or crafter"""
     frames: int = 200_000_000
-    """emulator frames to train for; an agent step is 4"""
+    """emulator frames to train for; an agent step is 4 in Atari and Doom, else 1"""
     seed: int = 1
     """decides weights, exploration, sampling and every emulator"""
     stack: int = 4
     """frames that the network sees at once"""
     checkpoint_period: int = 250_000
     """emulator frames from one checkpoint to the next: the most that a crash costs"""
+    precision: Literal["float32", "bf16"] = "float32"
+    """of the factors of products and convolutions in learning; bf16 is faster where the processor has it"""
     deterministic: bool = False
     """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
     evaluation: Evaluation = Evaluation()
+    bonus: Bonus = Bonus()
+    """pay for surprise (random network distillation, Burda et al. 2019): PPO, and all that learn from a replay"""
     source: Suppress[str] = ""
     """where the preset was published"""
+
+    @property
+    def frame_skip(self) -> int:
+        """Emulator frames per agent step."""
+        return game_of(self.game).frame_skip
 
 
 KINDS = {
     kind.__name__: kind
     for kind in (
-        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, PPO, Adam, RAdam, RMSProp, Adadelta, NetworkConfig,
-        Linear, Ladder, ReplayConfig, RolloutConfig, Evaluation, Experiment,
+        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, PPO, IMPALA, Adam, RAdam, RMSProp, Adadelta,
+        NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig, Evaluation, Experiment,
     )
 }  # fmt: skip
 

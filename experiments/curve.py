@@ -1,34 +1,37 @@
-"""python -m experiments.curve: a run's learning curve beside a published one, as text and as a picture.
+"""python -m experiments.curve: a run's learning curve as text and as a picture, beside what it is to be compared with.
 
-`data/dopamine_curves.json`: training scores of Dopamine's agents (google/dopamine, baselines/atari/data),
-the development games only.
+For Atari that is a published curve; for other worlds the mean score of a player who chooses by chance.
 """
 
-import csv
-import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.run import Run, RunError, read_rows, write_atomically, write_json
+from envs.library import game_of
+from experiments.chance import random_scores
+from experiments.published import published_curve
+from experiments.run import Run, RunError, read_json, read_rows, write_atomically, write_json
+from experiments.stats import bootstrap_interval
 
 MILLION = 1_000_000
+PARTS = 10  # points of a curve that no published one gives points to
+RANDOM_EPISODES = 100
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Writes curve.csv, curve.png and evidence.json: a run's scores per million frames, beside the published ones."""
+    """Writes curve.csv, curve.png and evidence.json: a run's training scores, beside published or random ones."""
 
     run: Path
     """a run directory"""
     out: Path
     """a folder for the files, such as experiments/evidence/dqn-breakout"""
     reference: str = "DQN CNN"
-    """an agent of Dopamine's: DQN, C51, QR-DQN, IQN or Rainbow, then CNN or Impala"""
+    """for Atari, an agent of Dopamine's: DQN, C51, QR-DQN, IQN or Rainbow, then CNN or Impala"""
 
 
 class Point(NamedTuple):
@@ -52,14 +55,9 @@ def published(game: str, agent: str) -> dict[int, tuple[float, float]]:
     Raises:
         ValueError: no such curve; says which there are.
     """
-    data = json.loads(resources.files("experiments").joinpath("data/dopamine_curves.json").read_text(encoding="utf-8"))
-    if game not in data["games"]:
-        raise ValueError(f"no published curve for {game}; there are {', '.join(data['games'])}")
-    curves = {name.removesuffix(" (Dopamine JAX)"): curve for name, curve in data["games"][game].items()}
-    if agent not in curves:
-        raise ValueError(f"no published curve of {agent!r}; there are {', '.join(curves)}")
-    curve = curves[agent]
-    return {m: (mean, sd) for m, mean, sd in zip(data["million_frames"], curve["mean"], curve["sd"], strict=True)}
+    curve = published_curve(f"{agent} (Dopamine)", game)
+    assert curve.sd is not None, agent  # Dopamine's have one
+    return {round(m): (mean, sd) for m, mean, sd in zip(curve.million_frames, curve.mean, curve.sd, strict=True)}
 
 
 def points(episodes: list[dict[str, Any]], reference: dict[int, tuple[float, float]], frames: int) -> list[Point]:
@@ -72,8 +70,38 @@ def points(episodes: list[dict[str, Any]], reference: dict[int, tuple[float, flo
     return found
 
 
-def draw(path: Path, run: Run, found: list[Point], episodes: list[dict[str, Any]], reference: str) -> None:
-    """The curve as a picture."""
+class Part(NamedTuple):
+    """An equal part of a training."""
+
+    frames: int  # up to here
+    episodes: int
+    score: float  # mean raw training score of the episodes that ended in it
+
+
+def parts(episodes: list[dict[str, Any]], frames: int) -> list[Part]:
+    """Mean score of the episodes that ended in each tenth of a training; a part in which none ended is left out."""
+    found = []
+    for part in range(PARTS):
+        begin, end = part * frames // PARTS, (part + 1) * frames // PARTS
+        scores = [e["score"] for e in episodes if begin < e["frames"] <= end]
+        if scores:
+            found.append(Part(end, len(scores), float(np.mean(scores))))
+    return found
+
+
+def draw(
+    path: Path,
+    run: Run,
+    episodes: list[dict[str, Any]],
+    compare: Callable[[Any], None],
+    means: list[tuple[float, float]],
+) -> None:
+    """The curve as a picture.
+
+    Args:
+        compare: draws what it is compared with, into the axes.
+        means: (million frames, score) of each part.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -86,11 +114,8 @@ def draw(path: Path, run: Run, found: list[Point], episodes: list[dict[str, Any]
     axes.plot(
         frames[window - 1 :] / MILLION, smooth, color="#4c72b0", alpha=0.35, lw=1, label="ours, last 100 episodes"
     )
-    x = [p.million - 0.5 for p in found]  # the middle of each million
-    theirs, spread = [p.published for p in found], [3 * p.published_sd for p in found]
-    label = f"Dopamine {reference}, per million frames, and 3 sd of 5 seeds"
-    axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
-    axes.plot(x, [p.score for p in found], "o-", color="#4c72b0", label="ours, per million frames")
+    compare(axes)
+    axes.plot(*zip(*means, strict=True), "o-", color="#4c72b0", label="ours, means")
     experiment = run.experiment
     axes.set(
         xlabel="million emulator frames", ylabel="raw training score",
@@ -102,29 +127,67 @@ def draw(path: Path, run: Run, found: list[Point], episodes: list[dict[str, Any]
     plt.close(figure)
 
 
+def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
+    """Draws; returns the table, what is to be known of it, and whether every point is within three deviations."""
+    reference = published(run.experiment.game, options.reference)
+    found = points(episodes, reference, frames)
+    if not found:
+        raise RunError(f"{run.path} has not played a whole million frames yet, but {frames:_}")
+
+    def compare(axes: Any) -> None:
+        x = [p.million - 0.5 for p in found]  # the middle of each million
+        theirs, spread = [p.published for p in found], [3 * p.published_sd for p in found]
+        label = f"Dopamine {options.reference}, per million frames, and 3 sd of 5 seeds"
+        axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
+
+    draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in found])
+    table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations"]]
+    table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:], p.deviations))] for p in found]
+    return table, {"reference": f"Dopamine {options.reference}"}, all(abs(p.deviations) <= 3 for p in found)
+
+
+def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
+    """The same, beside random play; whether the last evaluation is above it, intervals apart."""
+    found = parts(episodes, frames)
+    if not found:
+        raise RunError(f"{run.path} has not finished an episode yet")
+    scores = random_scores(run.experiment, RANDOM_EPISODES)
+    chance, interval = float(np.mean(scores)), bootstrap_interval(scores)
+
+    def compare(axes: Any) -> None:
+        axes.axhline(chance, color="#dd8452", label=f"random play, mean of {RANDOM_EPISODES} episodes")
+
+    half = frames / PARTS / 2
+    draw(options.out / "curve.png", run, episodes, compare, [((p.frames - half) / MILLION, p.score) for p in found])
+    table = [["frames", "episodes", "score"], *([str(p.frames), str(p.episodes), f"{p.score:.3f}"] for p in found)]
+    summary = read_json(run.path / "summary.json")
+    evaluation = summary.get("evaluation") or {}
+    kept = {key: value for key, value in evaluation.items() if key not in ("recordings", "games")}
+    about = {"random": {"mean": chance, "mean_interval": interval, "episodes": len(scores)}}
+    more = {key: summary[key] for key in ("achievement_score", "success_rates") if key in summary}
+    above = bool(evaluation) and evaluation["mean_interval"][0] > interval[1]
+    return table, about | {"evaluation": kept} | ({"training": more} if more else {}), above
+
+
 def main(args: list[str]) -> int:
-    """Runs the command; returns its exit status: 0 if every point is within three standard deviations, else 1."""
+    """Runs the command; returns its exit status: 0 if the run compares well, else 1."""
     from experiments.cli import parse
 
     options = parse(Curve, args, prog="python -m experiments.curve")
     run = Run.open(options.run)
-    reference = published(run.experiment.game, options.reference)
     episodes = list(read_rows(run.path / "episodes.jsonl"))
     frames = max((row["frames"] for row in read_rows(run.path / "metrics.jsonl")), default=0)
-    found = points(episodes, reference, frames)
-    if not found:
-        raise RunError(f"{run.path} has not played a whole million frames yet, but {frames:_}")
+    atari = game_of(run.experiment.game).world == "atari"
+    if atari:
+        published(run.experiment.game, options.reference)
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [["million_frames", "episodes", "score", "published", "published_sd", "deviations"]]
-    lines += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:], p.deviations))] for p in found]
-    write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in lines).encode())
-    draw(options.out / "curve.png", run, found, episodes, options.reference)
+    table, about, well = (beside_published if atari else beside_chance)(options, run, episodes, frames)
+    write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in table).encode())
     wanted = ("command", "commit", "created", "versions", "machine", "experiment")
-    about = {key: run.config[key] for key in wanted} | {"reference": f"Dopamine {options.reference}"}
-    write_json(options.out / "evidence.json", about)
-    for row in csv.reader((options.out / "curve.csv").read_text().splitlines()):
-        print("  ".join(f"{cell:>14}" for cell in row))
-    return 0 if all(abs(p.deviations) <= 3 for p in found) else 1
+    write_json(options.out / "evidence.json", {key: run.config[key] for key in wanted} | about)
+    for line in table:
+        print("  ".join(f"{cell:>14}" for cell in line))
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from envs.recording import FRAMES_PER_SECOND
 from experiments.build import build, device_of
 from experiments.evaluate import evaluation_seed, score_agent
 from experiments.presets import preset
@@ -59,7 +58,7 @@ def main(args: list[str]) -> int:
     if stopped_by:
         return 128 + stopped_by
     minutes = (time.monotonic() - began) / 60
-    video_of(films[0], run.path / "recordings/untrained.mp4", how.video_seconds * FRAMES_PER_SECOND)
+    video_of(films[0], run.path / "recordings/untrained.mp4", how.video_seconds)
     after = json.loads((run.path / "summary.json").read_text())["evaluation"]
     write_json(run.path / "demo.json", {"minutes": minutes, "before": before, "after": after})
     show(console, run, before, after, minutes)

@@ -43,6 +43,11 @@ def versions() -> Iterator[Finding]:
             yield Finding(package, metadata.version(package))
         except metadata.PackageNotFoundError:
             yield Finding(package, "missing: pip install highscore", False)
+    for package, extra in (("vizdoom", "doom"), ("crafter", "crafter"), ("minatar", "minatar")):
+        try:
+            yield Finding(package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, f"not installed; to play its games: pip install 'highscore[{extra}]'")
 
 
 def machine() -> Iterator[Finding]:

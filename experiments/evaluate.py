@@ -1,5 +1,6 @@
 """highscore evaluate: scores a trained agent under a named protocol."""
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -11,14 +12,19 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
-from agents.agent import Agent
+from agents.agent import Agent, load_network
+from envs.library import game_of
 from envs.recording import Recording
 from envs.scores import human_normalised
-from experiments.build import build_agent, device_of, make_games, protocol_of
+from experiments.achievements import achievements, names_of
+from experiments.build import build_agent, device_of, make_games
 from experiments.config import Experiment
+from experiments.fingerprint import fingerprint, identity
 from experiments.loop import evaluate
-from experiments.run import Run, RunError, write_atomically, write_json
+from experiments.run import Run, RunError, git_commit, read_json, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
 EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
@@ -26,18 +32,20 @@ EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the epis
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Plays whole episodes with a run's newest checkpoint; prints and keeps the raw scores."""
+    """Plays whole episodes with a run's last checkpoint; prints and keeps the raw scores, and what they depend on."""
 
     run: Path
     """a run directory"""
     episodes: int = 100
     """episodes to play, as many in each environment"""
     protocol: str = ""
-    """machado, nature or atari100k; empty: the one it was trained under"""
+    """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
     """decides the emulators' chances and the exploration"""
+    checkpoint: Literal["last", "best"] = "last"
+    """best: the weights that scored best while training, which flatters; the result says so"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 
@@ -52,25 +60,40 @@ def score_agent(
         seed: of the emulators, and of torch.
         watch: wraps the iterator over episodes, for a progress bar.
     """
-    protocol = protocol or experiment.protocol
-    chosen = protocol_of(protocol)
+    game = game_of(experiment.game)
+    chosen = game.protocol(protocol or experiment.protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_games(experiment, num_envs, device, protocol)
-    scores, recordings, players = [], [], []
+    games = make_games(experiment, num_envs, device, chosen.name)
+    scores, recordings, players, achieved = [], [], [], []
     with agent.evaluating():
         for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
+            played = games.played(episode.game)
             scores.append(episode.score)
-            recordings.append(Recording.of(experiment.game, chosen, games.played(episode.game)))
+            recordings.append(Recording.of(game.name, chosen, played))
+            achieved.append(names_of(game, played.achieved))
             players.append(episode.game)
     games.close()
     mean = float(np.mean(scores))
     return {
-        "game": experiment.game, "protocol": protocol, "epsilon": epsilon, "seed": seed, "episodes": episodes,
+        "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
-        "human_normalised_mean": human_normalised(experiment.game, mean), "scores": scores,
-        "games": players,
+        "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
+        "games": players, **achievements(game, achieved), "checkpoint": "last",
+        "fingerprint": fingerprint(
+            chosen, epsilon=epsilon, episodes=episodes, seeds=[seed], checkpoint=weights_hash(agent),
+            commit=git_commit(),
+        ),
     }, recordings  # fmt: skip
+
+
+def weights_hash(agent: Agent) -> str:
+    """SHA-256 of the online network's parameters and buffers."""
+    sha256 = hashlib.sha256()
+    for name, x in sorted(agent.online.state_dict().items()):
+        sha256.update(name.encode())
+        sha256.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
 
 
 def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tuple[int, int]]:
@@ -103,6 +126,42 @@ def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
     return agent, state
 
 
+def load_best(run: Run, agent: Agent) -> dict[str, Any]:
+    """Gives an agent the weights that scored best while it was trained; returns when that was, and their file's hash.
+
+    Raises:
+        RunError: none are kept, or they are damaged.
+    """
+    try:
+        content = (run.path / "best" / "weights.safetensors").read_bytes()
+        facts = read_json(run.path / "best" / "best.json")
+        if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
+            raise ValueError("its tensors are not what was written")
+        load_network(agent.online, load(content))
+    except FileNotFoundError:
+        raise RunError(f"{run.path} keeps no best weights; it was not evaluated while it was trained") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RunError(f"the best weights of {run.path} are damaged: {error}") from None
+    return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
+
+
+def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
+    """Keeps the weights that an evaluation scored, if none before scored more; returns whether it did.
+
+    Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did.
+    """
+    folder = run.path / "evaluations"
+    earlier = [read_json(p) for p in folder.glob("*.json") if p.stem.isdigit() and int(p.stem) < result["agent_steps"]]
+    if any(one["mean"] >= result["mean"] for one in earlier):
+        return False
+    content = save({name: x.detach().cpu().contiguous().clone() for name, x in agent.online.state_dict().items()})
+    (run.path / "best").mkdir(exist_ok=True)
+    write_atomically(run.path / "best" / "weights.safetensors", content)
+    facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}
+    write_json(run.path / "best" / "best.json", facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()})
+    return True
+
+
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
@@ -114,15 +173,17 @@ def main(args: list[str]) -> int:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     run, device, console = Run.open(options.run), device_of(options.device), Console()
     if options.protocol:
-        protocol_of(options.protocol)
+        game_of(run.experiment.game).protocol(options.protocol)
     agent, state = load_agent(run, device)
+    if options.checkpoint == "best":
+        state |= load_best(run, agent)
     result, recordings = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
         protocol=options.protocol,
         watch=lambda played: track(played, "episodes", total=options.episodes, console=console, transient=True),
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
-    result["commit"] = run.config["commit"]
+    result |= {"commit": run.config["commit"], "checkpoint": options.checkpoint}
     name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}"
     result["recordings"] = keep_recordings(run, name, recordings)
     path = run.path / "evaluations" / f"{name}.json"
@@ -137,9 +198,11 @@ def describe(result: dict[str, Any]) -> str:
     low, high = result["mean_interval"]
     normalised = result["human_normalised_mean"]
     return (
-        f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes: "
+        f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes, "
+        f"{result['checkpoint']} checkpoint, fingerprint {identity(result['fingerprint'])}: "
         f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
+        + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )
 
 

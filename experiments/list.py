@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
+from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.table import Table
 
-from envs.atari import ROMS
+from envs.library import GAMES, game_of
 from envs.scores import baselines
-from experiments.build import device_of
+from experiments.build import device_of, frame_bytes
+from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.presets import PRESETS
@@ -37,15 +38,18 @@ class Listing:
     """time every preset on this machine, which takes some seconds each"""
 
 
-def games() -> Table:
-    """Every game; those of the benchmark's 57 with the scores that normalise it."""
-    table = Table(
-        "game", "random", "human", title="Atari games; with scores: the 57 of the benchmark", title_justify="left"
-    )
-    for game in sorted(ROMS):
-        scores = baselines().get(game)
-        table.add_row(game, *(f"{score:,.1f}" for score in scores) if scores else ("", ""))
-    return table
+def games() -> Group:
+    """Every game, world by world; with the scores that normalise it, if it has such."""
+    tables = []
+    for world in dict.fromkeys(game.world for game in GAMES.values()):
+        here = sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name)
+        title = f"{world}: --protocol {', '.join(here[0].protocols)}"
+        scored = any(game.name in baselines() for game in here)
+        table = Table("game", *(["random", "human"] if scored else []), title=title, title_justify="left")
+        for game in here:
+            table.add_row(game.name, *(f"{score:,.1f}" for score in baselines().get(game.name) or ()))
+        tables.append(table)
+    return Group(*tables)
 
 
 def presets(measure: bool, console: Console) -> Table:
@@ -55,17 +59,21 @@ def presets(measure: bool, console: Console) -> Table:
     for column in columns:
         table.add_column(column, no_wrap=column == "preset")
     device = device_of("auto")
-    with console.status("timing the emulator"):
-        emulate = emulation() if measure else 0.0
+    seconds: dict[str, float] = {}  # of one agent step, by world
     for name, x in PRESETS.items():
         speed = parameters = ""
         if measure:
             with console.status(f"timing {name}"):
-                timed, count = speed_of(x, device, emulate)
-            speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
+                try:
+                    world = game_of(x.game).world
+                    seconds[world] = seconds.get(world) or emulation(x)
+                    timed, count = speed_of(x, device, seconds[world])
+                    speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
+                except ValueError as error:  # a package is missing
+                    speed = str(error).partition(";")[0]
         table.add_row(
             name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
-            decimal(x.replay.bytes_needed(84 * 84)) if x.replay else "", speed,
+            decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else "", speed,
         )  # fmt: skip
     return table
 
@@ -78,7 +86,7 @@ def parts(x: Experiment) -> list[str]:
         f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
         f"IMPALA x{n.width}": n.torso == "impala", "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         f"{n.memory.upper()} {n.memory_size}": n.memory != "none",
-        "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
+        "RND": x.bonus.weight, "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
         f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}": True,
     }  # fmt: skip
     return [name for name, there in found.items() if there]

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 from torch import Tensor
 
-from envs.atari import FRAME_SKIP
 from experiments.run import Run
 
 
@@ -43,6 +42,7 @@ class Log:
             console=console, disable=not console.is_terminal, refresh_per_second=4, speed_estimate_period=120,
         )  # fmt: skip
         self.task = self.progress.add_task(run.experiment.game, total=frames)
+        self.frame_skip = run.experiment.frame_skip
         self.frames, self.started, self.said = frames, time.monotonic(), 0.0
         self.begun_at = 0
 
@@ -66,7 +66,7 @@ class Log:
         Args:
             perf: speeds and times, kept apart because they never repeat.
         """
-        frames = agent_steps * FRAME_SKIP
+        frames = agent_steps * self.frame_skip
         now = {"frames": frames, "agent_steps": agent_steps}
         row = now | {key: plain(value) for key, value in row.items()}
         self.run.append("metrics.jsonl", row)
@@ -86,7 +86,7 @@ class Log:
 
     def video(self, path: Path, agent_steps: int) -> None:
         """Tells the mirror of a video."""
-        self.mirror.video(path, agent_steps * FRAME_SKIP)
+        self.mirror.video(path, agent_steps * self.frame_skip)
 
     def episode(self, row: dict[str, Any]) -> None:
         """Logs one finished episode."""

@@ -126,6 +126,7 @@ def bring_back(
     Scores.from_facts(facts["scores"], setup.games.num_envs)
     for count in (state["agent_steps"], facts["mirrored"], *facts["positions"].values()):
         snapshot.whole(count)
+    run.check_positions(facts["positions"])
     if not isinstance(facts["evaluation_due"], bool):
         raise ValueError("evaluation_due is true or false")
     moment, exact = snapshot.restore(setup, tensors, facts)

@@ -8,8 +8,10 @@
     summary.json        the latest figures; rewritten at each evaluation
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
+    best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
     replay/             the replay's rows, until the run is finished (segments.py)
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
+    trace.json          where the time of some iterations went, if --profile asked for it
     diverged/           the batch that ended a training whose loss was no number any more
 
 Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
@@ -28,7 +30,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,47 +41,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.config import Experiment, from_json, to_json
+from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
-
-
-class RunError(ValueError):
-    """A run directory that cannot be used, and what to do about it."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file by new content: a reader sees the old one or the new one, never half of it."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Replaces a file by JSON, atomically; NaN is refused, for JSON has none."""
-    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that was torn by a crash is left out."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
 
 
 class Run:
@@ -109,7 +77,8 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        base = name or f"{experiment.preset}-{experiment.game}-s{experiment.seed}-{stamp}"
+        game = experiment.game.replace("/", "-")
+        base = name or f"{experiment.preset}-{game}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:
@@ -170,10 +139,13 @@ class Run:
 
     def _acquire(self) -> None:
         self._lock = (self.path / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"another process is writing to {self.path}; wait for it, or stop it") from None
+        for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(patience)
+        raise RunError(f"another process is writing to {self.path}; wait for it, or stop it")
 
     def append(self, file: str, row: dict[str, Any]) -> None:
         """Adds a row to a JSON-lines file, as one write, so that a kill tears at most the last line."""
@@ -199,8 +171,23 @@ class Run:
         return offset, len(content)
 
     def positions(self) -> dict[str, int]:
-        """Bytes of every append-only file that a resumed run writes again."""
-        return {name: (self.path / name).stat().st_size for name in REPEATED if (self.path / name).exists()}
+        """Bytes of every append-only file that a resumed run writes again; they are on the disk when it returns."""
+        found = {}
+        for name in REPEATED:
+            if (self.path / name).exists():
+                sync(self.path / name)
+                found[name] = (self.path / name).stat().st_size
+        return found
+
+    def check_positions(self, positions: dict[str, int]) -> None:
+        """Refuses `positions` that the append-only files do not reach.
+
+        Raises:
+            ValueError: a file is missing or cut short.
+        """
+        for name, size in positions.items():
+            if name not in REPEATED or not (self.path / name).exists() or (self.path / name).stat().st_size < size:
+                raise ValueError(f"{name} is missing or cut short")
 
     def cut(self, positions: dict[str, int]) -> None:
         """Takes the append-only files back to where they were at `positions`."""
@@ -233,6 +220,7 @@ class Run:
             write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
             shutil.rmtree(target, ignore_errors=True)
             os.replace(aside, target)
+            sync(folder)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -264,19 +252,6 @@ class Run:
         if found:
             raise RunError(f"{self.path} has no checkpoint that can be read; train it anew")
         raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file's content.
-
-    Raises:
-        ValueError: it is no JSON, or too large to be ours.
-        OSError: it cannot be read.
-        RecursionError: it is nested more deeply than anything of ours.
-    """
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(f"{path.name} is too large to be ours")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def unfinished(path: Path) -> bool:
@@ -317,19 +292,29 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def provenance() -> dict[str, Any]:
     """When, where and by what code: commit, package versions, machine, command."""
-    packages = ("gymnasium", "ale-py", "torch", "numpy", "wandb")
+    versions = {"python": platform.python_version()}
+    for name in ("gymnasium", "ale-py", "torch", "numpy", "wandb", "vizdoom", "crafter", "minatar"):
+        with suppress(metadata.PackageNotFoundError):  # some games' packages are extras
+            versions[name] = metadata.version(name)
     module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
     words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
     return {
-        "wandb_id": uuid.uuid4().hex[:8],
+        "wandb_id": wandb_id(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
         "command": " ".join(["highscore", *words]),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        "versions": versions,
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
 
 
+def wandb_id() -> str:
+    """A new run's name in Weights & Biases: the one that a sweep's agent gave, or one of its own."""
+    given = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
+    return given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex[:8]
+
+
+@cache
 def git_commit() -> str | None:
     """The commit of this source tree, with "+" if it was changed since; None outside a repository."""
     here = Path(__file__).parent

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 
 from agents.replay import Replay
-from envs.atari import FRAME_SKIP, make_atari
+from envs.library import game_of
 from envs.timestep import TimeStep
-from experiments.build import build_agent, build_memory
+from experiments.build import build_agent, build_memory, make_games
 from experiments.config import Experiment
 
 
@@ -21,35 +21,42 @@ class Speed(NamedTuple):
     emulate: float
     learn: float
     num_envs: int
+    frame_skip: int
 
     @property
     def frames_per_second(self) -> float:
         """Emulator frames a second: games are emulated while the agent learns."""
-        return FRAME_SKIP * self.num_envs / (self.act + max(self.emulate, self.learn))
+        return self.frame_skip * self.num_envs / (self.act + max(self.emulate, self.learn))
 
 
-def emulation() -> float:
-    """Seconds that one agent step of one game takes, 8 side by side (Pong)."""
-    games = make_atari("Pong", 8)
+def emulation(x: Experiment, num_envs: int = 8) -> float:
+    """Seconds that one agent step of one game takes, several side by side.
+
+    Raises:
+        ValueError: its game needs a package that is not installed.
+    """
+    games = make_games(x, num_envs, torch.device("cpu"))
     games.reset(0)
-    actions = torch.zeros(8, dtype=torch.int64)
+    actions = torch.zeros(num_envs, dtype=torch.int64)
     seconds = timed(lambda: games.step(actions), 1.0)
     games.close()
-    return seconds / 8
+    return seconds / num_envs
 
 
-def speed_of(x: Experiment, device: torch.device, emulate: float, num_actions: int = 18) -> tuple[Speed, int]:
+def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed, int]:
     """Times a preset on random frames; returns that, and how many parameters it learns.
 
     Args:
         emulate: seconds of an agent step, from `emulation`.
     """
-    agent = build_agent(x, (x.stack, 84, 84), num_actions, device)
-    length, n = x.algorithm.length, x.num_envs
+    game = game_of(x.game)
+    shape = (x.stack, *game.frame_shape)
+    agent = build_agent(x, shape, len(game.actions()), device)
+    length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
-    memory, state = build_memory(x, length), agent.initial_state(n)
-    step = random_steps(n, x.stack, device)
+    memory, state = build_memory(x, agent.online), agent.initial_state(n)
+    step = random_steps(n, shape, device)
     for _ in range(2 * length if x.replay else length):
         action, note, _ = agent.act(step, state, 0.1)
         memory.add(step, action, note, state)
@@ -59,14 +66,15 @@ def speed_of(x: Experiment, device: torch.device, emulate: float, num_actions: i
         agent.learn(seq)[1]["losses/loss"].item()  # waits for the device
 
     updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
-    speed = Speed(timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2), emulate * n, updates * timed(learn, 0.5), n)
+    act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
+    speed = Speed(act, emulate * n, updates * timed(learn, 0.5), n, game.frame_skip)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 
-def random_steps(num_envs: int, stack: int, device: torch.device) -> TimeStep:
+def random_steps(num_envs: int, shape: tuple[int, ...], device: torch.device) -> TimeStep:
     """A TimeStep [N] of noise in the middle of an episode."""
     flags = torch.zeros(num_envs, dtype=torch.bool, device=device)
-    obs = torch.randint(0, 256, (num_envs, stack, 84, 84), dtype=torch.uint8, device=device)
+    obs = torch.randint(0, 256, (num_envs, *shape), dtype=torch.uint8, device=device)
     return TimeStep(obs, flags.long(), flags.float(), flags, flags, flags)
 
 

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from envs.atari import FRAME_SKIP
-from experiments.build import build, check_memory, device_of
+from experiments.build import build, check_memory, device_of, frame_bytes
+from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.log import Log
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
+from experiments.trace import Trace
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
 
@@ -32,18 +33,24 @@ class Train:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """Weights & Biases: auto is online with a key and offline without; upload later with `wandb sync`"""
+    """Weights & Biases: auto is online with a key and offline without; upload later with `highscore sync`"""
     wandb_project: str = "highscore"
     """where Weights & Biases files the run"""
+    wandb_group: str = ""
+    """what Weights & Biases shows together; empty: preset/game, so that seeds are"""
+    wandb_tags: tuple[str, ...] = ()
+    """words to find the run by, besides preset, game and protocol"""
     runs: Path = Path("runs")
     """where run directories are made"""
     name: str = ""
     """name of the run directory; empty: preset, game, seed and time"""
     weights: Path | None = None
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
+    profile: bool = False
+    """write trace.json into the run directory: where the time of some iterations went, once the agent learns"""
 
 
-def check_disk(folder: Path, agent: Agent, experiment: Experiment, frame_bytes: int = 84 * 84) -> str:
+def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     """Says how much of the disk a training will take.
 
     Raises:
@@ -53,11 +60,11 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment, frame_bytes: 
         folder = folder.parent
     # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
     needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
-    needed += experiment.frames // FRAME_SKIP  # recordings: less than a byte per agent step
+    needed += experiment.frames // experiment.frame_skip  # recordings: less than a byte per agent step
     if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
-        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // FRAME_SKIP + experiment.num_envs * ROWS
-        steps = min(experiment.replay.capacity + since, experiment.frames // FRAME_SKIP)
-        needed += steps * (frame_bytes + 16)
+        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
+        steps = min(experiment.replay.capacity + since, experiment.frames // experiment.frame_skip)
+        needed += steps * (frame_bytes(experiment) + 16 + state_bytes(experiment.network))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(
@@ -99,14 +106,16 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
     if options.weights is not None:
         begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
-    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device))
+    filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
+    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device), wandb=filed)
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
     with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
         log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
         if experiment.replay is not None:
             log.say(check_memory(experiment, setup.games.device))
         log.say(disk)
-        Trainer(run, setup, log, interruption).train(stop=stop)
+        trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
+        Trainer(run, setup, log, interruption).train(stop=lambda: trace() or stop())
     return run, interruption.signal
 
 

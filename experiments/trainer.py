@@ -9,21 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
 from agents.replay import Replay
 from agents.sequence import Sequence, tree_leaves
-from envs.atari import FRAME_SKIP
-from envs.recording import FRAMES_PER_SECOND, Recording
+from envs.library import game_of
+from envs.recording import Recording
 from experiments import snapshot
-from experiments.build import Setup, protocol_of
-from experiments.evaluate import evaluation_seed, keep_recordings, score_agent
+from experiments.achievements import achievements, names_of
+from experiments.build import Setup
+from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
+from experiments.fingerprint import identity
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores, train
-from experiments.run import DISK_FULL, Run, RunError, write_atomically, write_json
+from experiments.run import DISK_FULL, Run, RunError, read_rows, write_atomically, write_json
 from experiments.segments import Segments
+from experiments.sync import headline
+from experiments.usage import usage
 from experiments.video import video_of
 
 LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
@@ -65,7 +68,8 @@ class Trainer:
 
     def __init__(self, run: Run, setup: Setup, log: Log, interruption: Interruption):
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
-        self.experiment, self.protocol = run.experiment, protocol_of(run.experiment.protocol)
+        self.experiment, self.game = run.experiment, game_of(run.experiment.game)
+        self.protocol = self.game.protocol(run.experiment.protocol)
         self.scores = Scores(setup.games.num_envs)
         self.device = setup.games.device
         self.agent_steps = 0
@@ -78,7 +82,7 @@ class Trainer:
         setup.games.say = log.event
 
     def frames(self) -> int:
-        return self.agent_steps * FRAME_SKIP
+        return self.agent_steps * self.game.frame_skip
 
     @property
     def finished(self) -> bool:
@@ -104,12 +108,14 @@ class Trainer:
                 f"the disk is full ({error.strerror});"
                 + (f" free some, then: highscore resume {self.run.path}" if saved else " nothing could be saved")
             ) from None
+        finally:
+            self.setup.games.close()
 
     def _train(self, begin: Moment | None, stop: Callable[[], bool]) -> None:
         setup, experiment = self.setup, self.experiment
         if self.evaluation_due and self.frames() < experiment.frames:
             self.evaluate()
-        agent_steps = -(-experiment.frames // FRAME_SKIP)
+        agent_steps = -(-experiment.frames // self.game.frame_skip)
         moment = begin
         for moment in train(
             setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed, begin
@@ -120,10 +126,11 @@ class Trainer:
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()
+        if (self.run.path / "best").is_dir():
+            self.log.mirror.checkpoint(self.run.path / "best", "best")
         self.log.mirror.checkpoint(self.save(moment))
         if self.finished:
             shutil.rmtree(self.run.path / "replay", ignore_errors=True)  # only an unfinished run needs it
-        setup.games.close()
 
     def follow(self, moment: Moment) -> None:
         """Takes in one iteration of the loop."""
@@ -147,11 +154,13 @@ class Trainer:
 
     def keep(self, episode: Episode) -> None:
         """Logs a finished episode, and how it can be played again."""
-        recording = Recording.of(self.experiment.game, self.protocol, self.setup.games.played(episode.game))
+        played = self.setup.games.played(episode.game)
+        recording = Recording.of(self.game.name, self.protocol, played)
         where = self.run.append_bytes("recordings/training.rec", recording.pack())
         self.log.episode({
             "episode": episode.number, "frames": self.frames(), "agent_steps": self.agent_steps,
             "game": episode.game, "score": episode.score, "steps": episode.agent_steps, "recording": where,
+            **({"achieved": names_of(self.game, played.achieved)} if self.game.achievements else {}),
         })  # fmt: skip
 
     def check(self, moment: Moment) -> None:
@@ -188,11 +197,11 @@ class Trainer:
         speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
         row = {
             "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
-            "charts/epsilon": float(np.mean(self.experiment.explore(self.agent_steps))),
+            "charts/epsilon": float(torch.as_tensor(self.experiment.explore(self.agent_steps)).mean()),
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
-        perf = {"charts/FPS": speed, "charts/SPS": speed / FRAME_SKIP, "charts/time": time.time()}
-        self.log.log(row | self.metrics, self.agent_steps, perf)
+        perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
+        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device))
         if self.segments is not None:  # now and then, so that a checkpoint has little left to write
             segments, memory = self.segments, self.setup.memory
             assert isinstance(memory, Replay)
@@ -223,12 +232,15 @@ class Trainer:
         result["recordings"] = keep_recordings(self.run, name, recordings)
         write_json(self.run.path / "evaluations" / f"{name}.json", result)
         self.evaluation = result
+        self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
+        row["eval/fingerprint"] = identity(result["fingerprint"])
         self.log.log(row, self.agent_steps)
+        self.log.mirror.summary(headline(result))
         if how.video_seconds:
             path = self.run.path / "recordings" / f"{name}.mp4"
-            video_of(recordings[0], path, how.video_seconds * FRAMES_PER_SECOND)
+            video_of(recordings[0], path, how.video_seconds)
             self.log.video(path, self.agent_steps)
         low, high = result["mean_interval"]
         self.log.say(
@@ -240,8 +252,14 @@ class Trainer:
         return {
             "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
             "episodes": self.scores.episodes, "training_score": self.scores.mean,
-            "finished": self.finished, "evaluation": self.evaluation,
+            "finished": self.finished, "evaluation": self.evaluation, **self.achievements(),
         }  # fmt: skip
+
+    def achievements(self) -> dict[str, Any]:
+        """Of all training episodes so far, in games that have such."""
+        if not self.game.achievements:
+            return {}
+        return achievements(self.game, (row["achieved"] for row in read_rows(self.run.path / "episodes.jsonl")))
 
     def try_to_save(self, moment: Moment) -> None:
         """Saves; a full disk is said aloud and does not end the training."""

@@ -1,5 +1,6 @@
 """Frames to a file that every browser plays."""
 
+import math
 import os
 from collections.abc import Iterable
 from itertools import islice
@@ -9,7 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
-from envs.recording import FRAMES_PER_SECOND, Recording, render
+from envs.library import game_of
+from envs.recording import Recording, render
 
 NO_SOUND = np.empty(0, np.uint8)
 SCALE = 3  # pixels a side for each of the game's: browsers blur what they scale themselves
@@ -20,12 +22,12 @@ def enlarge(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:
     return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray]) -> int:
-    """Encodes uint8 [height, width, 3] frames at 60 a second as H.264, enlarged; returns how many.
+def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: int = 60) -> int:
+    """Encodes uint8 [height, width, 3] frames as H.264, enlarged; returns how many.
 
     The file appears under its name only when it is whole.
     """
-    return write_film(path, ((enlarge(pixels), NO_SOUND) for pixels in frames), FRAMES_PER_SECOND)
+    return write_film(path, ((enlarge(pixels), NO_SOUND) for pixels in frames), frames_per_second)
 
 
 def write_film(path: Path, frames: Iterable[tuple[np.ndarray, np.ndarray]], rate: int, sound: int = 0) -> int:
@@ -88,13 +90,14 @@ class Voice:
             self.container.mux(self.stream.encode(part))
 
 
-def video_of(recording: Recording, path: Path, max_frames: int | None = None) -> int:
-    """Renders a recording into a video file, at most its first `max_frames`; returns the frames written.
+def video_of(recording: Recording, path: Path, max_seconds: int | None = None) -> float:
+    """Renders a recording into a video file, at most its first `max_seconds`; returns its seconds.
 
     Raises:
         ValueError: the whole episode was played again and its score is not the recorded one.
     """
-    score = 0.0
+    score, pace = 0.0, game_of(recording.game).frames_per_second
+    max_frames = None if max_seconds is None else max_seconds * pace
 
     def frames() -> Iterable[np.ndarray]:
         nonlocal score
@@ -102,8 +105,9 @@ def video_of(recording: Recording, path: Path, max_frames: int | None = None) ->
             score += reward
             yield pixels
 
-    count = write_video(path, frames())
-    if (max_frames is None or count < max_frames) and score != recording.score:
+    count = write_video(path, frames(), pace)
+    same = math.isclose(score, recording.score, rel_tol=1e-5, abs_tol=1e-4)  # the recorded one adds up 32-bit numbers
+    if (max_frames is None or count < max_frames) and not same:
         path.unlink()
         raise ValueError(f"played again, the episode scored {score}, not {recording.score}: emulator versions differ")
-    return count
+    return count / pace

@@ -26,7 +26,7 @@ from experiments.run import Run, write_atomically
 
 QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour
 CLOSE_LIMIT = 60.0  # seconds that the end of a run waits for wandb
-OFFLINE_HINT = "the run directory has everything, and `wandb sync` uploads what wandb has"
+OFFLINE_HINT = "the run directory has everything, and `highscore sync RUN` uploads it"
 
 
 class NoMirror:
@@ -40,7 +40,9 @@ class NoMirror:
     def video(self, path: Path, frames: int) -> None:
         self.sent += 1
 
-    def checkpoint(self, path: Path) -> None: ...
+    def checkpoint(self, path: Path, alias: str = "latest") -> None: ...
+
+    def summary(self, figures: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -84,9 +86,13 @@ class Mirror:
         self.sent += 1
         self._put({"video": str(path), "frames": frames, "number": self.sent})
 
-    def checkpoint(self, path: Path) -> None:
-        """Mirrors a checkpoint directory as an artifact."""
-        self._put({"checkpoint": str(path)})
+    def checkpoint(self, path: Path, alias: str = "latest") -> None:
+        """Mirrors a checkpoint directory as a version of the run's artifact, which can be asked for by its alias."""
+        self._put({"checkpoint": str(path), "alias": alias})
+
+    def summary(self, figures: dict[str, Any]) -> None:
+        """Mirrors the figures that the table of runs shows."""
+        self._put({"summary": figures})
 
     def close(self) -> None:
         """Waits for wandb to finish, but not for ever."""
@@ -135,21 +141,31 @@ class Mirror:
 def describe(run: Run, mode: str, project: str) -> dict[str, Any]:
     """What wandb is told about a run: names that group seeds, and the whole configuration."""
     x = run.experiment
+    filed = run.config.get("wandb", {"group": f"{x.preset}/{x.game}", "tags": []})
     return {
         "mode": mode,
         "init": {
             "project": project, "id": run.config["wandb_id"], "name": f"{x.preset}-{x.game}-s{x.seed}",
-            "group": f"{x.preset}/{x.game}", "job_type": "train", "tags": [x.preset, x.game, x.protocol],
+            "group": filed["group"], "job_type": "train", "tags": [x.preset, x.game, x.protocol, *filed["tags"]],
             "config": run.config | {"agent": x.preset, "game": x.game, "seed": x.seed},
         },
     }  # fmt: skip
 
 
-def begin(mode: Any, init: dict[str, Any]) -> Any:
-    """A wandb run; offline if it cannot be online, which it says."""
+def begin(mode: Any, init: dict[str, Any], fall_back: bool = True, trainer: int = 0) -> Any:
+    """A wandb run; offline if it cannot be online, which it says, unless it is not to fall back.
+
+    Args:
+        trainer: the process whose use of the machine wandb shows; 0: none.
+    """
     import wandb
 
-    settings = wandb.Settings(silent=True, console="off", init_timeout=20, finish_timeout=CLOSE_LIMIT - 10)
+    settings = wandb.Settings(
+        silent=True, console="off", init_timeout=20, finish_timeout=CLOSE_LIMIT - 10,
+        x_stats_pid=trainer or os.getpid(), x_disable_stats=not trainer,
+    )  # fmt: skip
+    if not fall_back:
+        return wandb.init(**init, mode=mode, resume="allow", settings=settings)
     try:
         if mode == "auto":
             mode = "online" if wandb.login(prompt=False) else "offline"
@@ -160,31 +176,45 @@ def begin(mode: Any, init: dict[str, Any]) -> Any:
         return wandb.init(**init, mode="offline", settings=settings)
 
 
+def prepare(run: Any) -> None:
+    """Says what a run's figures are drawn over, and which of them the table of runs shows."""
+    run.define_metric("frames")
+    run.define_metric("*", step_metric="frames")
+    run.define_metric("eval/mean", step_metric="frames", summary="last,max")
+
+
+def send(run: Any, message: dict[str, Any]) -> None:
+    """Does what one message says."""
+    import wandb
+
+    if "log" in message:
+        run.log(message["log"], step=message["number"], commit=True)
+    elif "video" in message:
+        video = wandb.Video(message["video"], format="mp4")
+        run.log({"eval/video": video, "frames": message["frames"]}, step=message["number"], commit=True)
+    elif "summary" in message:
+        run.summary.update(message["summary"])
+    elif "checkpoint" in message:
+        artifact = wandb.Artifact(f"checkpoint-{run.id}", type="checkpoint")
+        artifact.add_dir(message["checkpoint"])
+        run.log_artifact(artifact, aliases=[message["alias"]])
+
+
 def main() -> None:
     """Reads messages, a JSON line each, until the pipe closes: at the run's end, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     first = json.loads(sys.stdin.readline())["begin"]
-    import wandb
-
-    run = begin(first["mode"], first["init"])
-    run.define_metric("frames")
-    run.define_metric("*", step_metric="frames")
+    run = begin(first["mode"], first["init"], trainer=os.getppid())
+    prepare(run)
     received = Path(os.environ["WANDB_DIR"]) / "wandb" / "received"  # the number of the last row that wandb has
     last = int(received.read_text()) if received.exists() else 0
     for line in sys.stdin:
         message = json.loads(line)
-        if "number" in message:
-            if message["number"] <= last:
-                continue  # a resumed run repeats what it did since its checkpoint
-            row = message.get("log") or {
-                "eval/video": wandb.Video(message["video"], format="mp4"), "frames": message["frames"]
-            }  # fmt: skip
-            run.log(row, step=message["number"], commit=True)
+        if "number" not in message:
+            send(run, message)
+        elif message["number"] > last:  # a resumed run repeats what it did since its checkpoint
+            send(run, message)
             write_atomically(received, str(message["number"]).encode())
-        elif "checkpoint" in message:
-            artifact = wandb.Artifact(f"checkpoint-{run.id}", type="checkpoint")
-            artifact.add_dir(message["checkpoint"])
-            run.log_artifact(artifact, aliases=["latest"])
     run.finish()
 
 

@@ -39,7 +39,7 @@ class Watch:
     checkpoint: str = ""
     """agent steps of an earlier one; empty: the newest"""
     protocol: str = ""
-    """machado, nature or atari100k; empty: the one it was trained under"""
+    """another than it was trained under, such as machado or nature"""
     port: int = 8010
     """of the page, on this machine only; if it is in use, one of the next"""
     open: bool = True
@@ -54,11 +54,12 @@ def main(args: list[str]) -> int:
 
     options = parse(Watch, args, switches=True)
     check(options)
-    from experiments.build import device_of, protocol_of
+    from envs.library import game_of
+    from experiments.build import device_of
     from experiments.viewer.source import find_source
 
     source, device = find_source(options.run, options.checkpoint), device_of(options.device)
-    protocol = protocol_of(options.protocol or source.experiment.protocol)
+    protocol = game_of(source.experiment.game).protocol(options.protocol or source.experiment.protocol)
     kind, recordings = find_recordings(options, source)
     if options.video is not None:
         from experiments.viewer.film import film

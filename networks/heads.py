@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from networks.dense import Dense
 from networks.noisy import NoisyLinear
 
 
@@ -21,7 +22,7 @@ def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: floa
     """
 
     def dense(fan_in: int, fan_out: int) -> nn.Module:
-        return NoisyLinear(fan_in, fan_out, noise) if noise else nn.Linear(fan_in, fan_out)
+        return NoisyLinear(fan_in, fan_out, noise) if noise else Dense(fan_in, fan_out)
 
     if not hidden:
         return nn.Sequential(dense(inputs, outputs))
@@ -103,15 +104,19 @@ class Implicit(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """(logits [..., A], value [...]) from one shared hidden layer (Mnih et al. 2016, sec. 4)."""
+    """(logits [..., A], value [...]) from one shared hidden layer (Mnih et al. 2016, sec. 4).
 
-    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False):
+    Args:
+        values: with more than one, of as many kinds of return, they are [..., values].
+    """
+
+    def __init__(self, inputs: int, num_actions: int, hidden: int = 512, layer_norm: bool = False, values: int = 1):
         super().__init__()
         self.shared = nn.Sequential()
         if hidden:
             norm = [nn.LayerNorm(hidden)] if layer_norm else []
-            self.shared = nn.Sequential(nn.Linear(inputs, hidden), *norm, nn.ReLU())
-        self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, 1)
+            self.shared = nn.Sequential(Dense(inputs, hidden), *norm, nn.ReLU())
+        self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, values)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.shared(x)

@@ -1,14 +1,16 @@
 """Features over time: [T, B, F] and a state [B, ...] to [T, B, F'] and the next state.
 
-A memory clears itself wherever `step.first`; its state is a required argument, never a default.
+A memory clears itself wherever `step.first`; its state is a required argument, never a default. Others than these
+are in gtrxl.py and dnc.py.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-State = tuple[Tensor, ...]  # each [B, ...]; () for memoryless networks
+State = tuple[Any, ...]  # (nested) tuples of tensors, each [B, ...]; () for memoryless networks
 
 
 class Memoryless(nn.Module):
@@ -28,48 +30,100 @@ class Memoryless(nn.Module):
 class Recurrent(nn.Module):
     """LSTM (Hochreiter & Schmidhuber 1997) or GRU (Cho et al. 2014); may know what was done and earned last.
 
-    Whole stretches of time go through the fused kernel; it is interrupted only where some episode begins.
+    However many episodes begin on the way, all of it goes through the fused kernel at once: each stretch of one
+    episode in one place is a sequence of its own.
 
     Args:
         kind: "lstm" or "gru".
         inputs: F.
-        num_actions: the last action joins as one-hot, and the last reward, clipped to [-1, 1] (Kapturowski et al.
-            2019, sec. 2.3); 0 for neither.
+        num_actions: of the history that joins the features (`with_history`); 0 for none.
         size: units, F'.
+        bias: added to the gates that keep (`keep`).
     """
 
-    def __init__(self, kind: str, inputs: int, num_actions: int, size: int):
+    def __init__(self, kind: str, inputs: int, num_actions: int, size: int, bias: float = 0.0):
         super().__init__()
         self.num_actions, self.size, self.parts = num_actions, size, 2 if kind == "lstm" else 1
-        width = inputs + (num_actions + 1 if num_actions else 0)
+        width = inputs + history_size(num_actions)
         self.cell = nn.LSTM(width, size) if kind == "lstm" else nn.GRU(width, size)
+        keep(self.cell.get_parameter("bias_hh_l0"), size, bias)
 
     def initial_state(self, batch: int) -> State:
         like = next(self.parameters())
         return tuple(like.new_zeros(batch, self.size) for _ in range(self.parts))
 
     def forward(self, features: Tensor, step: Any, state: State) -> tuple[Tensor, State]:
-        x = self._with_history(features, step)
-        begins = [0, *(torch.nonzero(step.first[1:].any(1)).flatten() + 1).tolist()] if len(x) > 1 else [0]
-        outputs = []
-        for begin, end in zip(begins, [*begins[1:], len(x)], strict=True):
-            keep = (~step.first[begin]).to(x.dtype)[:, None]
-            state = tuple(part * keep for part in state)
-            output, state = self._run(x[begin:end], state)
-            outputs.append(output)
-        return torch.cat(outputs), state
+        x = with_history(features, step, self.num_actions)
+        keep = (~step.first[0]).to(x.dtype)[:, None]
+        begin = torch.stack([part * keep for part in state])  # [parts, B, F']
+        if len(x) == 1 or not step.first[1:].any():
+            output, end = self._run(x, begin)
+            return output, tuple(end)
+        place, sizes, carries, ends = (part.to(x.device) for part in stretches(step.first.cpu()))
+        # Only the stretch that a place begins with goes on from a state; the others begin episodes.
+        starts = begin.new_zeros(self.parts, int(sizes[0]), self.size).index_copy(1, carries, begin)
+        packed = PackedSequence(x.flatten(0, 1).index_select(0, place), sizes.cpu())
+        output, end = self._run(packed, starts)
+        output = output.data.index_select(0, place.argsort()).unflatten(0, x.shape[:2])
+        return output, tuple(end.index_select(1, ends))
 
-    def _run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run(self, x: Any, begin: Tensor) -> tuple[Any, Tensor]:
+        """Outputs for x and the states [parts, B, F'] after it."""
         if self.parts == 1:
-            output, h = self.cell(x, state[0][None].contiguous())
-            return output, (h[0],)
-        output, (h, c) = self.cell(x, tuple(part[None].contiguous() for part in state))
-        return output, (h[0], c[0])
+            return self.cell(x, begin)
+        output, end = self.cell(x, tuple(part[None] for part in begin))
+        return output, torch.cat(end)
 
-    def _with_history(self, features: Tensor, step: Any) -> Tensor:
-        if not self.num_actions:
-            return features
-        known = (~step.first).to(features.dtype)[..., None]
-        action = nn.functional.one_hot(step.prev_action, self.num_actions).to(features.dtype) * known
-        reward = step.reward.to(features.dtype).clamp(-1, 1)[..., None] * known
-        return torch.cat([features, action, reward], -1)
+
+def stretches(first: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Cuts [T, B] steps where episodes begin, as PackedSequence wants it: S stretches, the longest first.
+
+    Args:
+        first: bool [T, B], on the CPU.
+
+    Returns:
+        place: int64 [T * B], the steps t * B + b in packed order.
+        sizes: int64 [L], how many stretches are longer than 0, 1, ... steps.
+        carries, ends: int64 [B], the stretches that each place begins and ends with.
+    """
+    time, batch = first.shape
+    cuts = first.T.clone()
+    cuts[:, 0] = True
+    where, begin = cuts.nonzero(as_tuple=True)  # [S], place by place
+    flat = where * time + begin
+    length = torch.diff(flat, append=torch.tensor([batch * time]))
+    order = length.argsort(descending=True, stable=True)
+    rank = order.argsort()
+    hop = torch.arange(int(length.max()))[:, None]
+    inside = hop < length[order]  # [L, S]
+    place = ((begin[order] + hop) * batch + where[order])[inside]
+    initial = cuts.sum(1).cumsum(0)
+    return place, inside.sum(1), rank[initial - cuts.sum(1)], rank[initial - 1]
+
+
+@torch.no_grad()
+def keep(biases: Tensor, size: int, extra: float) -> None:
+    """Adds to the biases of an LSTM's forget gates or a GRU's update gates, which are the second `size` of either.
+
+    With the usual weights half of a memory is lost at every step, and so is its gradient: a thousandth is left after
+    ten (Jozefowicz et al. 2015, sec. 2.2).
+    """
+    biases[size : 2 * size] += extra
+
+
+def history_size(num_actions: int) -> int:
+    """How many features `with_history` adds."""
+    return num_actions + 1 if num_actions else 0
+
+
+def with_history(features: Tensor, step: Any, num_actions: int) -> Tensor:
+    """Features [T, B, F] with the last action as one-hot and the last reward, clipped to [-1, 1].
+
+    Kapturowski et al. (2019), sec. 2.3. With 0 actions the features alone.
+    """
+    if not num_actions:
+        return features
+    known = (~step.first).to(features.dtype)[..., None]
+    action = nn.functional.one_hot(step.prev_action, num_actions).to(features.dtype) * known
+    reward = step.reward.to(features.dtype).clamp(-1, 1)[..., None] * known
+    return torch.cat([features, action, reward], -1)

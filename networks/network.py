@@ -40,7 +40,7 @@ class Network(nn.Module):
 
 
 def initialise(network: nn.Module, scheme: str) -> None:
-    """Draws the initial weights of every linear and convolutional layer.
+    """Draws the initial weights of every linear and convolutional layer outside the memory, which has its own.
 
     "torch": U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, as Mnih et al. (2015) had from
     Lua Torch. "xavier": Glorot & Bengio (2010), eq. 16, and zero biases, as Dopamine (2018) has. "variance":
@@ -57,8 +57,9 @@ def initialise(network: nn.Module, scheme: str) -> None:
     for layer in network.modules():
         if isinstance(layer, ActorCritic):
             gains |= {layer.policy: 0.01, layer.value: 1.0}
+    own = {layer for part in network.modules() if isinstance(part, Network) for layer in part.memory.modules()}
     for layer in network.modules():
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or layer in own:
             continue
         assert layer.bias is not None
         fan_in = layer.weight[0].numel()

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from networks.dense import dense
+
 
 def signed_root(x: Tensor) -> Tensor:
     """f(x) = sgn(x) sqrt(|x|) (Fortunato et al. 2018, sec. 3)."""
@@ -30,11 +32,11 @@ class NoisyLinear(nn.Module):
         self.bias_sigma = nn.Parameter(torch.full((outputs,), sigma * bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = nn.functional.linear(x, self.weight, self.bias)
+        y = dense(x, self.weight, self.bias)
         if not self.training:
             return y
         outputs, inputs = self.weight.shape
         noise_in = signed_root(torch.randn(inputs, device=x.device))
         noise_out = signed_root(torch.randn(outputs, device=x.device))
         # (sigma * eps_out eps_in^T) x without the matrix of the noise.
-        return y + noise_out * nn.functional.linear(x * noise_in, self.weight_sigma, self.bias_sigma)
+        return y + noise_out * dense(x * noise_in, self.weight_sigma, self.bias_sigma)

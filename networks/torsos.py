@@ -7,8 +7,11 @@ from torch import Tensor, nn
 
 
 def to_unit_range(obs: Tensor) -> Tensor:
-    """uint8 [B, C, H, W] to float32 in [0, 1], channels last in memory: convolutions are faster so."""
-    return obs.contiguous(memory_format=torch.channels_last).float().mul_(1 / 255)
+    """uint8 [B, C, H, W], or with several axes of channels, to float32 in [0, 1].
+
+    Channels are last in memory: convolutions are faster so.
+    """
+    return obs.flatten(1, -3).contiguous(memory_format=torch.channels_last).float().mul_(1 / 255)
 
 
 class NatureCNN(nn.Module):
@@ -26,7 +29,7 @@ class NatureCNN(nn.Module):
             layers.append(nn.Conv2d(shape[0], out, kernel, stride))
             shape = (out, *((side - kernel) // stride + 1 for side in shape[1:]))
             if min(shape) < 1:
-                raise ValueError("NatureCNN needs observations of at least 36 x 36 pixels")
+                raise ValueError("NatureCNN needs observations of at least 36 x 36 pixels; try --network.torso minatar")
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
         self.conv = nn.Sequential(*layers)
         self.size = math.prod(shape)
@@ -91,6 +94,24 @@ class ImpalaCNN(nn.Module):
                 for layer in block.layers:
                     if isinstance(layer, nn.Conv2d):
                         nn.utils.parametrizations.spectral_norm(layer)
+
+
+class MinAtarCNN(nn.Module):
+    """One convolution of 16 3 x 3 filters (Young & Tian 2019, sec. 4); the dense layer of 128 is the head's.
+
+    Args:
+        shape: (C, H, W) of one observation; 10 x 10 cells give F = 1024 features.
+        layer_norm: normalises before the ReLU.
+    """
+
+    def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
+        super().__init__()
+        norm = [nn.GroupNorm(1, 16)] if layer_norm else []
+        self.conv = nn.Sequential(nn.Conv2d(shape[0], 16, 3), *norm, nn.ReLU())
+        self.size = 16 * (shape[1] - 2) * (shape[2] - 2)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.conv(to_unit_range(obs)).flatten(1)
 
 
 class MLP(nn.Module):

@@ -1,24 +1,47 @@
-"""A real browser for tests of pages: whichever Chromium this machine has."""
+"""A real browser for the tests of pages."""
 
+import contextlib
 import shutil
-from contextlib import contextmanager
-from pathlib import Path
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
-MISSING = "no Chromium: install it with `apt-get install chromium`, or `playwright install chromium`"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@contextmanager
+@contextlib.contextmanager
 def chromium():
-    """A headless Chromium; without one the test is skipped, and says how to get it."""
+    """A headless Chromium, through Playwright; skips where there is none, and says what installs it."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium here: apt-get install chromium (or brew install chromium)")
     from playwright.sync_api import sync_playwright
 
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
-        if path is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip(MISSING)
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def served(*args, limit=30.0):
+    """A command of the suite that serves a page, as a process: yields (address, process)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "experiments.cli", *args, "--port", str(port)])
+    until = time.monotonic() + limit
+    try:
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, "it ended at once"
+            time.sleep(0.05)
+        yield f"http://localhost:{port}", process
+    finally:
+        process.terminate()
+        process.wait(10)

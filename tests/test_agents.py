@@ -12,7 +12,7 @@ from agents.dqn import DQN
 from agents.explore import Linear, epsilon_greedy
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
-from agents.optimiser import Adam, CentredRMSProp, RAdam, RMSProp
+from agents.optimiser import Adam, RAdam, RMSProp, RootRMSProp
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import Replay, ReplayConfig
@@ -20,7 +20,7 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import build_network
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.loop import evaluate, train
 
@@ -153,6 +153,24 @@ def test_no_gradient_reaches_the_target():
     assert all(p.grad is None for p in agent.target.parameters())
 
 
+def test_bf16_learns_almost_the_same_and_acts_just_the_same():
+    """Parameters, outputs and gradients stay float32; only factors lose digits."""
+    grads, actions = [], []
+    for bf16 in (False, True):
+        torch.manual_seed(0)
+        network = build_network(NetworkConfig(hidden=64), (4, 84, 84), 3)
+        agent = Agent(network, DQN(double=True), Adam(0.0), 10, bf16=bf16)
+        seq = two_steps(16)
+        seq = seq._replace(step=seq.step._replace(obs=torch.randint(0, 256, (2, 16, 4, 84, 84), dtype=torch.uint8)))
+        _, metrics = agent.learn(seq)
+        assert all(p.grad.dtype == p.dtype == torch.float32 for p in agent.online.parameters())
+        assert metrics["losses/q_values"].dtype == torch.float32
+        grads.append(torch.cat([p.grad.flatten() for p in agent.online.parameters()]))
+        actions.append(agent.online(tree_map(lambda x: x[:1], seq.step), ())[0])
+    assert torch.equal(*actions)
+    assert torch.cosine_similarity(*grads, dim=0) > 0.99 and not torch.equal(*grads)
+
+
 def two_steps(batch):
     flags = torch.zeros(2, batch, dtype=torch.bool)
     obs = torch.randint(0, 256, (2, batch, 1, 2, 2), dtype=torch.uint8)
@@ -212,7 +230,7 @@ def test_tensors_that_do_not_fit_are_refused(spoil):
 def test_centred_rmsprop_is_worked_out_by_hand():
     # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
     p = nn.Parameter(torch.tensor([1.0]))
-    optimiser = CentredRMSProp([p], 0.1, 0.5, 0.25)
+    optimiser = RootRMSProp([p], 0.1, 0.5, 0.25)
     p.grad = torch.tensor([2.0])
     optimiser.step()  # E[g] = 1, E[g^2] = 2: 2 / sqrt(2 - 1 + .25)
     first = 1 - 0.1 * 2 / 1.25**0.5
@@ -234,9 +252,8 @@ def test_epsilon_greedy_explores_as_often_as_it_says():
 def test_the_learning_rate_is_annealed_over_the_planned_updates():
     torch.manual_seed(0)
     for anneal, wanted in ((True, [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]), (False, [1.0] * 6)):
-        agent = Agent(
-            build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1.0, anneal=anneal), 9, planned_updates=4
-        )
+        agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1.0, anneal=anneal), 9)
+        agent.plan(4)
         rates = []
         for _ in range(6):
             agent.learn(two_steps(4))

@@ -1,8 +1,12 @@
 """Our curves are measured as the published ones are."""
 
+from dataclasses import replace
+
 import pytest
 
-from experiments.curve import points, published
+from experiments.chance import random_scores
+from experiments.curve import Part, parts, points, published
+from experiments.presets import preset
 
 
 def test_points_are_means_over_each_whole_million_of_frames():
@@ -22,3 +26,16 @@ def test_published_curves_are_those_of_the_table():
     for game, agent in (("Tetris", "DQN CNN"), ("Pong", "DQN")):
         with pytest.raises(ValueError, match="there are"):
             published(game, agent)
+
+
+def test_parts_are_means_over_tenths_of_a_training():
+    episodes = [{"frames": f, "score": s} for f, s in ((10, 1), (100, 3), (101, 10), (1000, 7), (1001, 99))]
+    assert parts(episodes, 1000) == [Part(100, 2, 2.0), Part(200, 1, 10.0), Part(1000, 1, 7.0)]
+
+
+def test_chance_plays_as_badly_as_the_game_says():
+    """Whoever guesses a cue is right half the time."""
+    x = replace(preset("ppo-minatar"), game="probe/recall", protocol="probe")
+    scores = random_scores(x, 400)
+    assert len(scores) == 400 and set(scores) == {-1, 1} and abs(sum(scores) / 400) < 0.15  # three standard deviations
+    assert random_scores(x, 40, seed=1) == random_scores(x, 40, seed=1) != random_scores(x, 40, seed=2)

@@ -150,6 +150,16 @@ def test_tensors_of_another_making_are_refused(stopped, setup, name, spoil):
         bring_back(stopped, setup, tensors, state)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl", "recordings/training.rec"])
+def test_logs_that_lost_their_newest_rows_are_refused(stopped, setup, name):
+    """As after a loss of power: what a checkpoint counts on is not there, and nothing is made up in its place."""
+    tensors, state = read_checkpoint(stopped.checkpoints()[-1])
+    there = (stopped.path / name).stat().st_size if (stopped.path / name).exists() else 0
+    state["resume"]["positions"][name] = there + 1
+    with pytest.raises(ValueError, match=f"{name} is missing or cut short"):
+        bring_back(stopped, setup, tensors, state)
+
+
 def test_names_in_files_lead_nowhere(stopped, tmp_path):
     """Manifests and tensor names with paths in them write and read nothing outside."""
     path = tmp_path / "r"

@@ -1,4 +1,4 @@
-"""Memories and policies: the contract of a memory, sequences with burn-in, PPO; fixtures and slow twins."""
+"""Sequences with burn-in and stored memories, PPO, value rescaling: fixtures and slow twins."""
 
 from dataclasses import replace
 
@@ -19,70 +19,21 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import build_network, check
+from experiments.build import check
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from tests.test_agents import CASES, REPLAY, learn
+from tests.test_cores import CORES, network_of, some_steps
 from tests.test_returns import column, episodes, hand, rlax, tensor
 
-MEMORIES = ("lstm", "gru")
 SMALL = {"torso": "mlp", "hidden": 64, "memory_size": 64}
 
 
-def some_steps(time, batch, begins=0.2, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.rand(*shape, generator=generator)
-
-    first = draw(time, batch) < begins
-    last = torch.cat([first[1:], torch.zeros(1, batch, dtype=torch.bool)])
-    obs = (draw(time, batch, 1, 2, 3) * 255).to(torch.uint8)
-    action = (draw(time, batch) * 3).long()
-    return TimeStep(obs, torch.where(first, 0, action), draw(time, batch) * ~first, first, last, last)
-
-
-def network_of(memory, algorithm=None, **more):
-    torch.manual_seed(0)
-    return build_network(NetworkConfig(memory=memory, **SMALL, **more), (1, 2, 3), 3, algorithm)
-
-
-@pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize("history", [False, True])
-def test_unrolling_is_acting(memory, history):
-    """In one pass over 30 steps, with episodes beginning in between, or a step at a time: outputs and states."""
-    network, steps = network_of(memory, history=history), some_steps(30, 4)
-    state = tuple(torch.randn(4, 64) for _ in network.initial_state(4))
-    together, after = network(steps, state)
-    for t in range(30):
-        alone, state = network(tree_map(lambda x: x[t : t + 1], steps), state)
-        torch.testing.assert_close(together[t : t + 1], alone, rtol=1e-4, atol=1e-5)
-    for a, b in zip(after, state, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("memory", MEMORIES)
-def test_outputs_where_an_episode_begins_do_not_depend_on_what_was_before(memory):
-    network, steps = network_of(memory), some_steps(6, 3, begins=0.0)
-    steps.first[3, 1] = True
-    one, _ = network(steps, tuple(torch.randn(3, 64) for _ in network.initial_state(3)))
-    steps.obs[:3, 1] = 0
-    other, _ = network(steps, network.initial_state(3))
-    torch.testing.assert_close(one[3:, 1], other[3:, 1])
-    assert not torch.allclose(one[3:, 0], other[3:, 0])  # where none begins, they do
-
-
-@pytest.mark.parametrize("memory", MEMORIES)
-def test_a_memory_has_no_state_of_its_own(memory):
-    network = network_of(memory)
-    assert all(x.shape == (5, 64) and not x.any() for x in network.initial_state(5))
-    with pytest.raises(TypeError):
-        network(some_steps(1, 2))
-
-
 @pytest.mark.parametrize("burn_in", [0, 4])
-def test_no_gradient_reaches_the_burn_in(burn_in):
-    network = network_of("gru")
+@pytest.mark.parametrize("core", CORES)
+def test_no_gradient_reaches_the_burn_in(core, burn_in):
+    network = network_of(core)
     steps = some_steps(12, 3, begins=0.0)
     embedded = torch.nn.Parameter(steps.obs.float() / 255)
     network.torso.forward = lambda x: network.torso.layers[1:](x.flatten(1))  # takes floats
@@ -268,7 +219,9 @@ def rollout_of(memory, shuffle, minibatches):
     return agent, batches
 
 
-@pytest.mark.parametrize("memory, shuffle", [("none", "steps"), ("none", "games"), ("lstm", "games"), ("gru", "games")])
+@pytest.mark.parametrize(
+    "memory, shuffle", [("none", "steps"), *((core, "games") for core in ("none", "lstm", "gru", "gtrxl", "dnc"))]
+)
 def test_the_ratio_is_one_before_the_first_update(memory, shuffle):
     """Recomputed log-probabilities and values equal the collected, in every minibatch."""
     agent, batches = rollout_of(memory, shuffle, 4)

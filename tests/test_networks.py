@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from envs.timestep import TimeStep
-from experiments.build import build_network
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from networks.heads import Dueling, dueling
 from networks.network import initialise

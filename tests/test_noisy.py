@@ -12,7 +12,8 @@ from agents.agent import Agent
 from agents.c51 import C51
 from agents.iqn import IQN
 from agents.optimiser import Adam
-from experiments.build import build, build_network, check
+from experiments.build import build, check
+from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from networks.heads import Dueling, Implicit, Linear
@@ -34,7 +35,7 @@ def test_factorised_noise_has_the_moments_of_the_fixture():
 def test_a_noisy_layer_without_sigma_is_linear():
     layer = NoisyLinear(7, 3, sigma=0.0)
     x = torch.randn(5, 7)
-    assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    assert torch.allclose(layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-6)
 
 
 def test_noise_is_what_the_paper_says():

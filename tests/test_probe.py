@@ -21,7 +21,7 @@ def test_the_t_maze_is_won_by_who_remembers_the_sign():
         assert obs[0, 0, 3] == 255
         wrong_first = seed % 2
         obs, reward, over, _, _ = maze.step(2 if south ^ bool(wrong_first) else 0)
-        assert over and total + reward == (-1 if wrong_first else 1)
+        assert over and total + reward == (-0.1 if wrong_first else 4)
         seen.add(south)
     assert seen == {False, True}
 

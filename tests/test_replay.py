@@ -1,6 +1,8 @@
 """Replay returns exactly what the agent saw, and as often as it should."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.explore import Linear
+from agents.frames import CompressedRing, HostRing
 from agents.replay import Replay, ReplayConfig, importance_weights
 from agents.sequence import tree_leaves
 from agents.sumtree import SumTree
@@ -29,12 +32,12 @@ def fake_step(n, rng, last_chance=0.2, after=None):
     return TimeStep(obs, zeros, torch.from_numpy(rng.normal(size=n).astype(np.float32)), first, last, last)
 
 
-@pytest.mark.parametrize("length", [2, 4, 9])
-def test_sequences_are_what_the_agent_saw(length):
+@pytest.mark.parametrize(("length", "storage"), [(2, "auto"), (4, "compressed"), (9, "disk"), (4, "ram")])
+def test_sequences_are_what_the_agent_saw(length, storage):
     """On a real game with time limits, after the ring has wrapped several times."""
     rows, envs, played = 40, 3, 170
     games = make_atari("Breakout", envs, SHORT, reseed_after=40)
-    replay = Replay(ReplayConfig(capacity=envs * rows, priority_exponent=0.6), envs, length)
+    replay = Replay(ReplayConfig(capacity=envs * rows, priority_exponent=0.6, storage=storage), envs, length)
     seen, step, rng = [], games.reset(seed=0), torch.Generator().manual_seed(0)
     for _ in range(played):
         action = torch.randint(games.num_actions, (envs,), generator=rng)
@@ -60,6 +63,39 @@ def test_sequences_are_what_the_agent_saw(length):
     assert drawn <= starts | {(t, g) for t in range(played - rows, played - rows + 4) for g in range(envs)}
     assert any(seen[t][0].last[g] and not seen[t][0].terminal[g] for t in range(played) for g in range(envs))
     games.close()
+
+
+def test_compressed_frames_take_what_is_promised():
+    """On the game whose frames are hardest to compress of those measured."""
+    games = make_atari("MsPacman", 2)
+    config = ReplayConfig(capacity=2 * 200, storage="compressed")
+    replay, step, rng = Replay(config, 2, 2), games.reset(seed=0), torch.Generator().manual_seed(0)
+    for _ in range(200):
+        action = torch.randint(games.num_actions, (2,), generator=rng)
+        replay.add(step, action)
+        step = games.step(action)
+    games.close()
+    packed = sum(map(sys.getsizeof, replay.rows[0].obs.packed)) / 400
+    assert 500 < packed < 84 * 84 * 3 // 10
+    assert config.bytes_needed(84 * 84) < 0.31 * ReplayConfig(capacity=2 * 200).bytes_needed(84 * 84)
+
+
+def test_frames_on_a_gpu_need_one():
+    replay = Replay(ReplayConfig(capacity=400, storage="cuda"), 2, 2)
+    with pytest.raises(ValueError, match="--device cuda, or another storage"):
+        replay.add(fake_step(2, np.random.default_rng(0)), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("kind", [HostRing, partial(HostRing, on_disk=True), CompressedRing])
+def test_rings_behave_as_the_tensor_that_they_stand_for(kind):
+    ring, plain = kind(5, torch.zeros(3, 4, 2, dtype=torch.uint8)), torch.zeros(5, 3, 4, 2, dtype=torch.uint8)
+    torch.manual_seed(0)
+    for rows in (0, 4, torch.tensor([1, 3]), 4):
+        plain[rows] = ring[rows] = torch.randint_like(plain[rows], 256)
+    assert len(ring) == 5 and ring.shape == plain.shape and ring.dtype == plain.dtype
+    assert torch.equal(ring[torch.arange(5)], plain) and torch.equal(ring[3], plain[3])
+    leaf = torch.tensor([[0, 14, 7], [3, 3, 9]])
+    assert torch.equal(ring.take(leaf), plain.flatten(0, 1)[leaf])
 
 
 def test_no_step_is_a_start_while_its_history_is_gone():

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from agents.explore import Ladder, Linear
-from experiments import selfcheck
+from envs.library import game_of
+from experiments import selfcheck, trainer
 from experiments.cli import run_command
 from experiments.config import Evaluation
 from experiments.presets import PRESETS
@@ -23,19 +24,23 @@ from experiments.train import Train, run_training
 def small(preset):
     """A preset cut to some seconds: what it is made of stays."""
     x = PRESETS[preset]
+    if game_of(x.game).world == "atari":
+        x = replace(x, game="Breakout", protocol="machado")
     x = replace(
-        x, game="Breakout", num_envs=2, frames=2_600, protocol="machado", checkpoint_period=600,
+        x, num_envs=2, frames=650 * x.frame_skip, checkpoint_period=150 * x.frame_skip,
         explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),
-        target_period=min(x.target_period, 20), evaluation=Evaluation(1_400, episodes=1, epsilon=0.5, video_seconds=0),
+        target_period=min(x.target_period, 5),
+        evaluation=Evaluation(350 * x.frame_skip, episodes=1, epsilon=0.5, video_seconds=0),
         network=replace(
             x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
             blocks=1 if x.network.torso == "impala" else 2,
         ),
     )  # fmt: skip
     if x.replay is None:
-        return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=replace(x.rollout, minibatches=2))
+        rollout = replace(x.rollout, epochs=min(x.rollout.epochs, 2), minibatches=2)
+        return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=rollout)
     algorithm = replace(x.algorithm, burn_in=min(x.algorithm.burn_in, 3), unroll=min(x.algorithm.unroll, 5))
-    shrunk = replace(x.replay, capacity=400, batch_size=4, learn_start=100, learn_period=16)
+    shrunk = replace(x.replay, capacity=400, batch_size=4, learn_start=60, learn_period=8)
     return replace(x, algorithm=algorithm, replay=replace(shrunk, stride=min(shrunk.stride, 5)))
 
 
@@ -56,19 +61,23 @@ def sigterm_after(iterations):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset):
-    x = replace(small(preset), frames=1_800)
-    if preset != "prioritized":
-        x = replace(x, evaluation=replace(x.evaluation, period=x.frames))  # none on the way
+def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
+    x, iterations = small(preset), 181
+    monkeypatch.setattr(trainer, "LOG_PERIOD", 50 * x.frame_skip)  # what is logged must be the same, too
+    x = replace(x, frames=450 * x.frame_skip)
+    if preset != "prioritized":  # fewer, and no evaluations: these are the same for all
+        x, iterations = replace(x, frames=250 * x.frame_skip), 71
+        monkeypatch.setattr(trainer.Trainer, "evaluate", lambda _: None)
     whole = run_whole(x, tmp_path)
-    parts = run_whole(x, tmp_path, "parts", sigterm_after(181))
+    parts = run_whole(x, tmp_path, "parts", sigterm_after(iterations))
     assert not json.loads((parts.path / "summary.json").read_text())["finished"]
     random.seed(7)  # nothing of the process that resumes may matter
     if preset == "prioritized":  # twice is as good as once
         resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True), sigterm_after(20))
     resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
     assert differences(whole.path, parts.path) == []
-    assert b"eval/" in (parts.path / "metrics.jsonl").read_bytes()
+    logged = (parts.path / "metrics.jsonl").read_bytes()
+    assert b"losses/loss" in logged and (b"eval/" in logged) == (preset == "prioritized")
     assert sum("going on at" in row["event"] for row in read_rows(parts.path / "events.jsonl"))
     assert not (parts.path / "replay").exists()
 

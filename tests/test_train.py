@@ -30,6 +30,7 @@ from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_video
+from tests.test_resume import small
 
 TINY = replace(
     preset("prioritized"), game="Pong", frames=12_000, num_envs=2, explore=Linear(1.0, 0.1, 1_000, 500),
@@ -83,7 +84,7 @@ def test_evaluate_writes_what_a_score_depends_on(finished, capsys):
         == 0
     )
     out = capsys.readouterr().out
-    assert "Pong, nature, epsilon 0.05, 3 episodes: mean" in out and "human-normalised" in out
+    assert "Pong, nature, epsilon 0.05, 3 episodes, last checkpoint, fingerprint" in out and "human-normalised" in out
     (path,) = (finished.path / "evaluations").glob("*-nature-*.json")
     result = json.loads(path.read_text())
     assert len(result["scores"]) == 3 and result["mean"] == pytest.approx(np.mean(result["scores"]))
@@ -252,3 +253,13 @@ def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, mon
     monkeypatch.setattr(doctor, "ROMS", {})
     assert run_command("doctor", []) == 1
     assert "Something is wrong with: ROMs." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["dqn", "ppo"])
+def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys):
+    options = Train(small(preset), wandb="off", runs=tmp_path, device="cpu", profile=True)
+    run, _ = run_training(options, Console(width=200))
+    assert "a trace of" in capsys.readouterr().out
+    events = json.loads((run.path / "trace.json").read_text())["traceEvents"]
+    names = {event["name"] for event in events if event.get("ph") == "X"}
+    assert "aten::convolution_backward" in names and any(name.startswith("Optimizer.step") for name in names)

@@ -14,13 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
+from experiments.cli import parse_train, run_command
 from experiments.presets import preset
 from experiments.resume import Resume, resume
 from experiments.run import Run, read_rows
 from experiments.train import Train, run_training
-from experiments.wandb_mirror import Mirror
+from experiments.wandb_mirror import Mirror, describe
+from experiments.wandb_workspace import workspace
 from tests.test_resume import sigterm_after, small
 
 WANDB = Path(sys.executable).parent / "wandb"
@@ -81,7 +84,7 @@ def test_an_offline_run_holds_the_metrics(tmp_path):
     for words in ("dqn-Breakout-s1", "dqn/Breakout", "machado", f"checkpoint-{run.config['wandb_id']}", "learn_period"):
         assert words in text, words
     steps = [record["metric"]["step_metric"] for record in found if "step_metric" in record.get("metric", {})]
-    assert steps == ["frames"]
+    assert steps == ["frames", "frames"]  # of everything, and of the evaluation, whose best is shown, too
     assert history(found, "charts/episodic_return") == [0, 0.5, 1, 1.5, 2]
     assert history(found, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
     assert not list((tmp_path / "home").rglob("*artifact*"))  # nothing doubles in the home directory
@@ -147,19 +150,75 @@ def test_ctrl_c_is_not_for_the_mirror_and_a_killed_training_leaves_a_finished_ru
     assert any(record["type"] == "exit" for record in found)
 
 
-def test_a_resumed_run_is_one_run_without_repeated_steps(tmp_path):
-    """It goes one checkpoint back, and so repeats rows that wandb has already: they are not sent again."""
+def test_a_run_that_was_resumed_twice_is_one_run_and_is_synced_as_one(tmp_path):
+    """It goes a checkpoint back, and so repeats rows that wandb has already: they are not sent again. Of its three
+    fragments `highscore sync` makes one whole run, from the directory, in the mirror's own order."""
     options = {"device": "cpu", "wandb": "offline"}
-    x = replace(small("prioritized"), frames=4_000)
-    run, _ = run_training(Train(x, runs=tmp_path, name="r", **options), Console(quiet=True), sigterm_after(400))
+    x = small("prioritized")
+    x = replace(x, frames=3_000, evaluation=replace(x.evaluation, period=1_400, video_seconds=1))
+    train = Train(x, runs=tmp_path, name="r", wandb_group="suite/dqn/Breakout", wandb_tags=("suite",), **options)
+    run, _ = run_training(train, Console(quiet=True), sigterm_after(360))
     shutil.rmtree(run.checkpoints()[-1])
+    resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(200))
     resume(Resume(run.path, **options), Console(quiet=True))
-    files = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
-    assert len(files) == 2 and len({file.name for file in files}) == 1  # named after the one run
-    found = [record for file in files for record in inspect(file) if record["type"] == "history"]
-    items = [record["history"]["item"] for record in found]
-    steps = [record["history"]["step"]["num"] for record in found]
+    fragments = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(fragments) == 3 and len({file.name for file in fragments}) == 1  # named after the one run
+    assert run_command("sync", [str(run.path), "--into", str(tmp_path / "whole")]) == 0
+    (file,) = (tmp_path / "whole").glob("wandb/offline-run-*/*.wandb")
+    assert file.name == fragments[0].name
+    whole, parts = inspect(file), [record for fragment in fragments for record in inspect(fragment)]
+
+    def numbered(found):
+        return [
+            (r["history"]["step"]["num"], r["history"]["item"]["frames"], r["history"]["item"].get("eval/mean"))
+            for r in found if r["type"] == "history"
+        ]  # fmt: skip
+
     rows = list(read_rows(run.path / "metrics.jsonl"))
-    assert steps == list(range(1, len(rows) + 1))
-    assert [item["frames"] for item in items] == [row["frames"] for row in rows]
-    assert [item.get("eval/mean") for item in items] == [row.get("eval/mean") for row in rows]
+    films = len(list((run.path / "evaluations").glob("*.json")))
+    assert [step for step, *_ in numbered(parts)] == list(range(1, len(rows) + films + 1))
+    assert numbered(whole) == numbered(parts)
+    assert [item[1:] for item in numbered(whole) if item[2] is not None] == [
+        (row["frames"], row["eval/mean"]) for row in rows if "eval/mean" in row
+    ]
+    text = json.dumps(whole)
+    for words in ("suite/dqn/Breakout", "eval/video", "best", "latest", "human_normalised", "eval/fingerprint"):
+        assert words in text, words
+    assert len(list((tmp_path / "whole").glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))) == films
+
+
+def test_syncing_without_a_key_says_what_to_do(tmp_path, capsys):
+    run = Run.create(tmp_path, preset("dqn"), "r")
+    run.close()
+    assert run_command("sync", [str(run.path)]) == 2
+    err = capsys.readouterr().err
+    assert "wandb login" in err and len(err.strip().splitlines()) == 1
+
+
+def test_the_sweep_file_makes_commands_that_run(monkeypatch, tmp_path):
+    """As wandb's own agent puts them together."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    sweep = yaml.safe_load((Path(__file__).parent.parent / "experiments/recipes/sweep.yaml").read_text())
+    drawn = {"optimiser.learning-rate": 3.2e-05, "algorithm.n-steps": 5}
+    chosen = {key: {"value": drawn.get(key, how.get("value"))} for key, how in sweep["parameters"].items()}
+    flags = create_sweep_command_args({"args": chosen})["args"]
+    words = [word for part in sweep["command"] for word in (flags if part == "${args}" else [part])]
+    assert words[:2] == ["highscore", "train"]
+    options = parse_train(words[2:])
+    x = options.experiment
+    assert (x.optimiser.learning_rate, x.algorithm.n_steps, x.frames, x.game) == (3.2e-05, 5, 2_000_000, "Breakout")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "given1")
+    run = Run.create(tmp_path, x, "r")
+    assert describe(run, "online", "p")["init"]["id"] == "given1"
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    assert Run.create(tmp_path, x, "other").config["wandb_id"] != "given1"
+
+
+def test_the_workspace_can_be_made():
+    """Saving it needs an account; what is saved is made here."""
+    pytest.importorskip("wandb_workspaces")
+    made = workspace("nobody", "highscore", "Highscore")
+    assert [section.name for section in made.sections] == ["Scores", "Films", "Learning", "Machine"]
+    assert made.sections[0].panels[0].y == ["eval/mean"] and made.sections[0].panels[0].groupby == "group"

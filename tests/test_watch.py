@@ -20,10 +20,10 @@ from PIL import Image
 
 from agents.iqn import IQN
 from envs.atari import make_atari
-from envs.probe import make_probe
+from envs.library import game_of
 from envs.protocols import MACHADO, NATURE
-from envs.recording import render
-from envs.screen import AtariScreen, ObservedScreen, screen_of
+from envs.recording import Recording, render
+from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.episodes import find_episode, people_episodes, progress_episodes
@@ -103,13 +103,23 @@ def test_no_ops_are_followed_into_the_next_episode():
     games.close()
 
 
-def test_a_game_without_a_screen_shows_what_the_agent_sees():
-    games = make_probe("catch", 1)
-    screen = screen_of("catch", MACHADO, games)
-    assert isinstance(screen, ObservedScreen) and screen.action_names == ["0", "1", "2"]
-    step = games.reset(0)
-    (frame,) = screen.follow(games, step)
-    assert np.array_equal(frame.pixels[..., 1], step.obs[0, 0].numpy()) and frame.sound.size == 0
+@pytest.mark.parametrize("name", ["probe/catch", "minatar/breakout"])
+def test_a_game_of_another_world_has_its_picture(name):
+    game = game_of(name)
+    rules = game.protocol(game.protocols[0])
+    games, screen = game.make(1, rules), screen_of(name, rules)
+    assert isinstance(screen, PictureScreen) and len(screen.action_names) == games.num_actions
+    step, frames = games.reset(0), []
+    while True:
+        frames += screen.follow(games, step)
+        if step.last.item():
+            break
+        step = games.step(torch.tensor([len(frames) % games.num_actions]))
+    recorded = [pixels for pixels, _ in render(Recording.of(name, rules, games.played(0)))]
+    assert all(np.array_equal(frame.pixels, pixels) for frame, pixels in zip(frames, recorded, strict=True))
+    (frame,) = screen.follow(games, games.step(torch.tensor([0])))  # the next episode
+    assert frame.pixels.dtype == np.uint8 and frame.sound.size == 0
+    games.close()
 
 
 def test_going_back_and_on_is_as_if_nothing_had_been(agent):

@@ -20,7 +20,8 @@ RECURRENT_DQN = Experiment(
     algorithm=DQN(discount=0.99, n_steps=1, unroll=10, double=False, reward_clip=1.0, error_loss="huber"),
     optimiser=Adadelta(learning_rate=0.1, decay=0.95, clip_norm=10.0),
     network=NetworkConfig(
-        torso="nature", memory="lstm", memory_size=512, history=False, head="linear", hidden=0, initialisation="torch"
+        torso="nature", memory="lstm", memory_size=512, memory_bias=0.0, history=False, head="linear", hidden=0,
+        initialisation="torch",
     ),
     explore=Linear(1.0, 0.1, steps=1_000_000, begin=50_000),
     replay=ReplayConfig(capacity=400_000, batch_size=32, learn_start=50_000, learn_period=4, stride=10),
@@ -29,7 +30,36 @@ RECURRENT_DQN = Experiment(
     num_envs=8,
     protocol="nature",
     stack=1,
-)
+)  # fmt: skip
+
+# Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of 256
+# games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one update
+# per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: players have the newest weights, not those of
+# up to 400 steps ago; sequences may cross the ends of episodes, where the memory clears; importance weights with
+# exponent 0.6, which the published version's table has; sticky actions instead of no-ops.
+FULL_R2D2 = Experiment(
+    preset="r2d2",
+    source="Kapturowski et al. 2019",
+    algorithm=DQN(
+        discount=0.997, n_steps=5, burn_in=40, unroll=80, double=True, reward_clip=0.0, value_rescaling=True,
+        error_loss="squared",
+    ),
+    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
+    network=NetworkConfig(
+        torso="nature", dense=512, memory="lstm", memory_size=512, memory_bias=1.0, history=True, head="dueling",
+        hidden=512, initialisation="torch",
+    ),
+    explore=Ladder(num_envs=256, base=0.4, alpha=7.0),
+    replay=ReplayConfig(
+        capacity=4_000_000, batch_size=64, learn_start=200_000, learn_period=3_328, stride=40,
+        priority_exponent=0.9, importance_exponent=Linear(0.6, 0.6, steps=0),
+    ),
+    rollout=None,
+    target_period=2_500,
+    num_envs=256,
+    protocol="machado",
+    frames=10_000_000_000,
+)  # fmt: skip
 
 # Kapturowski et al. (2019), table 2, for one machine: 16 players instead of 256, sequences of 20 + 40 + 5 instead
 # of 40 + 80, every 20 steps, batches of 32 instead of 64, and one update per 16 agent steps. Sequences may cross
@@ -43,8 +73,8 @@ SMALL_R2D2 = Experiment(
     ),
     optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=512, history=True, head="dueling", hidden=512,
-        initialisation="torch",
+        torso="nature", dense=512, memory="lstm", memory_size=512, memory_bias=1.0, history=True, head="dueling",
+        hidden=512, initialisation="torch",
     ),
     explore=Ladder(num_envs=16, base=0.4, alpha=7.0),
     replay=ReplayConfig(
@@ -65,8 +95,8 @@ RECURRENT_PQN = Experiment(
     algorithm=PQN(discount=0.99, trace=0.65, unroll=128, reward_clip=1.0),
     optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=0.5, anneal=True),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=128, history=False, head="linear", hidden=0,
-        layer_norm=True, initialisation="orthogonal",
+        torso="nature", dense=512, memory="lstm", memory_size=128, memory_bias=0.0, history=False, head="linear",
+        hidden=0, layer_norm=True, initialisation="orthogonal",
     ),
     explore=Linear(1.0, 0.01, steps=1_000_000),
     replay=None,
@@ -78,4 +108,4 @@ RECURRENT_PQN = Experiment(
     stack=1,
 )  # fmt: skip
 
-PRESETS = (RECURRENT_DQN, SMALL_R2D2, RECURRENT_PQN)
+PRESETS = (RECURRENT_DQN, FULL_R2D2, SMALL_R2D2, RECURRENT_PQN)

@@ -3,8 +3,10 @@
 Written out in full: a preset derived from another changes when the other does.
 """
 
+from agents.curious import Bonus
 from agents.explore import Linear
-from agents.optimiser import Adam
+from agents.impala import IMPALA
+from agents.optimiser import Adam, RMSProp
 from agents.ppo import PPO
 from agents.rollout import RolloutConfig
 from experiments.config import Experiment, NetworkConfig
@@ -40,7 +42,7 @@ ATARI_LSTM = Experiment(
     ),
     optimiser=Adam(learning_rate=2.5e-4, epsilon=1e-5, clip_norm=0.5, anneal=True),
     network=NetworkConfig(
-        torso="nature", dense=512, memory="lstm", memory_size=128, history=False, hidden=0,
+        torso="nature", dense=512, memory="lstm", memory_size=128, memory_bias=0.0, history=False, hidden=0,
         initialisation="orthogonal",
     ),
     explore=Linear(0.0, 0.0, steps=0),
@@ -53,4 +55,53 @@ ATARI_LSTM = Experiment(
     stack=1,
 )  # fmt: skip
 
-PRESETS = (ATARI, ATARI_LSTM)
+# Espeholt et al. (2018), appendix, the table for Atari: the deep residual network on four frames, unrolls of 20,
+# batches of 32, RMSProp (epsilon 0.1, where TorchBeast has 0.01) annealed to 0, gradient norm 40. Their loss is summed
+# over the batch and ours averaged, so epsilon is divided by 32^2 and the norm by 32, which is the same update.
+# Deviations: 128 games in one loop instead of independent actors, so that a rollout is 0 to 3 updates old; without a
+# memory, the network does not see the last action and reward.
+DEEP = Experiment(
+    preset="impala",
+    source="Espeholt et al. 2018",
+    algorithm=IMPALA(
+        discount=0.99, unroll=20, rho_max=1.0, c_max=1.0, value_cost=0.5, entropy_cost=0.01, reward_clip=1.0
+    ),
+    optimiser=RMSProp(
+        learning_rate=6e-4, decay=0.99, centred=False, epsilon=0.1 / 32**2, clip_norm=40.0 / 32, anneal=True
+    ),
+    network=NetworkConfig(
+        torso="impala", width=1, blocks=2, hidden=256, initialisation="torch"
+    ),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=None,
+    rollout=RolloutConfig(epochs=1, minibatches=4, shuffle="games"),
+    target_period=0,
+    num_envs=128,
+    protocol="nature",
+)  # fmt: skip
+
+# Burda et al. (2019), tables 2 to 4 of the appendix, with CleanRL's constants where they differ (ppo_rnd_envpool.py):
+# 128 games, rollouts of 128 steps, a quarter of the steps trains the predictor, intrinsic returns that no episode ends
+# with gamma 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised). Deviations: what is
+# seen is normalised by the first rollout to begin with, not by 6,400 random steps; one hidden layer of 512 for policy
+# and both values; a lost life ends the game's value, but not the intrinsic one.
+CURIOUS = Experiment(
+    preset="ppo-rnd",
+    source="Burda et al. 2019",
+    algorithm=PPO(
+        discount=0.999, trace=0.95, unroll=128, clip=0.1, clip_value=True, value_cost=0.5, entropy_cost=0.001,
+        reward_clip=1.0,
+    ),
+    optimiser=Adam(learning_rate=1e-4, epsilon=1e-5, clip_norm=0.5, anneal=True),
+    network=NetworkConfig(torso="nature", hidden=512, initialisation="orthogonal"),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=None,
+    rollout=RolloutConfig(epochs=4, minibatches=4),
+    target_period=0,
+    num_envs=128,
+    protocol="nature",
+    game="MontezumaRevenge",
+    bonus=Bonus(weight=0.5, discount=0.99, train_share=0.25),
+)  # fmt: skip
+
+PRESETS = (ATARI, ATARI_LSTM, DEEP, CURIOUS)

@@ -118,7 +118,7 @@ def gradient_saliency(agent: Agent, step: TimeStep, state: Any, action: int) -> 
         output, _ = agent.online(tree_map(lambda x: x[None], again), state)
         liked = preferences(agent.algorithm, tree_map(lambda x: x[0], output))
         (gradient,) = torch.autograd.grad(liked[0, action], pixels)
-    return gradient[0].abs().amax(0)
+    return gradient[0].abs().flatten(0, -3).amax(0)
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -25,8 +25,8 @@ def strip(frames: list[np.ndarray]) -> bytes:
 
 
 def stacked(obs: Tensor) -> np.ndarray:
-    """An observation uint8 [C, H, W] side by side, the newest on the right: [H, C W]."""
-    return np.concatenate(list(obs.cpu().numpy()), axis=1)
+    """An observation uint8 [..., H, W] side by side, the newest on the right: [H, C W]."""
+    return np.concatenate(list(obs.flatten(0, -3).cpu().numpy()), axis=1)
 
 
 def heat(saliency: Tensor) -> np.ndarray:

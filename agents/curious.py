@@ -1,0 +1,120 @@
+"""Algorithms that are paid for what surprises them, too: random network distillation (Burda et al. 2019)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.ppo import PPO, averaged
+from agents.returns import gae
+from agents.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Bonus:
+    """What surprise is worth."""
+
+    weight: float = 0.0
+    """of the intrinsic advantage (or reward) beside the game's; 0 for no bonus"""
+    discount: float = 0.99
+    """gamma of intrinsic returns, per agent step"""
+    train_share: float = 0.25
+    """of the steps learned from, how many train the predictor"""
+
+    def predictor_loss(self, error: Tensor) -> Tensor:
+        """The mean error of a random share of the steps: [T, B] to [B]."""
+        chosen = torch.rand_like(error) < self.train_share
+        return (error * chosen).mean(0) / self.train_share
+
+
+@dataclass(frozen=True)
+class CuriousPPO(PPO):
+    """PPO with a second value for intrinsic returns, which no episode's end cuts (Burda et al. 2019, sec. 2.3).
+
+    The network gives (logits [..., A], values [..., 2]); its part `bonus` measures surprise.
+    """
+
+    bonus: Bonus = Bonus()
+
+    def pay(self, network: Any, seq: Sequence) -> Sequence:
+        """Notes the intrinsic reward [T, B] of getting to each step of a rollout, and moves its statistics.
+
+        What is seen is normalised by what was seen before (the first rollout by itself); rewards, as in the
+        authors' code, by the spread of returns up to now.
+        """
+        rnd, new = network.bonus, seq.step.obs[1:]  # step 0 ended the rollout before
+        if fresh := not rnd.seen.count:
+            rnd.watch(new)
+        with torch.no_grad():
+            error = torch.stack([rnd(obs) for obs in seq.step.obs])
+        rnd.follow(error[1:], self.bonus.discount)
+        if not fresh:
+            rnd.watch(new)
+        return seq._replace(note=(*seq.note, error / rnd.scale()))
+
+    def targets(self, seq: Sequence) -> Sequence:
+        """T steps that were paid for to T - 1 that note (ln mu(a|s), values, their advantages [..., 2])."""
+        log_mu, values, earned = seq.note
+        value, intrinsic_value = values.unbind(-1)
+        own = super().targets(seq._replace(note=(log_mu, value)))
+        none = torch.zeros_like(seq.step.last)
+        intrinsic = gae(earned, none, none, intrinsic_value, self.bonus.discount, self.trace)
+        return own._replace(note=(log_mu[:-1], values[:-1], torch.stack([own.note[2], intrinsic], -1)))
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """As PPO, with the weighted sum of advantages, both values' errors, and the predictor's."""
+        (logits, values), _ = online(seq.step, seq.state)  # [T, B, A], [T, B, 2]
+        log_mu, old_values, advantages = seq.note
+        live = ~seq.step.last
+        advantage = advantages[..., 0] + self.bonus.weight * advantages[..., 1]
+        loss, metrics = self.policy_loss(logits, seq.action, log_mu, advantage, live)
+        errors = self.value_error(values, old_values, old_values + advantages)
+        surprise = online.bonus(seq.step.obs)
+        loss = averaged(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
+        with torch.no_grad():
+            value_loss, intrinsic_value_loss = 0.5 * errors[live].mean(0)
+            value, intrinsic_value = values[live].mean(0)
+            metrics |= {
+                "losses/value_loss": value_loss, "losses/value": value, "losses/surprise": surprise.mean(),
+                "losses/intrinsic_value_loss": intrinsic_value_loss, "losses/intrinsic_value": intrinsic_value,
+            }  # fmt: skip
+        return loss, averaged(advantage.abs(), live), metrics
+
+
+@dataclass(frozen=True)
+class Curious:
+    """An algorithm that learns from a replay, with surprise added to the reward as it learns.
+
+    Taiga et al. (2020) do so with Rainbow. The bonus is of the predictor of now, so what was stored as new is old
+    when it is met again; it is in units of the spread of errors, for a replay's samples have no returns to follow.
+    """
+
+    algorithm: Any
+    bonus: Bonus
+
+    @property
+    def length(self) -> int:
+        """Agent steps per sequence that it learns from."""
+        return self.algorithm.length
+
+    def choose(self, output: Any, epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """As the algorithm does."""
+        return self.algorithm.choose(output, epsilon)
+
+    def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The algorithm's loss of the rewards with the bonus, and the predictor's: (loss [B], priority [B], metrics).
+
+        Moves the statistics, which are buffers of the network.
+        """
+        rnd = online.bonus
+        if fresh := not rnd.seen.count:
+            rnd.watch(seq.step.obs)
+        surprise = rnd(seq.step.obs)
+        rnd.returns.update(surprise.detach().flatten())
+        if not fresh:
+            rnd.watch(seq.step.obs)
+        earned = self.bonus.weight * surprise.detach() / rnd.scale()
+        loss, priority, metrics = self.algorithm.loss(online, target, seq._replace(note=earned))
+        metrics |= {"losses/surprise": surprise.detach().mean(), "losses/intrinsic_reward": earned.mean()}
+        return loss + self.bonus.predictor_loss(surprise), priority, metrics

@@ -1,0 +1,30 @@
+"""Learning with 16 bits where they suffice."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.sequence import tree_map
+
+
+class Bf16:
+    """A network whose matrix products and convolutions have bfloat16 factors; parameters and outputs are float32.
+
+    Kalamkar et al. (2019): its exponent is float32's, so that no loss needs scaling.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+
+    def __call__(self, step: Any, state: Any) -> tuple[Any, Any]:
+        with torch.autocast(step.obs.device.type, torch.bfloat16):
+            return tree_map(single, self.network(step, state))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+
+def single(x: Tensor) -> Tensor:
+    """float32, of any smaller floating type."""
+    return x.float() if x.dtype == torch.bfloat16 else x

@@ -1,0 +1,81 @@
+"""What the suite knows of a game by its name."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from envs.games import Games
+from envs.protocols import PROTOCOLS
+from envs.protocols import Protocol as Rules
+
+Frame = tuple[np.ndarray, float]
+"""One emulator frame: uint8 [height, width, 3] as people see it, and the raw points earned on the way to it."""
+
+
+class Picture(Protocol):
+    """A second copy of one game, for people; with the same seed and the same actions it repeats the agent's."""
+
+    def reset(self, seed: int) -> Frame:
+        """Begins as an environment that was given this seed."""
+
+    def act(self, action: int) -> list[Frame]:
+        """The frames of one agent step; one that restarts the game after an episode's end has a single one."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game of one world.
+
+    Fields: `frame_shape` is that of one frame of an observation; observations are [stack, *frame_shape].
+    `make` takes (num_envs, protocol, device, stack). `actions` gives their names in the agent's order.
+    `picture` makes what people see of a game under a protocol. `frame_skip` is emulator frames per agent step;
+    `frames_per_second` the pace at which people play or watch it; `achievements` names what an episode
+    can achieve besides points, in the order of the bits of `Played.achieved`.
+    """
+
+    name: str
+    world: str
+    frame_shape: tuple[int, ...]
+    frame_skip: int
+    frames_per_second: int
+    make: Callable[..., Games]
+    actions: Callable[[], list[str]]
+    picture: Callable[[Rules], Picture]
+    achievements: tuple[str, ...] = ()
+
+    @property
+    def protocols(self) -> list[str]:
+        """Names of the protocols that fit; the first is its own."""
+        return [protocol.name for protocol in PROTOCOLS.values() if protocol.world == self.world]
+
+    def protocol(self, name: str) -> Rules:
+        """A protocol by name.
+
+        Raises:
+            ValueError: there is none, or it is for other games; says which fit.
+        """
+        if name not in self.protocols:
+            why = "is for other games" if name in PROTOCOLS else "does not exist"
+            raise ValueError(f"--protocol {name} {why}; for {self.name} there are {', '.join(self.protocols)}")
+        return PROTOCOLS[name]
+
+
+def need(package: str, extra: str) -> ModuleType:
+    """Imports a package that only some games need.
+
+    Raises:
+        ValueError: it is not installed; says how to install it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ValueError(f"{package} is not installed; to play its games: pip install 'highscore[{extra}]'") from None

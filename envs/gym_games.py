@@ -1,0 +1,143 @@
+"""Single Gymnasium environments as Games: side by side in this process, or in processes of their own.
+
+What plays here shows frames uint8 [1, ...] and, made with render_mode "rgb_array_list", the screens of its
+last step: `render()` returns uint8 [height, width, 3] each.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector.async_vector_env import _async_worker
+
+from envs.game import Frame
+from envs.games import Games
+from envs.protocols import Protocol
+
+RESEED_AFTER = 10_000  # agent steps: a game of them is played again in seconds
+
+
+def make_games(
+    make_env: Callable[..., gym.Env], num_envs: int, protocol: Protocol, *,
+    device: Any = "cpu", stack: int = 1, processes: bool = False, reseed_after: int = RESEED_AFTER,
+) -> Games:  # fmt: skip
+    """Copies of one environment, their observations uint8 [stack, ...], blank before an episode's first frame.
+
+    Args:
+        make_env: takes the protocol.
+        processes: one for each copy, with the frames in shared memory: for games that would hold up the others.
+        reseed_after: see Games.
+    """
+    make = partial(make_stacked, make_env, protocol, stack)
+    vector = Processes if processes else SyncVectorEnv
+    return Games(lambda: vector([make] * num_envs), device, reseed_after=reseed_after)
+
+
+def make_stacked(make_env: Callable[..., gym.Env], protocol: Protocol, stack: int) -> gym.Env:
+    env = make_env(protocol)
+    return Stack(env, stack) if stack > 1 else env
+
+
+class Stack(gym.Wrapper):
+    """The last k frames [1, ...] as one observation [k, ...], newest last."""
+
+    def __init__(self, env: gym.Env, k: int):
+        super().__init__(env)
+        assert isinstance(env.observation_space, Box)
+        shape = (k, *env.observation_space.shape[1:])
+        self.observation_space = Box(0, 255, shape, np.uint8)
+        self.frames = np.zeros(shape, np.uint8)
+
+    def reset(self, **how: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        frame, info = self.env.reset(**how)
+        self.frames = np.zeros_like(self.frames)
+        self.frames[-1:] = frame
+        return self.frames, info
+
+    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        frame, reward, terminated, truncated, info = self.env.step(action)
+        self.frames = np.concatenate([self.frames[1:], frame])
+        return self.frames, reward, terminated, truncated, info
+
+
+class Processes(AsyncVectorEnv):
+    """Gymnasium's environments in processes, of which none is left behind, whatever happens.
+
+    Each is the head of a group of its own, with all that it starts: Ctrl-C does not reach it, and what it has
+    started can be ended with it.
+    """
+
+    def __init__(self, env_fns: Any):
+        super().__init__(env_fns, worker=work)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        try:
+            if not terminate:
+                super().close_extras(timeout)
+        finally:
+            for process in self.processes:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+                process.kill()
+                process.join()
+            for pipe in self.parent_pipes:
+                if pipe is not None:
+                    pipe.close()
+
+
+def work(*args: Any) -> None:
+    """What each process does: serves its environment until it is told to end, or nobody is there any more."""
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its parent's handlers are not for it
+    with suppress(BrokenPipeError, EOFError):
+        _async_worker(*args)
+
+
+class GymPicture:
+    """See `Picture`: an environment that renders."""
+
+    def __init__(self, make_env: Callable[..., gym.Env], protocol: Protocol):
+        self.env = make_env(protocol, render_mode="rgb_array_list")
+        self.ended = False
+
+    def reset(self, seed: int | None) -> Frame:
+        self.env.reset(seed=seed)
+        self.ended = False
+        return self._screens()[-1], 0.0
+
+    def act(self, action: int) -> list[Frame]:
+        if self.ended:
+            return [self.reset(None)]
+        _, reward, terminated, truncated, _ = self.env.step(action)
+        self.ended = terminated or truncated
+        *earlier, newest = self._screens()
+        return [*((screen, 0.0) for screen in earlier), (newest, float(reward))]
+
+    def close(self) -> None:
+        self.env.close()
+
+    def _screens(self) -> list[np.ndarray]:
+        shown = self.env.render()
+        assert isinstance(shown, list)
+        return shown  # type: ignore[return-value]
+
+
+def cells(board: np.ndarray, side: int = 16) -> np.ndarray:
+    """A board uint8 [C, H, W] as a picture, `side` pixels a cell: a colour for each channel, the last on top."""
+    colours = np.array([
+        (78, 121, 167), (242, 142, 43), (225, 87, 89), (118, 183, 178), (89, 161, 79),
+        (237, 201, 72), (176, 122, 161), (255, 157, 167), (156, 117, 95), (186, 176, 172),
+    ], np.uint8)  # fmt: skip
+    picture = np.zeros((*board.shape[1:], 3), np.uint8)
+    for channel, colour in zip(board, colours, strict=False):
+        picture[channel > 0] = colour
+    return picture.repeat(side, 0).repeat(side, 1)

@@ -1,0 +1,156 @@
+"""highscore benchmark: how fast this machine trains, what bounds it, and how others do."""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments.measure import Task
+from experiments.peers import PEERS
+from experiments.presets import preset
+from experiments.run import git_commit, write_json
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measures how fast presets train on this machine: its limits, the whole training, and where the time goes.
+
+    Everything is measured in processes of their own, one after the other and in turns; medians of the rounds.
+    """
+
+    presets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("dqn",)
+    """presets to measure"""
+    game: str = "Pong"
+    """the game that they learn"""
+    against: tuple[Literal["sb3", "cleanrl"], ...] = ()
+    """compare with Stable-Baselines3 (pip install 'highscore[peers]') or with single-file agents in CleanRL's style,
+    at the same settings"""
+    rounds: int = 3
+    """measurements of each, in turns"""
+    seconds: float = 15.0
+    """time of one measurement, after a warm-up"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+    out: Path | None = None
+    """a JSON file for the figures"""
+
+
+def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[str, Any]:
+    """One measurement, untouched by those before it.
+
+    Raises:
+        ValueError: it failed; with its last words.
+    """
+    task = Task(peer, name, options.game, options.seconds, options.device, matched=bool(options.against))
+    command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        raise ValueError(f"measuring {name} of {peer} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def measure(name: str, options: Benchmark, console: Console) -> dict[str, Any]:
+    """Every round of one preset and its peers: {peer: [measurement of each round]}."""
+    peers = ["limits", "highscore", *(peer for peer in options.against if name in PEERS[peer])]
+    found: dict[str, Any] = {peer: [] for peer in peers}
+    for turn in range(options.rounds):
+        for peer in peers:
+            with console.status(f"{name}: {peer}, round {turn + 1} of {options.rounds}"):
+                found[peer].append(in_a_process_of_its_own(peer, name, options))
+    return found
+
+
+def rates(rounds: list[dict[str, Any]]) -> list[float]:
+    return [x["agent_steps_per_second"] for x in rounds]
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Medians of the rounds, the fraction of the limit, and for each peer the ratio of medians and its spread."""
+    ours = rates(found["highscore"])
+    result: dict[str, Any] = {
+        "agent_steps_per_second": median(ours), "limit": median(rates(found["limits"])),
+        "fraction_of_limit": median(ours) / median(rates(found["limits"])),
+    }  # fmt: skip
+    for peer in found.keys() - {"limits", "highscore"}:
+        theirs = rates(found[peer])
+        turns = [a / b for a, b in zip(ours, theirs, strict=True)]
+        result[peer] = {
+            "agent_steps_per_second": median(theirs), "ratio": median(ours) / median(theirs),
+            "ratio_of_rounds": [min(turns), max(turns)],
+        }  # fmt: skip
+    return result
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Prints what was found."""
+    table = Table(title="Agent steps per second (one is 4 emulator frames)", title_justify="left")
+    for column in ("preset", "here", "rounds", "of the limit", "updates/s", "peak memory", "where the time goes"):
+        table.add_column(column, no_wrap=column == "preset")
+    for name, result in results.items():
+        ours, sums = result["rounds"]["highscore"], result["summary"]
+        spread = f"{min(rates(ours)):,.0f} to {max(rates(ours)):,.0f}"
+        phases = {k: median(x["phases"][k] for x in ours) for k in ours[0]["phases"]}
+        table.add_row(
+            name, f"{sums['agent_steps_per_second']:,.0f}", spread,
+            f"{sums['fraction_of_limit']:.0%} of {sums['limit']:,.0f}",
+            f"{median(x['updates_per_second'] for x in ours):,.1f}",
+            f"{median(x['peak_memory'] for x in ours) / 1e9:.2f} GB",
+            ", ".join(f"{k} {share:.0%}" for k, share in sorted(phases.items(), key=lambda row: -row[1])),
+        )  # fmt: skip
+    console.print(table)
+    peers = [(name, peer) for name, x in results.items() for peer in x["rounds"] if peer in PEERS]
+    if peers:
+        table = Table("preset", "peer", "theirs", "ours is faster by", "rounds", title_justify="left")
+        table.title = "Against others, at the same settings, in turns"
+        for name, peer in peers:
+            x = results[name]["summary"][peer]
+            low, high = x["ratio_of_rounds"]
+            table.add_row(name, peer, f"{x['agent_steps_per_second']:,.0f}", f"{x['ratio']:.2f} x",
+                          f"{low:.2f} to {high:.2f}")  # fmt: skip
+        console.print(table)
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Benchmark, args)
+    console = Console()
+    for name in options.presets:
+        preset(name)  # refused now, not after the others were measured
+    results = {}
+    for name in options.presets:
+        found = measure(name, options, console)
+        results[name] = {"summary": summary(found), "rounds": found}
+    show(results, console)
+    if options.out:
+        about = {"command": "highscore benchmark " + " ".join(args), "commit": git_commit(), "machine": machine()}
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+        write_json(options.out, about | {"settings": settings, "results": results})
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import os
+
+    import torch
+
+    found = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("benchmark", sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""NetworkConfig to network: torso, memory and head by name."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from agents.c51 import C51
+from agents.curious import Curious, CuriousPPO
+from agents.impala import IMPALA
+from agents.iqn import IQN
+from agents.munchausen import MunchausenIQN
+from agents.ppo import PPO
+from agents.qrdqn import QRDQN
+from agents.sequence import tree_leaves
+from experiments.config import NetworkConfig
+from networks.dense import Dense
+from networks.dnc import DNC
+from networks.gtrxl import GTrXL
+from networks.heads import ActorCritic, Dueling, Implicit, Linear
+from networks.memory import Memoryless, Recurrent
+from networks.network import Network, initialise
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN
+
+TORSOS = {"nature": NatureCNN, "minatar": MinAtarCNN, "mlp": MLP}
+HEADS = {"linear": Linear, "dueling": Dueling}
+
+
+def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int, algorithm: Any = None) -> Network:
+    """A network for observations of `shape` (C, H, W) or (stack, C, H, W), freshly initialised.
+
+    Args:
+        algorithm: decides what the head gives: a value per action (also for None), atoms, quantiles, or a policy.
+
+    Raises:
+        ValueError: settings that the torso or the memory does not have.
+    """
+    torso = build_torso(config, shape)
+    memory = build_core(config, config.dense or torso.size, num_actions)
+    head = build_head(config, memory.size, num_actions, algorithm)
+    dense = None
+    if config.dense:
+        norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
+        dense = nn.Sequential(Dense(torso.size, config.dense), *norm, nn.ReLU())
+    network = Network(torso, memory, head, dense)
+    initialise(network, config.initialisation)
+    if config.spectral_norm:
+        torso.normalise_spectrum()
+    return network
+
+
+def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
+    """The torso of a network; it sees the channels of all frames of a stack.
+
+    Raises:
+        ValueError: settings that it does not have, or observations too small for it.
+    """
+    shape = (math.prod(shape[:-2]), *shape[-2:])
+    if config.torso == "impala":
+        return ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
+    refuse_others(config, ("width", "blocks", "spectral_norm", "pooling"), f"--network.torso impala; {config.torso}")
+    return TORSOS[config.torso](shape, layer_norm=config.layer_norm)
+
+
+def build_core(config: NetworkConfig, inputs: int, num_actions: int) -> Any:
+    """The memory of a network: [T, B, inputs] to [T, B, its size].
+
+    Raises:
+        ValueError: settings that it does not have.
+    """
+    if config.memory != "gtrxl":
+        refuse_others(config, ("memory_window", "memory_layers"), f"--network.memory gtrxl; {config.memory}")
+    if config.memory != "dnc":
+        refuse_others(config, ("memory_places",), f"--network.memory dnc; {config.memory}")
+    known = num_actions if config.history else 0
+    if config.memory == "none":
+        return Memoryless(inputs)
+    if config.memory == "gtrxl":
+        return GTrXL(inputs, known, config.memory_size, config.memory_window, config.memory_layers)
+    if config.memory == "dnc":
+        return DNC(inputs, known, config.memory_size, config.memory_places, config.memory_bias)
+    return Recurrent(config.memory, inputs, known, config.memory_size, config.memory_bias)
+
+
+def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: Any) -> nn.Module:
+    """What an algorithm learns, from `inputs` features."""
+    if isinstance(algorithm, Curious):
+        return build_head(config, inputs, num_actions, algorithm.algorithm)
+    if isinstance(algorithm, PPO | IMPALA):
+        values = 2 if isinstance(algorithm, CuriousPPO) else 1  # the game's return and the intrinsic one
+        return ActorCritic(inputs, num_actions, config.hidden, config.layer_norm, values)
+    atoms = 0
+    if isinstance(algorithm, C51):
+        atoms = algorithm.atoms
+    elif isinstance(algorithm, QRDQN):
+        atoms = algorithm.quantiles
+    head = HEADS[config.head](inputs, num_actions, config.hidden, config.layer_norm, config.noise, atoms)
+    if isinstance(algorithm, IQN | MunchausenIQN):
+        return Implicit(inputs, head, algorithm.samples)
+    return head
+
+
+def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> None:
+    """Refuses settings of a part that is not there.
+
+    Raises:
+        ValueError: one of them was changed.
+    """
+    for name in names:
+        if getattr(config, name) != getattr(NetworkConfig, name):
+            raise ValueError(f"--network.{name.replace('_', '-')} is for {place} has no such part")
+
+
+def state_bytes(config: NetworkConfig) -> int:
+    """Bytes of one place's memory between two steps."""
+    with torch.device("meta"):  # nothing is allocated
+        return sum(x.nbytes for x in tree_leaves(build_core(config, 1, 0).initial_state(1)))

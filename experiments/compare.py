@@ -1,0 +1,97 @@
+"""highscore compare: runs side by side, with honest statistics, tables and figures."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from experiments import tables
+from experiments.comparison import as_json, load
+from experiments.files import write_atomically
+from experiments.published import published_agent
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compares runs: raw and human-normalised scores with intervals over seeds, under one fingerprint.
+
+    Runs are named by their directories, or by folders of them such as a suite's.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run directories, or folders that hold some"""
+    published: tuple[str, ...] = ()
+    """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
+    figures: Path | None = None
+    """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG and SVG"""
+    latex: Path | None = None
+    """a file for the tables as LaTeX; - is the terminal"""
+    csv: Path | None = None
+    """a file for a row per run; - is the terminal"""
+    json: Path | None = None
+    """a file for every figure that is shown; - is the terminal"""
+    protocol: str = ""
+    """only evaluations under this protocol; empty: any"""
+    checkpoint: Literal["last", "best"] = "last"
+    """best: score the weights that did best in training, which flatters; the output says so"""
+    mixed: bool = False
+    """compare scores that were not measured alike; the output says so"""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Compare, args)
+    if not options.runs:
+        raise ValueError("name runs, or a folder of them: highscore compare runs/NAME runs/OTHER")
+    if options.figures is not None:
+        import_matplotlib()
+    comparison = load(
+        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
+        published=tuple(published_agent(name) for name in options.published),
+    )  # fmt: skip
+    data = as_json(comparison)
+    texts = (
+        (options.latex, lambda: tables.to_latex(data)), (options.csv, lambda: tables.to_csv(data)),
+        (options.json, lambda: json.dumps(data, indent=2, allow_nan=False) + "\n"),
+    )  # fmt: skip
+    on_terminal = [make for path, make in texts if path == Path("-")]
+    for make in on_terminal:
+        print(make(), end="")
+    console = Console(stderr=bool(on_terminal))  # so that what is piped is only what was asked for
+    if not on_terminal:
+        console.print(tables.terminal(data))
+    for path, make in texts:
+        if path not in (None, Path("-")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, make().encode())
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if options.figures is not None:
+        from experiments.figures import save_all
+
+        for path in save_all(comparison, options.figures):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def import_matplotlib() -> None:
+    """Fails at once where figures cannot be drawn.
+
+    Raises:
+        ValueError: with the command that installs what is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ValueError("figures need matplotlib: pip install 'highscore[figures]'") from None
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("compare", sys.argv[1:]))

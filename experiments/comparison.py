@@ -1,0 +1,287 @@
+"""What runs say side by side: agents by games, with intervals over seeds, under one fingerprint."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from envs.scores import human_normalised
+from experiments import stats
+from experiments.files import RunError
+from experiments.fingerprint import conditions, differing, identity, of_result
+from experiments.published import PublishedAgent, atari5_estimate
+from experiments.records import Record, evaluations, find_runs, in_training, read_record, training_hours
+
+# Settings that do not make another agent; how it is evaluated is in the fingerprint.
+APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation", "replay.storage")
+LONGEST_LABEL = 60
+
+
+class Scored(NamedTuple):
+    """One run with the evaluation that counts, and its learning curve."""
+
+    record: Record
+    agent: str
+    result: dict[str, Any]
+    curve: list[tuple[int, float]]  # (emulator frames, mean raw score) of each evaluation in training
+    hours: list[tuple[int, float]]  # (emulator frames, hours of training)
+
+    @property
+    def normalised(self) -> float | None:
+        return human_normalised(self.record.game, self.result["mean"])
+
+
+class Comparison(NamedTuple):
+    """Runs by agent and game, and what may be said of them."""
+
+    runs: list[Scored]
+    mixed: dict[str, list[Any]]  # conditions in which the scores differ: {} unless that was asked for
+    differences: dict[str, dict[str, Any]]  # setting: its value by agent, where agents differ
+    published: list[PublishedAgent]
+    notes: list[str]
+
+    @property
+    def agents(self) -> list[str]:
+        return list(dict.fromkeys(run.agent for run in self.runs))
+
+    @property
+    def games(self) -> list[str]:
+        return sorted({run.record.game for run in self.runs})
+
+    def of(self, agent: str, game: str) -> list[Scored]:
+        """The runs of an agent on a game, by seed."""
+        found = [run for run in self.runs if (run.agent, run.record.game) == (agent, game)]
+        return sorted(found, key=lambda run: run.record.seed)
+
+    @property
+    def common_games(self) -> list[str]:
+        """Games with human-normalised scores that every agent has played: only over these do aggregates compare."""
+        return [
+            game for game in self.games
+            if human_normalised(game, 0.0) is not None and all(self.of(agent, game) for agent in self.agents)
+        ]  # fmt: skip
+
+    def scores(self, agent: str) -> list[np.ndarray]:
+        """Human-normalised scores on the common games: per game, [runs]."""
+        return [np.array([run.normalised for run in self.of(agent, game)]) for game in self.common_games]
+
+
+def load(
+    paths: list[Path], *, checkpoint: str = "last", protocol: str = "", mixed: bool = False,
+    published: tuple[PublishedAgent, ...] = (),
+) -> Comparison:  # fmt: skip
+    """Reads runs and decides which of their scores may stand side by side.
+
+    Each run is scored by an evaluation of its last checkpoint: of those that every run has under the same
+    conditions, the one with the most episodes.
+
+    Args:
+        checkpoint: last, or best: the weights that scored best in training, which flatters.
+        protocol: only evaluations under this one; empty: any.
+        mixed: compare scores of unlike fingerprints nevertheless.
+
+    Raises:
+        RunError: runs that cannot be read or scored, or whose scores are not comparable; says what to do.
+    """
+    records = [read_record(path) for path in find_runs(paths)]
+    notes, choices = [], {}
+    for record in records:
+        found = eligible(evaluations(record.path), checkpoint, protocol)
+        if found:
+            choices[record.path] = found
+        else:
+            kind = f" under {protocol}" if protocol else ""
+            notes.append(f"{record.name} is left out: it has no evaluation{kind} of its {checkpoint} weights")
+    records = [record for record in records if record.path in choices]
+    if not records:
+        raise RunError(
+            f"none of these runs has an evaluation of its {checkpoint} weights yet: wait, or highscore evaluate RUN"
+            + (f" --protocol {protocol}" if protocol else "")
+            + (" --checkpoint best" if checkpoint == "best" else "")
+        )
+    chosen = choose([choices[record.path] for record in records])
+    apart = differing([of_result(result) for result in chosen])
+    if apart and not mixed:
+        raise RunError(refusal(apart))
+    labels = label([record.settings for record in records])
+    runs = [
+        Scored(record, name, result, curve_of(record.path), training_hours(record.path))
+        for record, name, result in zip(records, labels, chosen, strict=True)
+    ]
+    comparison = Comparison(runs, apart, differences(runs), list(published), notes)
+    notes += remarks(comparison, checkpoint)
+    return comparison
+
+
+def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
+    """Evaluations of a run's last weights (or of its best), under a protocol if one is named."""
+    if checkpoint == "last":
+        newest = max((result["agent_steps"] for result in found), default=0)
+        found = [result for result in found if result["agent_steps"] == newest]
+    found = [result for result in found if result.get("checkpoint", "last") == checkpoint]
+    return [result for result in found if protocol in ("", result["protocol"])]
+
+
+def choose(choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One evaluation per run: all under the same conditions if that can be, and then with the most episodes."""
+    by_identity = [{identity(of_result(result)): result for result in found} for found in choices]
+    shared = set.intersection(*(set(found) for found in by_identity))
+    if shared:
+        best = max(shared, key=lambda key: (by_identity[0][key]["episodes"], key))
+        return [found[best] for found in by_identity]
+    return [max(found, key=lambda result: result["episodes"]) for found in choices]
+
+
+def refusal(apart: dict[str, list[Any]]) -> str:
+    """Why scores are not comparable, and what to do."""
+    what = "; ".join(f"{key.replace('_', ' ')} {' or '.join(map(str, values))}" for key, values in apart.items())
+    if len(what) > 300:
+        what = what[:300] + " ..."
+    return (
+        f"these scores were not measured alike ({what}) and cannot be compared; evaluate all runs alike"
+        " (highscore evaluate RUN --episodes 100 --protocol NAME --epsilon 0.001), choose one --protocol,"
+        " or say --mixed True to compare nevertheless"
+    )
+
+
+def label(settings: list[dict[str, Any]]) -> list[str]:
+    """A name per run for its agent: the preset, and what distinguishes it from others of the same preset."""
+    varied: dict[str, list[str]] = {}
+    for preset in {one["preset"] for one in settings}:
+        same = [one for one in settings if one["preset"] == preset]
+        keys = sorted({key for one in same for key in one if makes_another(key)})
+        varied[preset] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
+    labels = []
+    for one in settings:
+        words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in varied[one["preset"]]]
+        name = one["preset"] + (f" ({', '.join(words)})" if words else "")
+        labels.append(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
+    return labels
+
+
+def makes_another(key: str) -> bool:
+    """Whether another value of a setting makes another agent."""
+    return key not in APART and key.split(".")[0] not in APART
+
+
+def short(value: Any) -> str:
+    """A setting for people."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000 and value % 1_000 == 0:
+        return f"{value / 1e6:g}M" if value >= 1_000_000 else f"{value // 1_000}k"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
+    """Settings in which agents differ: {setting: {agent: value}}."""
+    first: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        first.setdefault(run.agent, run.record.settings)
+    every = {key for settings in first.values() for key in settings}
+    keys = sorted(key for key in every if makes_another(key) and key != "preset")
+    table = {key: {agent: settings.get(key) for agent, settings in first.items()} for key in keys}
+    return {key: row for key, row in table.items() if len({repr(value) for value in row.values()}) > 1}
+
+
+def curve_of(path: Path) -> list[tuple[int, float]]:
+    """A run's evaluations in training: (emulator frames, mean raw score)."""
+    return [
+        (result.get("frames", 4 * result["agent_steps"]), result["mean"]) for result in in_training(evaluations(path))
+    ]
+
+
+def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
+    """What a reader must know before believing a comparison."""
+    notes = []
+    if comparison.mixed:
+        names = ", ".join(key.replace("_", " ") for key in comparison.mixed)
+        notes.append(f"MIXED FINGERPRINTS: these scores were not measured alike: they differ in {names}")
+    if checkpoint == "best":
+        notes.append("BEST CHECKPOINT: each run is scored by the weights that scored best in training, which flatters")
+    few = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.games} - {0}
+    if min(few) == 1:
+        notes.append("some cells have a single seed: no interval over seeds there")
+    elif min(few) < 5:
+        notes.append(f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow")
+    missing = [game for game in comparison.games if game not in comparison.common_games]
+    if missing and len(comparison.agents) > 1:
+        notes.append(f"aggregates leave out {', '.join(missing)}: not every agent has played it, or no human has")
+    unfinished = [run for run in comparison.runs if run.result["frames"] < run.record.settings["frames"]]
+    if unfinished:
+        notes.append(f"{len(unfinished)} of {len(comparison.runs)} runs are not finished: theirs is the latest score")
+    for agent in comparison.published:
+        notes.append(f"published {agent.name}: {agent.protocol}; {agent.source}")
+    return notes
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON can hold it: every figure that tables and pages show."""
+    games = {
+        game: {agent: cell(runs) for agent in comparison.agents if (runs := comparison.of(agent, game))}
+        for game in comparison.games
+    }
+    scored = {agent: comparison.scores(agent) for agent in comparison.agents} if comparison.common_games else {}
+    return {
+        "conditions": conditions(of_result(comparison.runs[0].result)), "mixed": comparison.mixed,
+        "fingerprints": sorted({identity(of_result(run.result)) for run in comparison.runs}),
+        "games": games, "common_games": comparison.common_games,
+        "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},
+        "atari5": {agent: atari5_estimate(means(comparison, agent)) for agent in comparison.agents},
+        "improvement": improvements(scored), "differences": comparison.differences, "notes": comparison.notes,
+        "published": [published_json(agent, comparison) for agent in comparison.published],
+        "runs": [run_json(run) for run in comparison.runs],
+    }  # fmt: skip
+
+
+def cell(runs: list[Scored]) -> dict[str, Any]:
+    """An agent on a game: raw scores by seed, their mean, and its interval over seeds (None for a single one)."""
+    scores = [run.result["mean"] for run in runs]
+    mean = float(np.mean(scores))
+    return {
+        "scores": scores, "seeds": [run.record.seed for run in runs], "mean": mean,
+        "interval": stats.bootstrap_interval(scores) if len(scores) > 1 else None,
+        "human_normalised": human_normalised(runs[0].record.game, mean),
+        "frames": min(run.result["frames"] for run in runs),
+    }  # fmt: skip
+
+
+def means(comparison: Comparison, agent: str) -> dict[str, float]:
+    """Mean raw scores of an agent by game."""
+    found = {game: comparison.of(agent, game) for game in comparison.games}
+    return {game: float(np.mean([run.result["mean"] for run in runs])) for game, runs in found.items() if runs}
+
+
+def improvements(scored: dict[str, list[np.ndarray]]) -> list[dict[str, Any]]:
+    """The probability, for every pair of agents, that the first beats the second on a game chosen at random."""
+    names = list(scored)
+    return [
+        {
+            "x": x, "y": y, "probability": float(stats.probability_of_improvement(scored[x], scored[y])),
+            "interval": stats.improvement_interval(scored[x], scored[y]),
+        }
+        for i, x in enumerate(names) for y in names[i + 1 :]
+    ]  # fmt: skip
+
+
+def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, Any]:
+    """A published agent on the games compared; aggregates only if it has all the common ones."""
+    scores = {game: agent.scores[game] for game in comparison.games if game in agent.scores}
+    whole = comparison.common_games and all(game in scores for game in comparison.common_games)
+    normalised = [np.array([human_normalised(game, scores[game])]) for game in comparison.common_games if whole]
+    return {
+        "name": agent.name, "protocol": agent.protocol, "source": agent.source,
+        "million_frames": agent.million_frames, "scores": scores,
+        "aggregates": {name: float(f(normalised)) for name, f in stats.AGGREGATES.items()} if whole else {},
+    }  # fmt: skip
+
+
+def run_json(run: Scored) -> dict[str, Any]:
+    """A row for one run, with the part of its fingerprint in which comparable runs differ."""
+    found = of_result(run.result)
+    return {
+        "run": str(run.record.path), "agent": run.agent, "game": run.record.game, "seed": run.record.seed,
+        "frames": run.result["frames"], "score": run.result["mean"], "human_normalised": run.normalised,
+        "interval_over_episodes": run.result.get("mean_interval"), "evaluation": run.result["name"],
+        "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),
+        "weights": found["checkpoint"], "commit": found["commit"], "evaluation_seeds": found["seeds"],
+        "command": run.record.config.get("command"), "hours": run.hours[-1][1],
+    }  # fmt: skip

@@ -1,0 +1,45 @@
+"""highscore dashboard: all runs in your browser, live."""
+
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """Serves a page on this machine with every run below a folder: curves, leaderboard, comparisons, episodes."""
+
+    runs: Path = Path("runs")
+    """the folder with the runs; suites in it, too"""
+    port: int = 8020
+    """of the page, on this machine only; if it is in use, one of the next"""
+    open: bool = True
+    """open the page in your browser, if there is one"""
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options = parse(Dashboard, args)
+    if not options.runs.is_dir():
+        raise ValueError(f"there is no folder {options.runs}; train something first, or name another with --runs")
+    from rich.console import Console
+
+    from experiments.dashboard.server import application
+    from experiments.web import address, listen, run
+
+    console = Console(highlight=False, soft_wrap=True)
+    with listen(options.port, console.print) as listener:
+        console.print(f"The dashboard is at {address(listener)}   (Ctrl-C ends it)")
+        if options.open:
+            webbrowser.open(address(listener))
+        run(application(options.runs.resolve()), listener)
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("dashboard", sys.argv[1:]))

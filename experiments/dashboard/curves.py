@@ -1,0 +1,109 @@
+"""Learning curves of many runs, kept small and up to date."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.dashboard.tails import SAMPLES, Tail, finite
+
+LIMIT = 6 * SAMPLES  # points of a curve before every second is dropped
+
+
+class Point(NamedTuple):
+    """One point, and when the dashboard learned of it."""
+
+    version: int
+    frames: int
+    steps: int
+    value: float
+
+
+class Curve:
+    """One metric of one run."""
+
+    def __init__(self, key: str):
+        self.key = key
+        self.points: list[Point] = []
+        self.begun = 0  # the version at which its points were read anew
+
+    def begin(self, rows: list[dict[str, Any]], version: int) -> None:
+        self.points, self.begun = [], version
+        self.add(rows, version)
+
+    def add(self, rows: list[dict[str, Any]], version: int) -> None:
+        """Takes in rows; those without the metric, or where it is no number, are left out."""
+        for row in rows:
+            value = finite(row.get(self.key))
+            if value is not None:
+                steps = finite(row.get("agent_steps"))
+                self.points.append(Point(version, int(row["frames"]), int(steps or 0), value))
+        if len(self.points) > LIMIT:
+            last = self.points[-1]
+            self.points, self.begun = [*self.points[:-1:2], last], version
+
+    def since(self, version: int) -> tuple[bool, list[Point]]:
+        """(whether all that was told before is to be forgotten, points that came after a version)."""
+        if self.begun > version:
+            return True, self.points
+        return False, [point for point in self.points if point.version > version]
+
+
+class RunCurves:
+    """The curves of one run that somebody looks at."""
+
+    def __init__(self, tail: Tail, perf: Tail):
+        self.tails = {"metrics": tail, "perf": perf}
+        self.curves: dict[str, Curve] = {}
+        self.hours: tuple[tuple[int, int], list[float], list[float]] | None = None
+
+    @staticmethod
+    def file_of(key: str) -> str:
+        """Which file has a metric: speeds and times, which never repeat, are apart."""
+        return "perf" if key.startswith(("perf/", "system/", "charts/FPS", "charts/SPS", "charts/time")) else "metrics"
+
+    def update(self, version: int) -> None:
+        """Takes in what was written since."""
+        for name, tail in self.tails.items():
+            mine = [curve for curve in self.curves.values() if self.file_of(curve.key) == name]
+            if not mine:
+                continue
+            rows = tail.fresh()
+            if rows is None:
+                for curve in mine:
+                    self._begin(curve, version)
+            elif rows:
+                for curve in mine:
+                    curve.add(rows, version)
+
+    def get(self, key: str, version: int) -> Curve:
+        """The curve of a metric, read if nobody looked at it before."""
+        if key not in self.curves:
+            self.curves[key] = Curve(key)
+            self._begin(self.curves[key], version)
+        return self.curves[key]
+
+    def _begin(self, curve: Curve, version: int) -> None:
+        tail = self.tails[self.file_of(curve.key)]
+        others = [c for c in self.curves.values() if c is not curve and self.file_of(c.key) == self.file_of(curve.key)]
+        missed = tail.fresh() if others and tail.offset else []
+        for other in others:  # what `sample` below passes over
+            other.add(missed or [], version)
+        rows = tail.sample()
+        if sum(curve.key in row for row in rows) < len(rows) / 3:
+            rows = tail.having(curve.key)
+        curve.begin(rows, version)
+
+    def hours_at(self, frames: list[int]) -> list[float]:
+        """Hours of training at numbers of frames, without evaluations and pauses."""
+        perf = Tail(self.tails["perf"].path)
+        rows = [row for row in perf.sample() if finite(row.get("charts/FPS"))]
+        latest = {int(row["frames"]): float(row["charts/FPS"]) for row in rows}  # of rows measured twice, the later
+        known = sorted(latest.items())
+        if not known:
+            return [0.0 for _ in frames]
+        at, hours = [0], [0.0]
+        for x, speed in known:
+            if speed > 0:
+                hours.append(hours[-1] + (x - at[-1]) / speed / 3600)
+                at.append(x)
+        return np.interp(frames, at, hours).tolist()

@@ -1,0 +1,115 @@
+"""Recorded episodes as films, made when somebody asks; and live pages of agents that play.
+
+Both are other processes of the suite: rendering needs the emulators, and this one stays small.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+KEPT = 40  # films
+PATIENCE = 300.0  # seconds for a film
+LIVE_PATIENCE = 60.0  # seconds until a live page has an address
+ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+\S*")
+
+
+class FilmError(ValueError):
+    """There is no film, and why."""
+
+
+class Films:
+    """Makes films one at a time, keeps the newest few until the dashboard ends, and starts live pages."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="highscore-films-")
+        self.lock = threading.Lock()
+        self.live: dict[str, tuple[subprocess.Popen[str], str]] = {}
+
+    def episode(self, run: Path, name: str, number: int) -> Path:
+        """The film of a training episode.
+
+        Args:
+            name: the run's id, which names the file.
+
+        Raises:
+            FilmError: it cannot be played again; with the reason.
+        """
+        path = Path(self.folder.name) / f"{name}-{number}.mp4"
+        with self.lock:
+            if path.exists():
+                return path
+            command = [sys.executable, "-m", "experiments.cli", "watch", str(run), "--episode", str(number)]
+            try:
+                done = subprocess.run(
+                    [*command, "--video", str(path)], capture_output=True, text=True, timeout=PATIENCE, check=False
+                )
+            except subprocess.TimeoutExpired:
+                raise FilmError(f"it takes longer than {PATIENCE:.0f} s") from None
+            if done.returncode or not path.exists():
+                said = (done.stderr or done.stdout).strip().splitlines()
+                raise FilmError(said[-1] if said else "it could not be played again")
+            films = sorted(Path(self.folder.name).glob("*.mp4"), key=lambda p: p.stat().st_mtime)
+            for old in films[:-KEPT]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def watch(self, run: Path, name: str) -> str:
+        """The address of a live page where a run's newest agent plays; one per run.
+
+        Raises:
+            FilmError: it did not start; with the reason.
+        """
+        with self.lock:
+            known = self.live.get(name)
+            if known and known[0].poll() is None:
+                return known[1]
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run)], text=True, bufsize=1,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=os.environ | {"BROWSER": "true"},  # the dashboard's own page opens it
+            )  # fmt: skip
+            self.live[name] = process, ""
+            address, said = self._address(process)
+            if not address:
+                process.terminate()
+                raise FilmError(said)
+            self.live[name] = process, address
+            return address
+
+    @staticmethod
+    def _address(process: "subprocess.Popen[str]") -> tuple[str, str]:
+        """(address, last line) of a live page's output; an address of "" if it ends without one."""
+        said, found = "it said nothing", threading.Event()
+        address = ""
+
+        def read() -> None:
+            nonlocal said, address
+            assert process.stdout is not None
+            for line in process.stdout:
+                said = line.strip() or said
+                if (match := ADDRESS.search(line)) and not address:
+                    address = match.group()
+                    found.set()
+            found.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        found.wait(LIVE_PATIENCE)
+        return address, said
+
+    def close(self) -> None:
+        """Ends the live pages and forgets the films."""
+        for process, _ in self.live.values():
+            if process.poll() is None:
+                process.terminate()
+        until = time.monotonic() + 5
+        for process, _ in self.live.values():
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.folder.cleanup()

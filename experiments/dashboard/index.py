@@ -1,0 +1,210 @@
+"""What the dashboard knows of the runs: it looks at what changed, and reads only what is new."""
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from envs.scores import baselines, human_normalised
+from experiments.comparison import label
+from experiments.dashboard.curves import RunCurves
+from experiments.dashboard.tails import Tail, finite
+from experiments.files import RunError
+from experiments.fingerprint import identity, of_result
+from experiments.records import Record, find_runs, heartbeat, last_rows, read_record, status, summary
+
+SCAN = 3.0  # seconds between looks for new runs and lost ones
+REFRESH = 0.8  # seconds between looks at those known
+WATCHED = ("metrics.jsonl", "perf.jsonl", "summary.json", ".lock", "checkpoints")
+
+
+class Entry:
+    """One run."""
+
+    def __init__(self, record: Record):
+        self.record = record
+        self.id = hashlib.sha256(str(record.path).encode()).hexdigest()[:12]
+        self.curves = RunCurves(Tail(record.path / "metrics.jsonl"), Tail(record.path / "perf.jsonl"))
+        self.signature: tuple[Any, ...] = ()
+        self.facts: dict[str, Any] = {}
+        self.version = 0
+
+    def look(self, version: int, agent: str, root: Path) -> None:
+        """Reads again what is told of this run in the overview, if anything has changed."""
+        path = self.record.path
+        signature: list[Any] = [agent]
+        for name in WATCHED:
+            try:
+                found = (path / name).stat()
+                signature.append((found.st_mtime_ns, found.st_size))
+            except OSError:
+                signature.append(None)
+        now = self.facts.get("status")
+        unsure = now in (None, "running", "silent") or tuple(signature) != self.signature
+        if not unsure:
+            return
+        facts = self._facts(agent, root)
+        self.signature = tuple(signature)
+        if facts != self.facts:
+            self.facts, self.version = facts, version
+
+    def _facts(self, agent: str, root: Path) -> dict[str, Any]:
+        path, settings, found = self.record.path, self.record.settings, summary(self.record.path)
+        evaluation = found.get("evaluation")
+        evaluation = evaluation if isinstance(evaluation, dict) else {}
+        mean = finite(evaluation.get("mean"))
+        last = last_row(path / "metrics.jsonl")
+        speed = finite(last_row(path / "perf.jsonl").get("charts/FPS"))
+        game = str(settings["game"])
+        return {
+            "id": self.id, "name": self.record.name, "folder": folder_of(path, root), "agent": agent,
+            "preset": str(settings["preset"]), "game": game, "seed": settings["seed"],
+            "protocol": str(settings["protocol"]), "status": status(path),
+            "frames": int(finite(last.get("frames")) or 0), "whole": int(finite(settings["frames"]) or 0),
+            "training": finite(last.get("charts/episodic_return", found.get("training_score"))), "evaluation": mean,
+            "normalised": None if mean is None else human_normalised(game, mean), "speed": speed,
+            "created": str(self.record.config.get("created", "")),
+            "measured": str(evaluation.get("protocol", "")),
+            "fingerprint": fingerprint_of(evaluation) if mean is not None else None,
+        }  # fmt: skip
+
+
+def fingerprint_of(evaluation: dict[str, Any]) -> str | None:
+    """The identity of an evaluation's fingerprint; None for what has none."""
+    try:
+        return identity(of_result(evaluation))
+    except (KeyError, TypeError):
+        return None
+
+
+def folder_of(path: Path, root: Path) -> str:
+    """The folders between the dashboard's and the run: a suite's name."""
+    parts = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+    return "/".join(parts)
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The newest row of a file that is no evaluation's; {} if there is none."""
+    rows = last_rows(path)
+    return next((row for row in reversed(rows) if "eval/mean" not in row), rows[-1] if rows else {})
+
+
+class Index:
+    """All runs below a folder. One lock: looked at from several threads."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.lock = threading.Lock()
+        self.entries: dict[str, Entry] = {}
+        self.version = 0
+        self.gone: list[tuple[int, str]] = []
+        self.scanned = self.refreshed = float("-inf")
+
+    def refresh(self) -> None:
+        """Looks for what is new, but not more often than it pays."""
+        now = time.monotonic()
+        if now - self.refreshed < REFRESH:
+            return
+        self.version += 1
+        if now - self.scanned >= SCAN:
+            self._scan()
+            self.scanned = time.monotonic()
+        entries = list(self.entries.values())
+        for entry, agent in zip(entries, label([entry.record.settings for entry in entries]), strict=True):
+            entry.look(self.version, agent, self.root)
+        self.refreshed = time.monotonic()
+
+    def _scan(self) -> None:
+        try:
+            paths = find_runs([self.root])
+        except RunError:
+            paths = []
+        known = {entry.record.path: entry for entry in self.entries.values()}
+        for path in paths:
+            if path not in known:
+                try:
+                    entry = Entry(read_record(path))
+                except RunError:
+                    continue  # damaged, or just being made
+                self.entries[entry.id] = entry
+        for path in known.keys() - set(paths):
+            del self.entries[known[path].id]
+            self.gone.append((self.version, known[path].id))
+
+    def runs(self, since: int) -> dict[str, Any]:
+        """What has changed after a version: {"version", "runs": [...], "gone": [ids]}."""
+        with self.lock:
+            self.refresh()
+            fresh = [entry.facts for entry in self.entries.values() if entry.version > since]
+            gone = [name for version, name in self.gone if version > since]
+            return {"version": self.version, "runs": fresh, "gone": gone, "beats": self._beats()}
+
+    def _beats(self) -> dict[str, float]:
+        alive = (entry for entry in self.entries.values() if entry.facts.get("status") in ("running", "silent"))
+        return {entry.id: round(heartbeat(entry.record.path), 1) for entry in alive}
+
+    def curves(self, key: str, axis: str, since: int, ids: list[str] | None) -> dict[str, Any]:
+        """Points of a metric that came after a version.
+
+        Args:
+            axis: frames, steps or hours.
+            ids: of the runs; None: all.
+        """
+        with self.lock:
+            self.refresh()
+            chosen = (
+                [self.entries[i] for i in ids if i in self.entries] if ids is not None else [*self.entries.values()]
+            )
+            found = []
+            for entry in chosen:
+                entry.curves.update(self.version)
+                anew, points = entry.curves.get(key, self.version).since(since)
+                if not points and not anew:
+                    continue
+                frames = [point.frames for point in points]
+                x: list[Any] = frames if axis == "frames" else [point.steps for point in points]
+                if axis == "hours":
+                    x = entry.curves.hours_at(frames)
+                found.append({
+                    "id": entry.id, "anew": anew, "x": [round(value, 5) for value in x],
+                    "y": [float(f"{point.value:.6g}") for point in points],
+                    "frames": None if axis == "frames" else frames,
+                })  # fmt: skip
+            return {"version": self.version, "curves": found}
+
+    def entry(self, name: str) -> Entry | None:
+        """A run by its id; None if there is no such, or it is gone."""
+        with self.lock:
+            self.refresh()
+            found = self.entries.get(name)
+        return found if found is not None and (found.record.path / "config.json").exists() else None
+
+    def metrics(self) -> list[str]:
+        """Names of the figures that runs log, the usual ones first."""
+        names = {"charts/episodic_return", "eval/mean"}
+        with self.lock:
+            self.refresh()
+            for entry in list(self.entries.values())[:20]:
+                for file in ("metrics.jsonl", "perf.jsonl"):
+                    row = last_row(entry.record.path / file)
+                    names |= {key for key, value in row.items() if finite(value) is not None}
+        usual = ["charts/episodic_return", "eval/mean"]
+        return usual + sorted(names - {*usual, "frames", "agent_steps", "charts/time"})
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """{setting: {run id: value}} of the settings in which runs differ."""
+        with self.lock:
+            self.refresh()
+            entries = list(self.entries.values())
+        keys = {key for entry in entries for key in entry.record.settings}
+        table = {key: {entry.id: entry.record.settings.get(key) for entry in entries} for key in keys}
+        return {
+            key: row for key, row in sorted(table.items())
+            if key != "source" and len({repr(value) for value in row.values()}) > 1
+        }  # fmt: skip
+
+
+def scales(games: set[str]) -> dict[str, list[float]]:
+    """Random and human scores of the games that have them."""
+    return {game: list(found) for game in sorted(games) if (found := baselines().get(game)) is not None}

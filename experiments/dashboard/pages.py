@@ -1,0 +1,103 @@
+"""Everything about one run that its page shows."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from experiments.dashboard.index import Entry
+from experiments.dashboard.tails import Tail, finite, nearest
+from experiments.fingerprint import of_result
+from experiments.records import evaluations
+
+DETAIL = 700  # rows of a run's own charts
+LOG_BYTES = 12_000
+
+
+def clean(data: Any, depth: int = 0) -> Any:
+    """The same without what JSON cannot hold: NaN and infinity become None."""
+    if isinstance(data, dict):
+        return {str(key): clean(value, depth + 1) for key, value in data.items()} if depth < 50 else None
+    if isinstance(data, list | tuple):
+        return [clean(value, depth + 1) for value in data] if depth < 50 else None
+    if isinstance(data, float):
+        return finite(data)
+    return data
+
+
+def run_page(entry: Entry) -> dict[str, Any]:
+    """A run's configuration, checkpoints, evaluations, videos and log."""
+    path, config = entry.record.path, entry.record.config
+    about = ("command", "commit", "created", "device", "versions", "machine")
+    return clean({
+        "run": entry.facts, "path": str(path), "about": {key: config[key] for key in about if key in config},
+        "settings": entry.record.settings, "checkpoints": checkpoints(path), "videos": videos(path),
+        "evaluations": [evaluation_row(result) for result in evaluations(path)][-200:], "log": log(path),
+        "recorded": (path / "recordings" / "training.rec").exists(),
+    })  # fmt: skip
+
+
+def evaluation_row(result: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation without its single episodes."""
+    try:
+        fingerprint = of_result(result)
+    except (KeyError, TypeError):
+        fingerprint = {}
+    keys = ("name", "frames", "mean", "median", "mean_interval", "human_normalised_mean", "checkpoint")
+    return {key: result.get(key) for key in keys} | {"fingerprint": fingerprint}
+
+
+def checkpoints(path: Path) -> list[dict[str, Any]]:
+    """Agent steps and bytes of each checkpoint, oldest first."""
+    found = []
+    for folder in sorted(p for p in (path / "checkpoints").glob("*") if p.name.isdigit()):
+        try:
+            size = sum(p.stat().st_size for p in folder.iterdir())
+        except OSError:  # forgotten in this moment
+            continue
+        found.append({"agent_steps": int(folder.name), "bytes": size})
+    return found
+
+
+def videos(path: Path) -> list[str]:
+    """Names of the films in a run's recordings, newest first."""
+    return sorted((p.name for p in (path / "recordings").glob("*.mp4") if not p.name.startswith(".")), reverse=True)
+
+
+def log(path: Path) -> str:
+    """The end of what a run said: its events, and its suite's log if it has one."""
+    parts = []
+    for file in (path / "events.jsonl", path.parent / "logs" / f"{path.name}.log"):
+        try:
+            with file.open("rb") as opened:
+                opened.seek(max(0, opened.seek(0, os.SEEK_END) - LOG_BYTES))
+                parts.append(opened.read(LOG_BYTES).decode("utf-8", "replace"))
+        except OSError:
+            continue
+    return "\n".join(parts)
+
+
+def charts(entry: Entry, axis: str) -> dict[str, Any]:
+    """All figures of one run: {"metric": {"x": [...], "y": [...], "frames": [...]}}."""
+    path, found = entry.record.path, {}
+    for name in ("metrics.jsonl", "perf.jsonl"):
+        tail = Tail(path / name)
+        rows = tail.sample(DETAIL)
+        if name == "metrics.jsonl":
+            rows = sorted(rows + tail.having("eval/mean"), key=lambda row: row["frames"])
+        for key in sorted({key for row in rows for key in row} - {"frames", "agent_steps", "charts/time"}):
+            points = {int(row["frames"]): (row, value) for row in rows if (value := finite(row.get(key))) is not None}
+            if len(points) > 0:
+                frames = sorted(points)
+                steps = [int(finite(points[x][0].get("agent_steps")) or 0) for x in frames]
+                x = {"frames": frames, "steps": steps}[axis] if axis != "hours" else entry.curves.hours_at(frames)
+                found[key] = {"x": x, "y": [float(f"{points[f][1]:.6g}") for f in frames], "frames": frames}
+    return found
+
+
+def training_log(path: Path, frames: int) -> dict[str, Any] | None:
+    """The recorded training episode that ended nearest to a number of frames."""
+
+    row = nearest(path / "episodes.jsonl", frames)
+    if row is None or not isinstance(row.get("episode"), int):
+        return None
+    return {key: clean(row.get(key)) for key in ("episode", "frames", "score", "steps")}

@@ -1,0 +1,160 @@
+"""The dashboard's routes: everything is read, nothing of a run is written."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from experiments.dashboard.board import leaderboard
+from experiments.dashboard.films import FilmError, Films
+from experiments.dashboard.index import Entry, Index, scales
+from experiments.dashboard.pages import charts, clean, run_page, training_log, videos
+from experiments.published import curves_of, published_agents, published_curve
+from experiments.web import OnlyLocal
+
+AXES = ("frames", "steps", "hours")
+MOST_IDS = 2_000
+
+
+def application(root: Path) -> Any:
+    """The dashboard over the runs below a folder, as an ASGI application."""
+    index, films = Index(root), Films()
+
+    def run_of(request: Request) -> Entry:
+        entry = index.entry(request.path_params["run"])
+        if entry is None:
+            raise HTTPException(404, "this run is gone, or there never was one")
+        return entry
+
+    def page(request: Request) -> Response:
+        return FileResponse(str(static() / "index.html"))
+
+    def runs(request: Request) -> Response:
+        return answer(index.runs(whole(request, "since", -1)))
+
+    def about(request: Request) -> Response:
+        games = {run["game"] for run in index.runs(-1)["runs"]}
+        return answer({
+            "root": str(root), "metrics": index.metrics(), "settings": clean(index.settings()), "scales": scales(games),
+            "curves": {game: curves_of(game) for game in sorted(games)}, "published": list(published_agents()),
+        })  # fmt: skip
+
+    def curves(request: Request) -> Response:
+        given = request.query_params.get("runs")
+        ids = given.split(",")[:MOST_IDS] if given else None
+        metric = request.query_params.get("metric", "charts/episodic_return")[:200]
+        return answer(index.curves(metric, axis_of(request), whole(request, "since", -1), ids))
+
+    def published(request: Request) -> Response:
+        try:
+            curve = published_curve(request.query_params.get("agent", ""), request.query_params.get("game", ""))
+        except ValueError as error:
+            raise HTTPException(404, str(error)) from None
+        return answer(curve._asdict())
+
+    def board(request: Request) -> Response:
+        names = [name for name in request.query_params.getlist("published") if name in published_agents()]
+        return answer(leaderboard(index.runs(-1)["runs"], names))
+
+    def one_run(request: Request) -> Response:
+        return answer(run_page(run_of(request)))
+
+    def run_charts(request: Request) -> Response:
+        return answer(charts(run_of(request), axis_of(request)))
+
+    def episode(request: Request) -> Response:
+        entry = run_of(request)
+        found = training_log(entry.record.path, whole(request, "frames", 0))
+        if found is None:
+            raise HTTPException(404, "no episode of this run was recorded")
+        return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})
+
+    def film(request: Request) -> Response:
+        entry = run_of(request)
+        try:
+            path = films.episode(entry.record.path, entry.id, request.path_params["number"])
+        except FilmError as error:
+            raise HTTPException(409, str(error)) from None
+        return FileResponse(path, media_type="video/mp4")
+
+    def video(request: Request) -> Response:
+        entry, name = run_of(request), request.path_params["name"]
+        if name not in videos(entry.record.path):
+            raise HTTPException(404, "this run has no such video")
+        return FileResponse(entry.record.path / "recordings" / name, media_type="video/mp4")
+
+    def live(request: Request) -> Response:
+        entry = run_of(request)
+        try:
+            return answer({"address": films.watch(entry.record.path, entry.id)})
+        except FilmError as error:
+            raise HTTPException(409, str(error)) from None
+
+    routes = [
+        Route("/", page), Route("/api/runs", runs), Route("/api/about", about), Route("/api/curves", curves),
+        Route("/api/published", published), Route("/api/leaderboard", board), Route("/api/run/{run}", one_run),
+        Route("/api/run/{run}/charts", run_charts), Route("/api/run/{run}/episode", episode),
+        Route("/api/run/{run}/watch", live, methods=["POST"]), Route("/film/{run}/{number:int}.mp4", film),
+        Route("/video/{run}/{name}", video), Mount("/static", StaticFiles(directory=str(static()))),
+    ]  # fmt: skip
+
+    @contextlib.asynccontextmanager
+    async def ending(app: Starlette) -> AsyncIterator[None]:
+        yield
+        films.close()
+
+    return OnlyLocal(Starlette(routes=routes, exception_handlers={HTTPException: in_words}, lifespan=ending))
+
+
+def static() -> Path:
+    """Where the page, its scripts and its style are."""
+    return Path(str(resources.files("experiments.dashboard").joinpath("static")))
+
+
+def answer(data: Any) -> Response:
+    """JSON, without spaces; refuses NaN, which browsers cannot read."""
+    content = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return Response(content, media_type="application/json")
+
+
+async def in_words(request: Request, error: Exception) -> Response:
+    """What went wrong, as JSON."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+
+def whole(request: Request, name: str, default: int) -> int:
+    """A whole number of the query.
+
+    Raises:
+        HTTPException: it is none.
+    """
+    text = request.query_params.get(name, str(default))
+    try:
+        number = int(text)
+    except ValueError:
+        raise HTTPException(400, f"{name} must be a whole number") from None
+    if not -1 <= number < 1 << 62:
+        raise HTTPException(400, f"{name} is out of range")
+    return number
+
+
+def axis_of(request: Request) -> str:
+    """frames, steps or hours.
+
+    Raises:
+        HTTPException: it is none of them.
+    """
+    axis = request.query_params.get("axis", "frames")
+    if axis not in AXES:
+        raise HTTPException(400, f"axis must be one of {', '.join(AXES)}")
+    return axis

@@ -1,0 +1,73 @@
+// Pages by address, one clock for what is new, and the keys.
+
+import { dark, el, show } from "./base.js";
+import { ComparePage } from "./compare.js";
+import { LeaderboardPage } from "./leaderboard.js";
+import { Overview } from "./overview.js";
+import { RunPage } from "./run.js";
+import { loadAbout, refreshRuns, store } from "./store.js";
+
+const PERIOD = 1000;  // ms between looks for what is new
+const host = document.getElementById("page"), pulse = document.getElementById("pulse");
+let page = null, turn = 0;
+
+function theme(name) {
+  document.documentElement.classList.toggle("dark", name === "dark");
+}
+theme(localStorage.getItem("highscore-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+
+async function go() {
+  const mine = ++turn, [, where = "", what = ""] = location.hash.split("/");
+  page?.close();
+  page = null;
+  const next = where === "run" ? new RunPage(host, what) : where === "compare" ? new ComparePage(host, what.split(","))
+    : where === "leaderboard" ? new LeaderboardPage(host) : new Overview(host);
+  for (const link of document.querySelectorAll("nav a")) link.classList.toggle("here", link.dataset.page === (where === "leaderboard" ? "leaderboard" : "runs"));
+  try {
+    await next.open();
+    if (mine !== turn) { next.close(); return; }
+    page = next;
+    host.dataset.ready = where || "runs";
+  } catch (error) {
+    if (mine === turn) host.replaceChildren(el("h1", {}, "Not here"), el("p", {}, error.message), el("a", { href: "#/" }, "All runs"));
+  }
+}
+
+async function tick() {
+  try {
+    const changed = await refreshRuns();
+    if (changed && [...store.runs.values()].some((run) => !store.about.curves[run.game])) await loadAbout();
+    if (page && !document.hidden) await page.tick(changed);
+    pulse.className = changed ? "on" : "";
+    pulse.title = "new points arrive every second";
+  } catch (error) {
+    pulse.className = "lost";
+    pulse.title = `no answer: ${error.message}`;
+  }
+  setTimeout(tick, PERIOD);
+}
+
+const KEYS = [["/", "filter"], ["j k", "down and up in the table"], ["Enter", "open the run"], ["x", "choose the run"], ["c", "compare the chosen"], ["l", "leaderboard"], ["r", "all runs"], ["t", "light or dark"], ["Esc", "back"]];
+function help() {
+  show(el("h2", {}, "Keys"), el("table", {}, ...KEYS.map(([key, words]) => el("tr", {}, el("td", { class: "left" }, ...key.split(" ").flatMap((k) => [el("kbd", {}, k), " "])), el("td", { class: "left" }, words)))));
+}
+function turnTheme() {
+  const name = dark() ? "light" : "dark";
+  localStorage.setItem("highscore-theme", name);
+  theme(name);
+  go();
+}
+document.getElementById("theme").addEventListener("click", turnTheme);
+document.getElementById("help").addEventListener("click", help);
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.getElementById("dialog").open) return;
+  if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "checkbox") { if (event.key === "Escape") event.target.blur(); return; }
+  if (event.key === "Enter" && ["A", "BUTTON"].includes(event.target.tagName)) return;
+  const done = page?.key(event.key) || ({ l: () => { location.hash = "#/leaderboard"; }, r: () => { location.hash = "#/"; }, t: turnTheme, "?": help }[event.key]?.(), ["l", "r", "t", "?"].includes(event.key));
+  if (done) event.preventDefault();
+});
+addEventListener("hashchange", go);
+
+await Promise.all([loadAbout(), refreshRuns()]);
+await go();
+setTimeout(tick, PERIOD);

@@ -1,0 +1,72 @@
+// What every page uses: elements, numbers, requests, colours.
+
+export function el(name, more = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(more)) {
+    if (key === "class") made.className = value;
+    else if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key in made && key !== "list") made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));  // text stays text
+  return made;
+}
+
+export async function ask(path, more) {
+  const answer = await fetch(path, more);
+  const data = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(data.error || `the dashboard answers ${answer.status}`);
+  return data;
+}
+
+export function number(x) {
+  if (x === null || x === undefined) return "";
+  const size = Math.abs(x);
+  if (size >= 1e6) return `${(x / 1e6).toFixed(2)}M`;
+  if (size >= 1e4) return `${(x / 1e3).toFixed(1)}k`;
+  if (size >= 1000) return x.toLocaleString("en", { maximumFractionDigits: 0 });
+  if (size >= 10) return x.toFixed(1);
+  return size >= 0.01 || size === 0 ? x.toFixed(2) : x.toExponential(1);
+}
+
+export function frames(x) {
+  if (x >= 1e6) return `${+(x / 1e6).toFixed(x >= 1e8 ? 0 : 2)}M`;
+  return x >= 1e3 ? `${+(x / 1e3).toFixed(x >= 1e4 ? 0 : 1)}k` : `${Math.round(x)}`;
+}
+
+// Okabe & Ito (2008), told apart by the colour-blind; lighter ones on dark.
+const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#B8508F", "#B07800", "#2F8FC4", "#7A5195", "#8C6D31", "#4C566A", "#A3333D"];
+const DARK = ["#4DA6FF", "#FF9248", "#3DD6A3", "#F08CC4", "#FFC247", "#7FD0FF", "#C09BE8", "#D4B25E", "#A8B3C7", "#FF8A8A"];
+export const dark = () => document.documentElement.classList.contains("dark");
+export const colour = (i) => (dark() ? DARK : LIGHT)[i % LIGHT.length];
+export const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const dialog = document.getElementById("dialog");
+export function show(...children) {
+  dialog.lastElementChild.replaceChildren(...children);
+  if (!dialog.open) dialog.showModal();
+}
+dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+dialog.addEventListener("close", () => dialog.lastElementChild.replaceChildren());
+
+// The episode that was recorded nearest to a point of a curve.
+export async function play(id, at, name) {
+  show(el("h2", {}, name), el("p", { class: "quiet" }, el("span", { class: "wait" }), ` looking for the episode nearest to ${frames(at)} frames…`));
+  try {
+    const found = await ask(`/api/run/${id}/episode?frames=${Math.round(at)}`);
+    const state = el("p", { class: "quiet" }, el("span", { class: "wait" }), " the emulator plays it again…");
+    const film = el("video", { src: found.film, controls: true, autoplay: true, muted: true, loop: true });
+    film.addEventListener("loadeddata", () => state.replaceChildren(el("a", { href: `#/run/${id}` }, "all about this run")));
+    film.addEventListener("error", async () => {
+      state.textContent = await ask(found.film).then(() => "this browser cannot play it", (error) => error.message);
+    });
+    show(
+      el("h2", {}, name),
+      el("p", {}, `Episode ${found.episode}, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
+      film, state,
+    );
+  } catch (error) {
+    show(el("h2", {}, name), el("p", {}, error.message));
+  }
+}

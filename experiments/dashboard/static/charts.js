@@ -1,0 +1,152 @@
+// Curves: seeds become a mean with a band, and a click says which run and which frame was meant.
+
+import { colour, dark, el, frames, ink, number } from "./base.js";
+
+export const AXES = { frames: "emulator frames", steps: "agent steps", hours: "hours of training" };
+
+export function smooth(y, amount) {  // an exponential mean without the pull of its first value
+  if (!amount) return y;
+  let sum = 0, weight = 0;
+  return y.map((value) => {
+    sum = amount * sum + value; weight = amount * weight + 1;
+    return sum / weight;
+  });
+}
+
+function at(x, y, wanted) {  // linear between points
+  let low = 0, high = x.length - 1;
+  if (wanted < x[0] || wanted > x[high]) return null;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (x[middle] <= wanted) low = middle; else high = middle;
+  }
+  return x[high] === x[low] ? y[high] : y[low] + ((y[high] - y[low]) * (wanted - x[low])) / (x[high] - x[low]);
+}
+
+function random(seed) {
+  return () => { seed = (seed * 1664525 + 1013904223) >>> 0; return seed / 4294967296; };
+}
+
+// The mean and its 95 % bootstrap interval where at least half of the seeds have come.
+export function band(curves, grid) {
+  const values = curves.map((curve) => grid.map((x) => at(curve.x, curve.y, x)));
+  const mean = [], low = [], high = [], draw = random(7), need = Math.ceil(curves.length / 2);
+  for (let i = 0; i < grid.length; i++) {
+    const there = values.map((row) => row[i]).filter((v) => v !== null);
+    if (there.length < need || !there.length) { mean.push(null); low.push(null); high.push(null); continue; }
+    const m = there.reduce((a, b) => a + b, 0) / there.length;
+    mean.push(m);
+    if (there.length === 1) { low.push(null); high.push(null); continue; }
+    const means = [];
+    for (let k = 0; k < 120; k++) {
+      let sum = 0;
+      for (let j = 0; j < there.length; j++) sum += there[(draw() * there.length) | 0];
+      means.push(sum / there.length);
+    }
+    means.sort((a, b) => a - b);
+    low.push(means[3]); high.push(means[116]);
+  }
+  return { mean, low, high };
+}
+
+export function gridOf(curves, points = 100) {
+  const ends = curves.filter((c) => c.x.length).map((c) => [c.x[0], c.x[c.x.length - 1]]);
+  if (!ends.length) return [];
+  const low = Math.min(...ends.map((e) => e[0])), high = Math.max(...ends.map((e) => e[1]));
+  if (high <= low) return [low];
+  return Array.from({ length: points }, (_, i) => low + ((high - low) * i) / (points - 1));
+}
+
+// One plot. `lines`: [{label, colour, x, mean, low, high, dashed}] on one grid x.
+export class Plot {
+  constructor(host, { axis, onpick }) {
+    this.host = host; this.axis = axis; this.onpick = onpick; this.lines = [];
+    this.tip = el("div", { class: "tip", hidden: true });
+    host.style.position = "relative";
+    this.watch = new ResizeObserver(() => this.u && this.u.setSize(this.size()));
+    this.watch.observe(host);
+  }
+  size() { return { width: Math.max(this.host.clientWidth, 120), height: Math.max(this.host.clientHeight, 120) }; }
+  draw(grid, lines) {
+    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low]), dark()]);
+    const data = [grid];
+    for (const line of lines) { data.push(line.mean); if (line.low) data.push(line.high, line.low); }
+    this.lines = lines;
+    if (this.u && key === this.key) { this.u.setData(data); return; }
+    this.key = key;
+    if (this.u) this.u.destroy();
+    const series = [{}], bands = [];
+    this.owner = [null];
+    lines.forEach((line, i) => {
+      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: grid.length < 3 }, spanGaps: true });
+      this.owner.push(i);
+      if (line.low) {
+        bands.push({ series: [series.length, series.length + 1], fill: line.colour + "2e" });
+        series.push({ points: { show: false }, width: 0 }, { points: { show: false }, width: 0 });
+        this.owner.push(null, null);
+      }
+    });
+    const look = { stroke: ink("--quiet"), grid: { stroke: ink("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const short = this.axis === "hours" ? (x) => `${+x.toFixed(2)} h` : frames;
+    this.u = new uPlot({
+      ...this.size(), series, bands, scales: { x: { time: false } }, legend: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
+      axes: [
+        { ...look, values: (_, ticks) => ticks.map(short), size: 28 },
+        { ...look, size: (_, values) => 14 + 6.6 * Math.max(2, ...(values || []).map((v) => v.length)), values: (_, ticks) => ticks.map((t) => Math.abs(t) >= 1e4 ? number(t) : String(+t.toPrecision(6))) },
+      ],
+      hooks: { setCursor: [() => this.hover()], ready: [(u) => u.over.addEventListener("mouseleave", () => { this.tip.hidden = true; })] },
+    }, data, this.host);
+    this.u.over.append(this.tip);
+    let down = null;
+    this.u.over.addEventListener("mousedown", (e) => { down = e.clientX; });
+    this.u.over.addEventListener("click", (e) => {
+      if (down === null || Math.abs(e.clientX - down) < 4) this.pick();
+    });
+  }
+  nearest() {  // the line whose point lies nearest to the pointer
+    const { left, top, idx } = this.u.cursor;
+    if (idx === null || idx === undefined || left < 0) return null;
+    let best = null;
+    this.owner.forEach((line, s) => {
+      const value = line === null ? null : this.u.data[s][idx];
+      if (value === null || value === undefined) return;
+      const away = Math.abs(this.u.valToPos(value, "y") - top);
+      if (!best || away < best.away) best = { away, line: this.lines[line], x: this.u.data[0][idx], value };
+    });
+    return best;
+  }
+  hover() {
+    const found = this.nearest();
+    this.tip.hidden = !found;
+    if (!found) return;
+    const { left, top } = this.u.cursor, wide = this.u.over.clientWidth;
+    const x = this.axis === "hours" ? `${found.x.toFixed(2)} h` : frames(Math.round(found.x));
+    this.tip.textContent = `${found.line.label}: ${number(found.value)} at ${x}`;
+    this.tip.style.color = found.line.dashed ? ink("--quiet") : found.line.colour;
+    this.tip.style.left = left > wide / 2 ? "" : `${left + 12}px`;
+    this.tip.style.right = left > wide / 2 ? `${wide - left + 12}px` : "";
+    this.tip.style.top = `${Math.max(0, top - 30)}px`;
+  }
+  pick() {
+    const found = this.nearest();
+    if (found && this.onpick && !found.line.dashed) this.onpick(found.line, found.x, found.value);
+  }
+  destroy() { this.watch.disconnect(); if (this.u) this.u.destroy(); }
+}
+
+// Which of a group's runs was meant: the one that is nearest there.
+export function nearestRun(curves, x, value) {
+  let best = null;
+  for (const curve of curves) {
+    const y = at(curve.x, curve.y, Math.min(Math.max(x, curve.x[0]), curve.x[curve.x.length - 1]));
+    if (y !== null && (!best || Math.abs(y - value) < best.away)) best = { curve, away: Math.abs(y - value) };
+  }
+  if (!best) return null;
+  const { curve } = best;
+  let i = 0;
+  while (i < curve.x.length - 1 && curve.x[i] < x) i++;
+  return { id: curve.id, frames: (curve.frames || curve.x)[i] };
+}
+
+export const colourOf = (groups, name) => colour(groups.indexOf(name));

@@ -1,0 +1,50 @@
+// Agents by human-normalised score, apart for every fingerprint, with published columns beside them.
+
+import { ask, el, number } from "./base.js";
+import { keep, store, wishes } from "./store.js";
+
+const STATS = ["IQM", "median", "mean", "optimality gap"];
+
+export class LeaderboardPage {
+  constructor(host) { this.host = host; }
+  async open() { await this.load(); }
+  async load() {
+    wishes.board ??= [];
+    const query = wishes.board.map((name) => `published=${encodeURIComponent(name)}`).join("&");
+    const boards = await ask(`/api/leaderboard?${query}`);
+    const add = el("select", { "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); this.load(); } } },
+      el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
+    const chips = wishes.board.map((name) => el("button", { class: "chip on", title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
+    this.host.replaceChildren(el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),
+      el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Scores under different fingerprints stand apart: they do not compare."),
+      ...(boards.length ? boards.map(board) : [el("p", {}, "No run with human-normalised scores has been evaluated yet.")]));
+  }
+  async tick(changed) { if (changed) await this.load(); }
+  key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
+  close() {}
+}
+
+function board(data) {
+  const rows = [...data.rows, ...data.published];
+  const ends = Object.fromEntries(STATS.map((s) => [s, Math.max(...data.rows.map((r) => (r[s].interval ? r[s].interval[1] : r[s].value)), 0.01) * 1.15]));
+  const cell = (row, s, published) => {
+    const { value, interval } = row[s], track = el("span", { class: `track few${published ? " published" : ""}` });
+    const place = (x) => `${Math.max(0, Math.min(100, (100 * x) / ends[s]))}%`;
+    if (interval) { const bar = el("i"); bar.style.left = place(interval[0]); bar.style.right = `calc(100% - ${place(interval[1])})`; track.append(bar); }
+    const mark = el("b"); mark.style.left = place(value); track.append(mark);
+    return el("td", {}, value.toFixed(2), " ", el("span", { class: "interval" }, interval ? `[${interval.map((x) => x.toFixed(2)).join(", ")}]` : ""), track);
+  };
+  const line = (row, published) => el("tr", {},
+    el("td", { class: "left wrap" }, row.agent, published ? el("div", { class: "interval" }, `published: ${row.protocol}; ${row.source}`) : null),
+    ...STATS.map((s) => cell(row, s, published)),
+    el("td", { class: "few" }, `${row.games.length}${row.games.length < data.games.length ? ` of ${data.games.length}` : ""}`), el("td", { class: "few" }, row.runs ?? ""));
+  const games = data.games.map((game) => {
+    const best = Math.max(...data.rows.map((r) => r.means[game] ?? -Infinity));
+    return el("tr", {}, el("td", { class: "left" }, game), ...rows.map((r) => el("td", {}, r.means[game] === undefined ? "" : r.means[game] === best && rows.indexOf(r) < data.rows.length ? el("strong", {}, number(r.means[game])) : number(r.means[game]))));
+  });
+  return el("section", {},
+    el("h2", {}, `${data.protocol}, fingerprint ${data.fingerprint}: ${data.runs} runs on ${data.games.length} games`),
+    el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),
+    el("h2", {}, "Raw scores, mean over seeds"),
+    el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "game"), ...rows.map((r) => el("th", {}, r.agent)))), el("tbody", {}, ...games))));
+}

@@ -1,0 +1,209 @@
+// The first page: curves by game and agent, and every run in a table.
+
+import { ask, colour, el, frames, number, play } from "./base.js";
+import { AXES, Plot, band, gridOf, nearestRun, smooth } from "./charts.js";
+import { Curves, keep, store, wishes } from "./store.js";
+
+const FIRST_PANELS = 12, FIRST_ROWS = 60;
+const STATUSES = ["running", "finished", "stopped", "crashed", "silent"];
+
+export class Overview {
+  constructor(host) {
+    this.host = host; this.plots = new Map(); this.hidden = new Set(); this.chosen = new Set();
+    this.status = new Set(); this.sort = ["created", -1]; this.at = 0; this.all = false; this.allPanels = false;
+    this.published = new Map();
+    this.curves = new Curves(wishes.metric, wishes.axis);
+  }
+  async open() {
+    await this.curves.refresh();
+    this.build();
+    this.update();
+  }
+  pick(name, words, options, change) {
+    const select = el("select", { onchange: () => { wishes[name] = select.value; keep(); change(); } });
+    for (const [value, text] of options) select.append(el("option", { value, textContent: text, selected: wishes[name] === value }));
+    return el("label", {}, words, select);
+  }
+  build() {
+    const settings = Object.keys(store.about.settings).filter((k) => !["game", "seed", "preset"].includes(k));
+    const groups = [["agent", "agent"], ["preset", "preset"], ["game", "game"], ["seed", "seed"], ["name", "each run"], ["folder", "suite"], ["protocol", "protocol"], ...settings.map((k) => [k, k])];
+    const again = () => { this.curves = new Curves(wishes.metric, wishes.axis); this.drop(); this.curves.refresh().then(() => this.update()); };
+    const redraw = () => { this.drop(); this.update(); };
+    this.search = el("input", { type: "search", placeholder: "filter, such as dqn pong s1   ( / )", value: wishes.filter, "aria-label": "filter runs", oninput: () => { wishes.filter = this.search.value; this.update(); } });
+    this.chips = el("span", { class: "bar wide" });
+    const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, "aria-label": "smoothing", oninput: () => { wishes.smooth = +slider.value; keep(); this.drawPanels(); } });
+    const normal = el("input", { type: "checkbox", checked: wishes.normal, onchange: () => { wishes.normal = normal.checked; keep(); redraw(); } });
+    const reference = el("select", { "aria-label": "published curve", onchange: () => { wishes.published = reference.value ? [reference.value] : []; keep(); redraw(); } });
+    const known = [...new Set(Object.values(store.about.curves).flat())];
+    reference.append(el("option", { value: "", textContent: "none" }), ...known.map((name) => el("option", { value: name, textContent: name, selected: wishes.published.includes(name) })));
+    const view = el("details", { class: "bar", open: innerWidth > 640 }, el("summary", {}, "view ▾"),
+      this.pick("metric", "show", store.about.metrics.map((m) => [m, NAMES[m] || m]), again),
+      this.pick("axis", "over", Object.entries(AXES), again),
+      this.pick("group", "lines", groups, redraw),
+      this.pick("split", "panels", [["game", "game"], ["agent", "agent"], ["folder", "suite"], ["", "one for all"]], redraw),
+      el("label", {}, "smooth", slider), el("label", { title: "0 is random play, 1 a human" }, normal, "human-normalised"),
+      el("label", {}, "published", reference));
+    view.append(el("span", { class: "quiet few" }, "A click on a curve plays the episode recorded nearest to it."));
+    this.tools = el("div", { class: "bar" }, this.search, this.chips, view);
+    this.legend = el("div", { class: "legend" });
+    this.panels = el("div", { class: "panels" });
+    this.more = el("div", { class: "bar" });
+    this.actions = el("div", { class: "bar" });
+    this.table = el("div", { class: "card tablewrap" });
+    this.host.replaceChildren(this.tools, this.legend, this.panels, this.more, el("h2", {}, "Runs"), this.actions, this.table);
+  }
+  drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels.replaceChildren(); }
+  close() { this.drop(); }
+  value(run, key) {
+    if (key in run) return String(run[key]);
+    const row = store.about.settings[key];
+    return row ? String(row[run.id] ?? "") : "";
+  }
+  visible() {
+    const words = wishes.filter.toLowerCase().split(/\s+/).filter(Boolean);
+    return [...store.runs.values()].filter((run) => {
+      if (this.status.size && !this.status.has(run.status)) return false;
+      const text = `${run.name} ${run.agent} ${run.game} s${run.seed} ${run.protocol} ${run.status} ${run.folder}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+  }
+  async tick(changed) {
+    const moved = await this.curves.refresh();
+    if (moved || changed) this.update();
+  }
+  update() {
+    this.runs = this.visible();
+    if (!store.runs.size) { this.panels.replaceChildren(el("p", { class: "quiet" }, "No run here yet. They appear as soon as one begins: highscore train dqn --game Breakout")); }
+    const counts = Object.fromEntries(STATUSES.map((s) => [s, 0]));
+    for (const run of store.runs.values()) counts[run.status]++;
+    this.chips.replaceChildren(...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
+      class: `chip${this.status.has(s) ? " on" : ""}`, "aria-pressed": this.status.has(s),
+      onclick: () => { if (!this.status.delete(s)) this.status.add(s); this.update(); },
+    }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));
+    this.groups = [...new Set(this.runs.map((run) => this.value(run, wishes.group)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    this.legend.replaceChildren(...this.groups.slice(0, 24).map((name, i) => {
+      const swatch = el("span", { class: "swatch" });
+      swatch.style.background = colour(i);
+      return el("button", { class: this.hidden.has(name) ? "off" : "", title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch, name || "(none)");
+    }), ...(this.groups.length > 24 ? [el("span", { class: "quiet" }, `and ${this.groups.length - 24} more`)] : []),
+      ...wishes.published.map((name) => el("button", { disabled: true }, el("span", { class: "swatch dashed" }), `${name}, published`)));
+    this.drawPanels();
+    this.drawTable();
+  }
+  scaled(run, curve) {
+    const scale = store.about.scales[run.game];
+    const score = ["charts/episodic_return", "eval/mean", "eval/median"].includes(wishes.metric);
+    const y = smooth(curve.y, wishes.smooth);
+    if (!wishes.normal || !scale || !score) return { ...curve, y };
+    return { ...curve, y: y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
+  }
+  drawPanels() {
+    if (!store.runs.size) return;
+    const bySplit = new Map();
+    for (const run of this.runs) {
+      const curve = this.curves.all.get(run.id), group = this.value(run, wishes.group);
+      if (!curve || !curve.x.length || this.hidden.has(group)) continue;
+      const split = wishes.split ? this.value(run, wishes.split) : "all runs";
+      if (!bySplit.has(split)) bySplit.set(split, new Map());
+      const lines = bySplit.get(split);
+      if (!lines.has(group)) lines.set(group, []);
+      lines.get(group).push(this.scaled(run, curve));
+    }
+    const names = [...bySplit.keys()].sort();
+    const shown = this.allPanels ? names : names.slice(0, FIRST_PANELS);
+    for (const [name, plot] of this.plots) if (!shown.includes(name)) { plot.destroy(); plot.card.remove(); this.plots.delete(name); }
+    for (const name of shown) this.drawPanel(name, bySplit.get(name), shown.length === 1);
+    this.more.replaceChildren(...(names.length > shown.length ? [el("button", { onclick: () => { this.allPanels = true; this.update(); } }, `show all ${names.length} panels`)] : []));
+  }
+  drawPanel(name, byGroup, alone) {
+    let plot = this.plots.get(name);
+    if (!plot) {
+      const host = el("div", { class: "plot" }), note = el("span", { class: "quiet" });
+      const card = el("section", { class: "card panel", "aria-label": name }, el("h3", {}, el("span", {}, name), note), host);
+      const before = [...this.plots.keys()].filter((n) => n > name).sort()[0];
+      this.panels.insertBefore(card, before ? this.plots.get(before).card : null);
+      plot = new Plot(host, { axis: wishes.axis, onpick: (line, x, value) => this.picked(line, x, value) });
+      plot.card = card; plot.note = note;
+      this.plots.set(name, plot);
+    }
+    plot.card.classList.toggle("one", alone);
+    const everything = [...byGroup.values()].flat(), grid = gridOf(everything);
+    const lines = this.groups.filter((g) => byGroup.has(g)).map((group) => {
+      const curves = byGroup.get(group), { mean, low, high } = band(curves, grid);
+      const several = curves.length > 1;
+      return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, low: several ? low : null, high: several ? high : null };
+    });
+    for (const agent of wishes.published) {
+      const curve = wishes.split === "game" && wishes.axis !== "hours" ? this.reference(agent, name) : null;
+      if (curve) {
+        const unit = wishes.axis === "steps" ? 250000 : 1e6, scale = store.about.scales[name];
+        const y = wishes.normal && scale ? curve.mean.map((v) => (v - scale[0]) / (scale[1] - scale[0])) : curve.mean;
+        const { mean } = band([{ x: curve.million_frames.map((m) => m * unit), y }], grid);
+        lines.push({ label: `${agent}, published (${curve.protocol})`, colour: "#8a8a8a", mean, dashed: true });
+      }
+    }
+    const seeds = Math.max(...[...byGroup.values()].map((c) => c.length));
+    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${seeds > 1 ? ", 95 % over seeds" : ""}`;
+    plot.draw(grid, lines);
+  }
+  reference(agent, game) {
+    const key = `${agent}\n${game}`;
+    if (!(store.about.curves[game] || []).includes(agent)) return null;
+    if (!this.published.has(key)) {
+      this.published.set(key, null);
+      ask(`/api/published?${new URLSearchParams({ agent, game })}`).then((curve) => { this.published.set(key, curve); this.update(); }, () => {});
+    }
+    return this.published.get(key);
+  }
+  picked(line, x, value) {
+    const found = nearestRun(line.curves, x, value);
+    if (found) play(found.id, found.frames, store.runs.get(found.id)?.name ?? line.label);
+  }
+  drawTable() {
+    const [key, way] = this.sort;
+    const order = (run) => run[key] ?? (way < 0 ? -Infinity : Infinity);
+    const rows = [...this.runs].sort((a, b) => way * (typeof order(a) === "string" ? order(a).localeCompare(order(b), "en", { numeric: true }) : order(a) - order(b)));
+    this.rows = rows;
+    this.at = Math.min(this.at, Math.max(rows.length - 1, 0));
+    const shown = this.all ? rows : rows.slice(0, FIRST_ROWS);
+    const head = COLUMNS.map(([name, words, more]) => el("th", { class: more, "aria-sort": key === name ? (way > 0 ? "ascending" : "descending") : "none" },
+      name ? el("button", { onclick: () => { this.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
+    const body = shown.map((run, i) => {
+      const box = el("input", { type: "checkbox", checked: this.chosen.has(run.id), "aria-label": `choose ${run.name}`, onchange: () => { this.choose(run.id); } });
+      const part = run.whole ? Math.min(100, (100 * run.frames) / run.whole) : 0, fill = el("i");
+      fill.style.width = `${part}%`;
+      return el("tr", { class: i === this.at && this.keys ? "at" : "" },
+        el("td", { class: "left" }, box), el("td", { class: "left name", title: run.name }, el("a", { href: `#/run/${run.id}` }, run.name)),
+        el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
+        el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
+        el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),
+        el("td", {}, number(run.training)), el("td", {}, number(run.evaluation)),
+        el("td", { class: "few" }, run.normalised === null ? "" : `${(100 * run.normalised).toFixed(0)} %`), el("td", { class: "few" }, number(run.speed)));
+    });
+    this.table.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
+    if (rows.length > shown.length) this.table.append(el("button", { onclick: () => { this.all = true; this.drawTable(); } }, `show all ${rows.length} runs`));
+    this.actions.replaceChildren(
+      el("span", { class: "quiet" }, `${rows.length} of ${store.runs.size} runs`),
+      el("button", { class: "main", disabled: this.chosen.size < 2, onclick: () => this.compare() }, this.chosen.size > 1 ? `Compare ${this.chosen.size} (c)` : "Choose two or more to compare"),
+      ...(this.chosen.size ? [el("button", { onclick: () => { this.chosen.clear(); this.drawTable(); } }, "none")] : []));
+  }
+  choose(id) { if (!this.chosen.delete(id)) this.chosen.add(id); this.drawTable(); }
+  compare() { if (this.chosen.size > 1) location.hash = `#/compare/${[...this.chosen].join(",")}`; }
+  key(name) {
+    if (name === "/") { this.search.focus(); this.search.select(); return true; }
+    if (name === "j" || name === "k") {
+      this.at = Math.max(0, Math.min(this.rows.length - 1, this.at + (this.keys ? (name === "j" ? 1 : -1) : 0)));
+      this.keys = true; this.drawTable();
+      this.table.querySelector("tr.at")?.scrollIntoView({ block: "nearest" });
+      return true;
+    }
+    const run = this.rows[this.at];
+    if (name === "x" && run) { this.keys = true; this.choose(run.id); return true; }
+    if (name === "Enter" && this.keys && run) { location.hash = `#/run/${run.id}`; return true; }
+    if (name === "c") { this.compare(); return true; }
+    return false;
+  }
+}
+
+const COLUMNS = [["", "", "left"], ["name", "run", "left"], ["status", "status", "left"], ["agent", "agent", "left few"], ["game", "game", "left few"], ["seed", "seed", "few"], ["frames", "frames", ""], ["training", "training", ""], ["evaluation", "evaluation", ""], ["normalised", "of a human", "few"], ["speed", "frames/s", "few"]];
+export const NAMES = { "charts/episodic_return": "training score", "eval/mean": "evaluation score", "eval/median": "evaluation, median", "eval/human_normalised_mean": "evaluation, human-normalised", "losses/loss": "loss", "losses/q_values": "Q values", "charts/epsilon": "epsilon", "charts/FPS": "frames per second", "charts/SPS": "agent steps per second", "charts/episodes": "episodes", "charts/updates": "updates" };

@@ -1,0 +1,116 @@
+// One run: its charts, configuration, evaluations, checkpoints, films and log.
+
+import { ask, colour, el, frames, number, play, show } from "./base.js";
+import { AXES, Plot, nearestRun, smooth } from "./charts.js";
+import { NAMES } from "./overview.js";
+import { keep, store, wishes } from "./store.js";
+
+const FIRST = ["charts/episodic_return", "eval/mean", "losses/loss", "losses/td_loss", "losses/q_values", "charts/FPS"];
+const REDRAW = 2;  // ticks from one look at the charts to the next
+
+export class RunPage {
+  constructor(host, id) { this.host = host; this.id = id; this.plots = new Map(); this.ticks = 0; }
+  async open() {
+    this.data = await ask(`/api/run/${this.id}`);
+    this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
+    this.build();
+    this.draw();
+  }
+  build() {
+    const { run, path, about, settings, evaluations, checkpoints, videos, log, recorded } = this.data;
+    this.head = el("div", { class: "bar" });
+    this.panels = el("div", { class: "panels" });
+    const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); this.draw(); } });
+    for (const [value, text] of Object.entries(AXES)) axis.append(el("option", { value, textContent: text, selected: wishes.axis === value }));
+    const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, oninput: () => { wishes.smooth = +slider.value; keep(); this.draw(); } });
+    const live = el("button", { class: "main", onclick: () => this.watch(live) }, "Watch it play");
+    const find = el("input", { type: "search", placeholder: "setting", "aria-label": "find a setting", oninput: () => list() });
+    const rows = el("tbody");
+    const list = () => rows.replaceChildren(...Object.entries(settings).filter(([key, value]) => `${key} ${value}`.includes(find.value)).map(([key, value]) => el("tr", {}, el("td", { class: "left" }, key), el("td", { class: "left wrap" }, String(value)))));
+    list();
+    this.log = el("pre", {}, log || "nothing was said");
+    this.scores = el("div", { class: "card scroll" });
+    this.host.replaceChildren(
+      this.head,
+      el("p", {}, el("code", { class: "command", title: path }, about.command || path)),
+      el("div", { class: "bar" }, live, el("label", {}, "over", axis), el("label", {}, "smooth", slider),
+        recorded ? el("span", { class: "quiet" }, "Click a point of a curve: the episode nearest to it is played.") : null),
+      this.panels,
+      el("h2", {}, "About it"),
+      el("div", { class: "columns" },
+        el("div", { class: "card" }, el("h2", {}, "Configuration"), el("p", {}, find), el("div", { class: "scroll tablewrap" }, el("table", {}, rows))),
+        el("div", { class: "card" }, el("h2", {}, "Evaluations"), this.scores, el("h2", {}, "Films"), el("div", { class: "videos" },
+          ...(videos.length ? videos.slice(0, 40).map((name) => el("button", { onclick: () => show(el("h2", {}, name), el("video", { src: `/video/${this.id}/${encodeURIComponent(name)}`, controls: true, autoplay: true, muted: true })) }, `▶ ${name.replace(/^0+(?=\d)/, "")}`)) : [el("span", { class: "quiet" }, "none yet")])),
+          el("h2", {}, "Checkpoints"), el("p", {}, checkpoints.map((c) => `${c.agent_steps.toLocaleString("en")} agent steps (${(c.bytes / 1e6).toFixed(1)} MB)`).join(", ") || "none yet"),
+          el("h2", {}, "Where and when"), el("div", { class: "tablewrap" }, el("table", {}, ...facts(about, path)))),
+        el("div", { class: "card" }, el("h2", {}, "Log"), this.log)));
+    this.drawScores(evaluations);
+    this.drawHead(run);
+  }
+  drawHead(run) {
+    const beat = store.beats[this.id];
+    this.head.replaceChildren(el("h1", {}, run.name), el("span", { class: `status ${run.status}` }, run.status + (beat !== undefined ? `, wrote ${Math.round(beat)} s ago` : "")),
+      el("span", { class: "quiet" }, `${run.agent} on ${run.game}, ${run.protocol}, seed ${run.seed}: ${frames(run.frames)} of ${frames(run.whole)} frames${run.speed && run.status === "running" ? `, ${number(run.speed)} frames/s` : ""}`));
+  }
+  drawScores(evaluations) {
+    if (!evaluations.length) { this.scores.replaceChildren(el("p", { class: "quiet" }, " none yet")); return; }
+    const rows = [...evaluations].reverse().map((one) => el("tr", { title: Object.entries(one.fingerprint).map(([k, v]) => `${k}: ${v}`).join("\n") },
+      el("td", {}, frames(one.frames || 0)), el("td", {}, number(one.mean), " ", el("span", { class: "interval" }, one.mean_interval ? `[${one.mean_interval.map(number).join(", ")}]` : "")),
+      el("td", {}, one.human_normalised_mean === null || one.human_normalised_mean === undefined ? "" : `${(100 * one.human_normalised_mean).toFixed(0)} %`),
+      el("td", { class: "left" }, `${one.fingerprint.protocol ?? ""}${one.checkpoint === "best" ? ", best checkpoint" : ""}`)));
+    this.scores.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...["frames", "score", "of a human", "under"].map((w) => el("th", {}, w)))), el("tbody", {}, ...rows)));
+  }
+  draw() {
+    const names = Object.keys(this.charts).sort((a, b) => ((FIRST.indexOf(a) + 1 || 99) - (FIRST.indexOf(b) + 1 || 99)) || a.localeCompare(b));
+    for (const name of names) {
+      let plot = this.plots.get(name);
+      if (!plot) {
+        const host = el("div", { class: "plot" });
+        const card = el("section", { class: "card panel", "aria-label": name }, el("h3", {}, el("span", {}, NAMES[name] || name), el("span", { class: "quiet" }, name)), host);
+        this.panels.append(card);
+        plot = new Plot(host, { axis: wishes.axis, onpick: (line, x, value) => { const found = nearestRun(line.curves, x, value); if (found) play(this.id, found.frames, this.data.run.name); } });
+        this.plots.set(name, plot);
+      }
+      const { x, y, frames: at } = this.charts[name], sparse = name.startsWith("eval/");
+      const shown = sparse ? y : smooth(y, wishes.smooth);
+      plot.draw(x, [{ label: NAMES[name] || name, colour: colour(sparse ? 1 : 0), mean: shown, curves: [{ id: this.id, x, y: shown, frames: at }] }]);
+    }
+  }
+  async tick() {
+    const run = store.runs.get(this.id);
+    if (!run) { this.gone(); return; }
+    this.drawHead(run);
+    if (run.status !== "running" || ++this.ticks % REDRAW) return;
+    this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
+    this.draw();
+    const fresh = await ask(`/api/run/${this.id}`);
+    this.drawScores(fresh.evaluations);
+    const down = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 5;
+    this.log.textContent = fresh.log || "nothing was said";
+    if (down) this.log.scrollTop = this.log.scrollHeight;
+  }
+  gone() {
+    this.drop();
+    this.host.replaceChildren(el("h1", {}, "This run is gone"), el("p", {}, "Its directory was removed. ", el("a", { href: "#/" }, "All runs")));
+  }
+  async watch(button) {
+    button.disabled = true; button.textContent = "starting the game…";
+    const tab = window.open("", "_blank");
+    try {
+      const { address } = await ask(`/api/run/${this.id}/watch`, { method: "POST" });
+      if (tab) tab.location = address; else location.href = address;
+    } catch (error) {
+      if (tab) tab.close();
+      show(el("h2", {}, "Watch it play"), el("p", {}, error.message), el("p", {}, "In a terminal: ", el("code", { class: "command" }, `highscore watch ${this.data.path}`)));
+    }
+    button.disabled = false; button.textContent = "Watch it play";
+  }
+  key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
+  drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels?.replaceChildren(); }
+  close() { this.drop(); }
+}
+
+function facts(about, path) {
+  const rows = { directory: path, commit: about.commit, begun: about.created, device: about.device, ...about.versions, ...about.machine };
+  return Object.entries(rows).filter(([, value]) => value !== undefined && value !== null).map(([key, value]) => el("tr", {}, el("td", { class: "left" }, key), el("td", { class: "left wrap" }, String(value))));
+}

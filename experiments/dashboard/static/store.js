@@ -1,0 +1,43 @@
+// What the page knows: runs and curves, brought up to date by what is new.
+
+import { ask } from "./base.js";
+
+export const store = { runs: new Map(), version: -1, about: null, beats: {}, listeners: new Set() };
+
+export async function loadAbout() {
+  store.about = await ask("/api/about");
+}
+
+export async function refreshRuns() {
+  const found = await ask(`/api/runs?since=${store.version}`);
+  if (found.version < store.version) { store.runs.clear(); store.version = -1; return refreshRuns(); }  // it was started anew
+  store.version = found.version; store.beats = found.beats;
+  for (const run of found.runs) store.runs.set(run.id, run);
+  for (const id of found.gone) store.runs.delete(id);
+  return found.runs.length + found.gone.length > 0;
+}
+
+// Curves of one metric over one axis; only new points travel.
+export class Curves {
+  constructor(metric, axis) { this.metric = metric; this.axis = axis; this.version = -1; this.all = new Map(); }
+  async refresh() {
+    const query = new URLSearchParams({ metric: this.metric, axis: this.axis, since: this.version });
+    const found = await ask(`/api/curves?${query}`);
+    if (found.version < this.version) { this.version = -1; this.all.clear(); return this.refresh(); }
+    this.version = found.version;
+    for (const { id, anew, x, y, frames } of found.curves) {
+      const known = this.all.get(id);
+      if (anew || !known) this.all.set(id, { id, x, y, frames });
+      else { known.x.push(...x); known.y.push(...y); if (frames) known.frames.push(...frames); }
+    }
+    return found.curves.length > 0;
+  }
+}
+
+const KEEP = ["metric", "axis", "group", "split", "smooth", "normal", "filter", "published"];
+export const wishes = { metric: "charts/episodic_return", axis: "frames", group: "agent", split: "game", smooth: 0.3, normal: false, filter: "", published: [] };
+try { Object.assign(wishes, JSON.parse(localStorage.getItem("highscore") || "{}")); } catch { /* a stranger's */ }
+wishes.filter = "";
+export function keep() {
+  localStorage.setItem("highscore", JSON.stringify(Object.fromEntries(KEEP.map((key) => [key, wishes[key]]))));
+}

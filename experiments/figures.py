@@ -1,0 +1,275 @@
+"""Figures of a comparison, for papers and pages: PNG and SVG of each."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.scores import human_normalised
+from experiments import stats
+from experiments.comparison import Comparison, Scored
+from experiments.files import write_atomically
+from experiments.published import curves_of, published_curve
+
+# Okabe & Ito (2008): told apart by the colour-blind, too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
+GREY = "#8a8a8a"
+POINTS = 60  # of an interpolated curve
+STYLE: Any = {
+    "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#e6e6e6", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.edgecolor": "#555555",
+    "legend.frameon": False, "lines.linewidth": 1.6, "svg.hashsalt": "highscore", "svg.fonttype": "path",
+    "axes.titlelocation": "left",
+}  # fmt: skip
+
+
+def draw_all(comparison: Comparison) -> dict[str, Any]:
+    """Every figure that a comparison has matter for, by name: matplotlib figures, to be saved or thrown away."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):
+        figures = {"curves": curves(comparison)}
+        if comparison.common_games:
+            figures["aggregates"] = aggregates(comparison)
+            figures["profiles"] = profiles(comparison)
+            figures["efficiency"] = efficiency(comparison)
+            if len(comparison.agents) > 1:
+                figures["improvement"] = improvement(comparison)
+        if comparison.mixed:
+            for figure in figures.values():
+                text = "MIXED FINGERPRINTS: not measured alike"
+                figure.text(0.995, 0.005, text, color="#b00020", ha="right", va="bottom", fontsize=7)
+    return figures
+
+
+def save_all(comparison: Comparison, folder: Path) -> list[Path]:
+    """Writes every figure as PNG and SVG; returns the files."""
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in draw_all(comparison).items():
+        for kind in ("png", "svg"):
+            path = folder / f"{name}.{kind}"
+            write_atomically(path, content_of(figure, kind))
+            written.append(path)
+        plt.close(figure)
+    return written
+
+
+def content_of(figure: Any, kind: str) -> bytes:
+    """A figure as the bytes of a file; an SVG holds no time, so that it repeats itself."""
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=180, metadata={"Date": None} if kind == "svg" else None)
+    return content.getvalue()
+
+
+def colour_of(comparison: Comparison, agent: str) -> str:
+    return COLOURS[comparison.agents.index(agent) % len(COLOURS)]
+
+
+def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    return figure, axes
+
+
+def on_a_grid(points: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Curves on one grid over what all of them have: x [points], values [curves, points]."""
+    begin = max(curve[0][0] for curve in points)
+    end = min(curve[-1][0] for curve in points)
+    grid = np.linspace(begin, end, POINTS) if end > begin else np.array([end])
+    values = []
+    for curve in points:
+        x, y = zip(*curve, strict=True)
+        values.append(np.interp(grid, x, y))
+    return grid, np.stack(values)
+
+
+def in_hours(run: Scored) -> list[tuple[float, float]]:
+    """A run's curve by hours of training instead of frames."""
+    frames, hours = zip(*run.hours, strict=True)
+    return [(float(np.interp(x, frames, hours)), score) for x, score in run.curve]
+
+
+def million(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x) / 1e6
+
+
+def band(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+    """The mean over seeds and its 95 % bootstrap interval at each point."""
+    marker = "o" if len(x) == 1 else ""
+    axes.plot(x, values.mean(0), color=colour, label=label, marker=marker)
+    if len(values) > 1:
+        chosen = np.random.default_rng(0).integers(len(values), size=(1_000, len(values)))
+        low, high = np.quantile(values[chosen].mean(1), [0.025, 0.975], axis=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def curves(comparison: Comparison) -> Any:
+    """Learning curves, a panel per game, with the published ones of the agents that are compared with."""
+    games = comparison.games
+    columns = min(len(games), 1 if len(games) == 1 else 2 if len(games) <= 4 else 4)
+    rows = -(-len(games) // columns)
+    width = 5.6 if columns == 1 else 8.2
+    figure, axes = new(rows, columns, width, max(2.0, 1.9 + 0.4 * (columns < 4)) * rows + 1.1 + (columns == 1))
+    for number, (place, game) in enumerate(zip(axes.flat, games, strict=False)):
+        end = 0.0
+        for agent in comparison.agents:
+            points = [[*run.curve] for run in comparison.of(agent, game) if run.curve]
+            if points:
+                x, values = on_a_grid(points)  # type: ignore[arg-type]
+                end = max(end, x[-1] / 1e6)
+                band(place, million(x), values, colour_of(comparison, agent), agent)
+        for i, published in enumerate(comparison.published):
+            if published.name in curves_of(game):
+                curve = published_curve(published.name, game)
+                shown = [(m, y) for m, y in zip(curve.million_frames, curve.mean, strict=True) if m <= max(end, 1)]
+                if shown:
+                    style = ("--", ":", "-.")[i % 3]
+                    place.plot(*zip(*shown, strict=True), style, color=GREY, label=f"{published.name}, published")
+        place.set_title(game)
+        place.margins(x=0.02)
+        if number >= len(games) - columns:
+            place.set_xlabel("million emulator frames")
+        if number % columns == 0:
+            place.set_ylabel("raw score")
+    for place in list(axes.flat)[len(games) :]:
+        place.set_visible(False)
+    legend_below(figure, axes)
+    return figure
+
+
+def legend_below(figure: Any, axes: Any) -> None:
+    """One legend for all panels."""
+    found: dict[str, Any] = {}
+    for place in axes.flat:
+        for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        columns = 2 if max(map(len, found)) > 28 else min(len(found), 4)
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, fontsize=8)
+
+
+def aggregates(comparison: Comparison) -> Any:
+    """Each aggregate with its stratified bootstrap interval, an agent per row; published figures as diamonds."""
+    agents = comparison.agents
+    published = [agent for agent in comparison.published if all(g in agent.scores for g in comparison.common_games)]
+    rows = [*agents, *(f"{agent.name}, published" for agent in published)]
+    figure, axes = new(1, len(stats.AGGREGATES), 8.2, 0.9 + 0.34 * len(rows))
+    for place, (name, statistic) in zip(axes.flat, stats.AGGREGATES.items(), strict=True):
+        for y, agent in enumerate(agents):
+            scores, colour = comparison.scores(agent), colour_of(comparison, agent)
+            low, high = stats.interval(statistic, scores)
+            place.barh(y, high - low, left=low, height=0.55, color=colour, alpha=0.35)
+            place.plot([float(statistic(scores))] * 2, [y - 0.28, y + 0.28], color=colour, lw=2)
+        for y, other in enumerate(published, len(agents)):
+            normalised = [np.array([human_normalised(g, other.scores[g])]) for g in comparison.common_games]
+            place.plot(float(statistic(normalised)), y, "D", color=GREY, markersize=5)
+        place.set_title(name + (" ↓" if name == "optimality gap" else ""))
+        place.use_sticky_edges = False  # else bars at the rim are cut
+        place.margins(x=0.12)
+        place.set_ylim(len(rows) - 0.4, -0.6)
+        place.set_yticks(range(len(rows)), rows if place is axes[0, 0] else [])
+        place.grid(axis="y", visible=False)
+        place.locator_params(axis="x", nbins=4)
+    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; bars: 95 % intervals", fontsize=8)
+    return figure
+
+
+def games_of(comparison: Comparison) -> str:
+    games = comparison.common_games
+    return games[0] if len(games) == 1 else f"{len(games)} games"
+
+
+def profiles(comparison: Comparison) -> Any:
+    """Performance profiles: the fraction of runs above each human-normalised score, with pointwise bands."""
+    figure, axes = new(1, 1, 5.6, 3.6)
+    place = axes[0, 0]
+    pooled = np.concatenate([x for agent in comparison.agents for x in comparison.scores(agent)])
+    highest = min(pooled.max() * 1.05, max(2.0, 4 * float(np.median(pooled))))  # a few games reach far beyond
+    lowest = min(0.0, *(min(x.min() for x in comparison.scores(agent)) for agent in comparison.agents))
+    thresholds = np.linspace(lowest, max(highest, 0.1), 300)
+    for agent in comparison.agents:
+        scores, colour = comparison.scores(agent), colour_of(comparison, agent)
+        place.step(thresholds, stats.performance_profile(scores, thresholds), where="post", color=colour, label=agent)
+        low, high = stats.profile_band(scores, thresholds)
+        place.fill_between(thresholds, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    place.set(xlabel="human-normalised score", ylabel="fraction of runs above it", ylim=(-0.02, 1.02))
+    legend_below(figure, axes)
+    return figure
+
+
+def efficiency(comparison: Comparison) -> Any:
+    """IQM over the common games by frames, and by hours of training."""
+    figure, axes = new(1, 2, 8.2, 3.2)
+    views: tuple[tuple[Any, str, Callable[[Scored], Any], float], ...] = (
+        (axes[0, 0], "million emulator frames", lambda run: run.curve, 1e6),
+        (axes[0, 1], "hours of training", in_hours, 1),
+    )
+    for place, words, points_of, unit in views:
+        for agent in comparison.agents:
+            runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
+            if runs:
+                grid, middle, low, high = iqm_curve(comparison, agent, points_of)
+                colour = colour_of(comparison, agent)
+                place.plot(grid / unit, middle, color=colour, label=agent, marker="o" if len(grid) == 1 else "")
+                place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
+        place.set_xlabel(words)
+    axes[0, 0].set_title("sample efficiency")
+    axes[0, 1].set_title("wall-clock, without evaluations and pauses")
+    axes[0, 0].set_ylabel(f"human-normalised IQM, {games_of(comparison)}")
+    legend_below(figure, axes)
+    return figure
+
+
+def iqm_curve(
+    comparison: Comparison, agent: str, points_of: Callable[[Scored], Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The IQM of an agent's runs as they learn, and its 95 % interval: (grid, middle, low, high), [points] each."""
+    runs = [[run for run in comparison.of(agent, game) if run.curve] for game in comparison.common_games]
+    runs = [of_game for of_game in runs if of_game]
+    everything = [run for of_game in runs for run in of_game]
+    grid, values = on_a_grid([points_of(run) for run in everything])  # [runs, points]
+    normal = np.array(
+        [
+            [human_normalised(run.record.game, y) for y in row]
+            for run, row in zip(everything, values.tolist(), strict=True)
+        ],
+        np.float64,
+    )
+    by_game, at = [], 0
+    for of_game in runs:
+        by_game.append(normal[at : at + len(of_game)])  # [runs of the game, points]
+        at += len(of_game)
+    middle = stats.iqm([game.T for game in by_game])  # [points]
+    generator = np.random.default_rng(0)
+    draws = []
+    for game in by_game:
+        chosen = generator.integers(len(game), size=(300, len(game)))
+        draws.append(game[chosen].transpose(0, 2, 1))  # [draws, points, runs]
+    low, high = np.quantile(stats.iqm(draws), [0.025, 0.975], axis=0)
+    return grid, middle, low, high
+
+
+def improvement(comparison: Comparison) -> Any:
+    """The probability that one agent beats another, for every pair."""
+    agents = comparison.agents
+    pairs = [(x, y) for i, x in enumerate(agents) for y in agents[i + 1 :]]
+    figure, axes = new(1, 1, 6.4, 1.0 + 0.34 * len(pairs))
+    place = axes[0, 0]
+    for row, (x, y) in enumerate(pairs):
+        mine, theirs, colour = comparison.scores(x), comparison.scores(y), colour_of(comparison, x)
+        low, high = stats.improvement_interval(mine, theirs)
+        place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
+        place.plot([float(stats.probability_of_improvement(mine, theirs))] * 2, [row - 0.28, row + 0.28], color=colour)
+    place.axvline(0.5, color=GREY, lw=1)
+    place.set(xlim=(0, 1), xlabel="probability that the first beats the second; bars: 95 % intervals")
+    place.set_ylim(len(pairs) - 0.4, -0.6)
+    place.set_yticks(range(len(pairs)), [f"{x} over {y}" for x, y in pairs])
+    place.grid(axis="y", visible=False)
+    return figure

@@ -1,0 +1,68 @@
+"""The files of a run directory, read and written: no torch, so that what only reads runs starts at once."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used, and what to do about it."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file by new content: a reader sees the old one or the new one, never half of it."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with aside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        sync(path.parent)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a folder, would outlast a loss of power."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replaces a file by JSON, atomically; NaN is refused, for JSON has none."""
+    write_atomically(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON-lines file; a last line that was torn by a crash is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        ValueError: it is no JSON, or too large to be ours.
+        OSError: it cannot be read.
+        RecursionError: it is nested more deeply than anything of ours.
+    """
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(f"{path.name} is too large to be ours")
+    return json.loads(path.read_text(encoding="utf-8"))

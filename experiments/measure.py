@@ -1,0 +1,149 @@
+"""One measurement of the benchmark, in a process of its own: python -m experiments.measure TASK, in JSON."""
+
+import json
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from envs.library import game_of
+from experiments.config import Experiment
+from experiments.peers import at_the_same_settings, play
+from experiments.presets import preset
+
+LEARN_START = 1_000  # agent steps before the first update, here as there
+LARGEST_REPLAY = 20_000  # agent steps; its size changes the memory, not the speed
+
+
+class Task(NamedTuple):
+    """What to measure."""
+
+    peer: str  # "limits", "highscore", or who else
+    preset: str
+    game: str
+    seconds: float  # after the warm-up
+    device: str
+    matched: bool  # at the settings that its peers have
+
+
+class Stopwatch:
+    """Agent steps per second between two moments at the same place of the training's cycle.
+
+    Args:
+        begin: agent steps of the warm-up.
+        cycle: agent steps from one such moment to the next.
+        then: called when the warm-up is over.
+    """
+
+    def __init__(self, begin: int, cycle: int, seconds: float, then: Callable[[], None] = lambda: None):
+        self.begin, self.cycle, self.seconds, self.then = begin, cycle, seconds, then
+        self.first: tuple[float, int] | None = None
+        self.rate = 0.0
+        self.passed = 0
+
+    def __call__(self, agent_steps: int) -> bool:
+        """Takes in how far the training is; whether it shall go on."""
+        cycles = agent_steps // self.cycle
+        same, self.passed, now = cycles == self.passed, cycles, time.perf_counter()
+        if agent_steps < self.begin or same:
+            return True
+        if self.first is None:
+            self.first = now, agent_steps
+            self.then()
+            return True
+        self.rate = (agent_steps - self.first[1]) / (now - self.first[0])
+        return now - self.first[0] < self.seconds
+
+
+def measured(x: Experiment, game: str) -> Experiment:
+    """An experiment as it is measured: learning begins at once, and nothing interrupts it."""
+    never = replace(x.evaluation, period=1 << 40, video_seconds=0)
+    x = replace(x, game=game, frames=1 << 40, evaluation=never, checkpoint_period=1 << 40)
+    if x.replay is not None:
+        least = (x.algorithm.length + x.replay.stride) * x.num_envs
+        capacity = max(LARGEST_REPLAY, 4 * (x.algorithm.length + 8) * x.num_envs)
+        x = replace(x, replay=replace(x.replay, capacity=capacity, learn_start=max(LEARN_START, least)))
+    return x
+
+
+def carry_out(task: Task) -> dict[str, Any]:
+    """One measurement in this process."""
+    x = preset(task.preset)
+    if task.matched:
+        x = at_the_same_settings(x)
+    if task.peer == "limits":
+        return limits(x, task)
+    x = measured(x, task.game)
+    if task.peer == "highscore":
+        return end_to_end(x, task)
+    watch = Stopwatch(LEARN_START + 200, cycle_of(x), task.seconds)
+    play(task.peer, task.preset, task.game, LEARN_START, watch)
+    return {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory()}
+
+
+def cycle_of(x: Experiment) -> int:
+    """Agent steps after which a training is at the same place again: a rollout, or one step of every game."""
+    return x.num_envs * (x.algorithm.length - 1 if x.rollout else 1)
+
+
+def limits(x: Experiment, task: Task) -> dict[str, Any]:
+    """What bounds a training: acting, emulating and learning alone; emulation hidden behind the learning at best."""
+    from experiments.build import device_of
+    from experiments.speed import emulation, speed_of
+
+    seconds = emulation(replace(x, game=task.game), x.num_envs)
+    speed, parameters = speed_of(x, device_of(task.device), seconds)
+    limit = speed.frames_per_second / speed.frame_skip
+    return {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
+
+
+def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
+    """The real training, with its run directory and logs, and where its time goes."""
+    from experiments.build import build, device_of
+    from experiments.log import Log
+    from experiments.loop import train
+    from experiments.phases import Phases
+    from experiments.run import Run
+    from experiments.trainer import Interruption, Trainer
+    from experiments.wandb_mirror import NoMirror
+
+    setup = build(x, device_of(task.device))
+    phases = Phases(setup)
+    begin = x.replay.learn_start + 200 if x.replay else 0
+    watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder), x, "benchmark")
+        with Log(run, x.frames, NoMirror(), Console(quiet=True)) as log:
+            trainer = Trainer(run, setup, log, Interruption())
+            for moment in train(setup.agent, setup.games, setup.memory, x.explore, 1 << 40, x.seed):
+                phases.time("log", lambda moment=moment: trainer.follow(moment))  # type: ignore[misc]
+                if not watch(moment.agent_steps):
+                    break
+        run.close()
+    setup.games.close()
+    found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}
+    found["updates_per_second"] = phases.updates_per_second
+    if x.replay is not None:
+        found["bytes_per_transition"] = (
+            x.replay.bytes_needed(math.prod(game_of(x.game).frame_shape)) / x.replay.capacity
+        )
+    return found
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(carry_out(Task(**json.loads(sys.argv[1])))))
+    except ValueError as error:
+        sys.exit(str(error))

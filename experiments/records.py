@@ -1,0 +1,205 @@
+"""Runs as comparisons see them: read from their directories, without torch.
+
+A run's *settings* are its experiment as one flat dictionary, such as {"algorithm": "DQN", "algorithm.n_steps": 3}.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.files import RunError, read_json, read_rows
+
+DEPTH = 3  # folders of folders of runs
+SILENT = 900.0  # seconds without a written row after which a run that lives says nothing any more
+
+
+class Record(NamedTuple):
+    """One run directory."""
+
+    path: Path
+    config: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def game(self) -> str:
+        return self.settings["game"]
+
+    @property
+    def seed(self) -> int:
+        return self.settings["seed"]
+
+    @property
+    def preset(self) -> str:
+        return self.settings["preset"]
+
+
+def read_record(path: Path) -> Record:
+    """A run directory's configuration.
+
+    Raises:
+        RunError: this is none, or it is damaged.
+    """
+    try:
+        config = read_json(path / "config.json")
+        settings = flat(config["experiment"])
+        if not isinstance(config["name"], str) or not {"preset", "game", "seed", "protocol", "frames"} <= set(settings):
+            raise ValueError("it is no experiment")
+    except FileNotFoundError:
+        raise RunError(f"{path} is not a run directory: it has no config.json") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path / 'config.json'} is damaged ({error})") from None
+    return Record(path, config, settings)
+
+
+def flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one dictionary; a part's kind stands under the part's own name."""
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "kind":
+            if prefix:
+                found[prefix.rstrip(".")] = value
+        elif isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run directories named, and those below the folders named; each once, in order of their names.
+
+    Raises:
+        RunError: a path does not exist, or no run is in any of them.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise RunError(f"there is no folder {path}; `highscore list runs` shows the runs there are")
+        found |= dict.fromkeys(_below(path, DEPTH))
+    if not found:
+        raise RunError(f"no run in {', '.join(map(str, paths))}: a run directory has a config.json")
+    return list(found)
+
+
+def _below(path: Path, depth: int) -> list[Path]:
+    if (path / "config.json").exists():
+        return [path]
+    if not depth:
+        return []
+    try:
+        folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:
+        return []
+    return [run for folder in folders for run in _below(folder, depth - 1)]
+
+
+def evaluations(path: Path) -> list[dict[str, Any]]:
+    """A run's evaluations, oldest first, with their names under "name"; damaged ones are left out."""
+    found = []
+    for file in sorted((path / "evaluations").glob("*.json")):
+        try:
+            result = read_json(file)
+            ok = isinstance(result["mean"], int | float) and isinstance(result["agent_steps"], int)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if ok:
+            found.append({**result, "name": file.stem})
+    return sorted(found, key=lambda result: result["agent_steps"])
+
+
+def in_training(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of evaluations, those that training made at its fixed frames: the points of a learning curve."""
+    return [result for result in found if result["name"].isdigit()]
+
+
+def training_hours(path: Path) -> list[tuple[int, float]]:
+    """(emulator frames, hours) as a run went: time spent in training, without evaluations and pauses.
+
+    A resumed run has measured some rows twice; the later counts.
+    """
+    speeds = {row["frames"]: row.get("charts/FPS") for row in read_rows(path / "perf.jsonl") if "frames" in row}
+    hours, before, points = 0.0, 0, [(0, 0.0)]
+    for frames, speed in sorted(speeds.items()):
+        if speed:
+            hours += (frames - before) / speed / 3600
+            points.append((frames, hours))
+        before = frames
+    return points
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """A run's summary.json, or {} where there is none that can be read."""
+    try:
+        found = read_json(path / "summary.json")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def alive(path: Path) -> bool:
+    """Whether a process holds a run directory."""
+    try:
+        with (path / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def heartbeat(path: Path) -> float:
+    """Seconds since the run last wrote something."""
+    times = [0.0]
+    for name in ("metrics.jsonl", "episodes.jsonl", "perf.jsonl", "summary.json", "config.json"):
+        try:
+            times.append(os.stat(path / name).st_mtime)
+        except OSError:
+            continue
+    return max(0.0, time.time() - max(times))
+
+
+def status(path: Path) -> str:
+    """running, silent (alive, but nothing written for long), finished, stopped (saved on being told to) or crashed."""
+    if alive(path):
+        return "running" if heartbeat(path) < SILENT else "silent"
+    found = summary(path)
+    if found.get("finished") is True:
+        return "finished"
+    steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
+    if steps and max(steps) == found.get("agent_steps") and found.get("frames", 0) >= last_frames(path):
+        return "stopped"
+    return "crashed"
+
+
+def last_rows(path: Path, count: int = 8) -> list[dict[str, Any]]:
+    """The newest whole rows of a JSON-lines file, oldest first; reads only its end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return []
+    found = []
+    for line in lines[-count:]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("frames"), int):
+            found.append(row)
+    return found
+
+
+def last_frames(path: Path) -> int:
+    """Emulator frames of a run's newest row; 0 if it has none."""
+    rows = last_rows(path / "metrics.jsonl")
+    return rows[-1]["frames"] if rows else 0

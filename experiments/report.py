@@ -1,0 +1,174 @@
+"""highscore report: a suite as one HTML page that can be mailed."""
+
+import base64
+import html
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from experiments import tables
+from experiments.compare import import_matplotlib
+from experiments.comparison import Comparison, as_json, load
+from experiments.files import write_atomically
+from experiments.published import published_agent
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --quiet: #777; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 0 auto; padding: 24px 16px 80px; }
+h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 36px 0 8px; }
+.quiet { color: var(--quiet); } .warn { color: #c22; font-weight: 600; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+th:first-child, td:first-child { text-align: left; } .left td, .left th { text-align: left; }
+.wide { overflow-x: auto; } figure { margin: 14px 0; }
+figure img { background: #fff; border-radius: 8px; padding: 8px; max-width: 100%; box-sizing: border-box; }
+code, pre { font: 12px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+.films { display: flex; flex-wrap: wrap; gap: 16px; } .films video { width: 220px; display: block; background: #000; }
+summary { cursor: pointer; }
+@media print { video { display: none; } }
+"""
+FIGURES = {
+    "curves": "Learning curves: mean over seeds, 95 % bootstrap interval; published ones under their own protocols.",
+    "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals.",
+    "profiles": "Performance profiles: the fraction of runs above each score.",
+    "efficiency": "The interquartile mean by emulator frames, and by hours of training.",
+    "improvement": "The probability that one agent beats another on a game chosen at random.",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Writes one self-contained HTML page: figures, tables, settings, commands, commits, films."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """a suite's folder, or run directories"""
+    out: Path | None = None
+    """the page; by default report.html in the suite's folder"""
+    title: str = ""
+    """of the page; empty: the suite's name"""
+    published: tuple[str, ...] = ()
+    """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
+    megabytes: float = 20.0
+    """of films, at most: what is larger cannot be mailed"""
+    protocol: str = ""
+    """only evaluations under this protocol; empty: any"""
+    checkpoint: Literal["last", "best"] = "last"
+    """best: score the weights that did best in training, which flatters; the page says so"""
+    mixed: bool = False
+    """report scores that were not measured alike; the page says so"""
+
+
+def table(header: list[str], rows: list[list[str]], kind: str = "") -> str:
+    """An HTML table of plain text."""
+    head = "".join(f"<th>{html.escape(word)}</th>" for word in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(word)}</td>" for word in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def inline(content: bytes, kind: str) -> str:
+    """A file as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
+    """The newest film of the best run of each agent on each game, as far as `limit` bytes allow: (caption, file)."""
+    found, size = [], 0
+    for game in comparison.games:
+        for agent in comparison.agents:
+            runs = sorted(comparison.of(agent, game), key=lambda run: -run.result["mean"])
+            newest = [path for run in runs for path in sorted((run.record.path / "recordings").glob("*.mp4"))[-1:]]
+            if newest and size + newest[0].stat().st_size <= limit:
+                size += newest[0].stat().st_size
+                found.append((f"{agent} on {game}: {newest[0].parent.parent.name}", newest[0].read_bytes()))
+    return found
+
+
+def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[str, bytes], shown: Any) -> str:
+    """The whole page.
+
+    Args:
+        data: as `as_json` makes it.
+        drawn: SVG by figure.
+        shown: films, as `films` finds them.
+    """
+    how, text = data["conditions"], html.escape
+    created = sorted(str(run.record.config.get("created", "")) for run in comparison.runs)
+    commits = sorted({str(run.record.config.get("commit")) for run in comparison.runs})
+    parts = [
+        f"<h1>{text(title)}</h1>",
+        f'<p class="quiet">{len(comparison.runs)} runs of {len(comparison.agents)} agents on {len(comparison.games)} '
+        f"games, begun {text(created[0])} to {text(created[-1])}; commit {text(', '.join(commits))}</p>",
+    ]
+    parts += [f'<p class="{"warn" if note[:5].isupper() else "quiet"}">{text(note)}</p>' for note in data["notes"]]
+    if data["aggregates"]:
+        parts += ["<h2>Human-normalised scores (1 is a human)</h2>", table(*tables.aggregate_rows(data))]
+    parts += ["<h2>Raw scores, mean over seeds and 95 % interval</h2>", table(*tables.cells(data))]
+    parts.append("<h2>Figures</h2>")
+    for name, content in drawn.items():
+        image = f'<img alt="{text(FIGURES[name])}" src="{inline(content, "image/svg+xml")}">'
+        parts.append(f'<figure>{image}<figcaption class="quiet">{text(FIGURES[name])}</figcaption></figure>')
+    if shown:
+        cards = (
+            f'<figure><video controls muted loop src="{inline(content, "video/mp4")}"></video>'
+            f'<figcaption class="quiet">{text(caption)}</figcaption></figure>'
+            for caption, content in shown
+        )
+        parts += ["<h2>Films</h2>", f'<div class="films">{"".join(cards)}</div>']
+    if data["differences"]:
+        rows = [[key, *(str(row[agent]) for agent in comparison.agents)] for key, row in data["differences"].items()]
+        parts += ["<h2>Settings that differ</h2>", table(["setting", *comparison.agents], rows, "left")]
+    words = [[key.replace("_", " "), str(value)] for key, value in how.items()]
+    parts += ["<h2>How it was measured</h2>", table(["condition", "value"], words, "left")]
+    runs = [
+        [run["run"].rsplit("/", 1)[-1], run["agent"], run["game"], str(run["seed"]), f"{run['frames']:,}",
+         tables.number(run["score"]), f"{run['hours']:.2f}", run["fingerprint"], str(run["weights"])[:12],
+         str(run["command"])]
+        for run in data["runs"]
+    ]  # fmt: skip
+    header = ["run", "agent", "game", "seed", "frames", "score", "hours", "fingerprint", "weights", "command"]
+    parts += ["<h2>Runs</h2>", table(header, runs)]
+    first = {run.agent: run.record.config for run in reversed(comparison.runs)}
+    for agent, config in sorted(first.items()):
+        whole = text(json.dumps(config, indent=2))
+        parts.append(f"<details><summary>Configuration of {text(agent)}</summary><pre>{whole}</pre></details>")
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<title>{text(title)}</title><style>{STYLE}</style></head>\n'
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options, console = parse(Report, args), Console()
+    if not options.runs:
+        raise ValueError("name a suite's folder, or runs: highscore report runs/NAME")
+    import_matplotlib()
+    comparison = load(
+        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
+        published=tuple(published_agent(name) for name in options.published),
+    )  # fmt: skip
+    from experiments.figures import content_of, draw_all
+
+    drawn = {name: content_of(figure, "svg") for name, figure in draw_all(comparison).items()}
+    out = options.out or options.runs[0] / "report.html"
+    shown = films(comparison, options.megabytes * 1e6)
+    content = page(options.title or options.runs[0].resolve().name, comparison, as_json(comparison), drawn, shown)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, content.encode())
+    console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(shown)} films)", highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("report", sys.argv[1:]))

@@ -1,0 +1,215 @@
+"""Runs many trainings side by side, each a process of its own, within the machine's memory."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from experiments.files import RunError
+from experiments.matrix import Cell
+from experiments.records import alive, last_frames, summary
+
+POLL = 0.5  # seconds
+
+
+class Work(Protocol):
+    """What a scheduler works off."""
+
+    def next(self) -> Cell | None:
+        """A run to be started now, or None: there is none at the moment."""
+
+    def ended(self, cell: Cell, state: str) -> None:
+        """Hears that a run is finished, stopped, or failed."""
+
+    def hopeless(self) -> set[str]:
+        """Names of the runs that should be stopped for good."""
+
+    @property
+    def left(self) -> int:
+        """How many runs have not been handed out."""
+
+
+class Launch(NamedTuple):
+    """How every run of a suite is started."""
+
+    folder: Path
+    options: tuple[str, ...]  # of train and resume alike
+    more: Callable[[Cell], list[str]]  # of train alone
+    threads: int  # of each process; 0: as many as torch likes
+
+
+class Job(NamedTuple):
+    """A run on its way."""
+
+    cell: Cell
+    process: "subprocess.Popen[bytes]"
+    began: float
+    began_at: int  # emulator frames
+
+
+class Scheduler:
+    """Starts, watches and stops runs.
+
+    Args:
+        memory_of: bytes that a run takes.
+        memory: bytes that all of them may take together.
+        say: prints a line for people.
+    """
+
+    def __init__(
+        self, launch: Launch, jobs: int, memory_of: Callable[[Cell], int], memory: int, say: Callable[[str], None]
+    ):
+        self.launch, self.jobs, self.memory_of, self.memory, self.say = launch, jobs, memory_of, memory, say
+        self.running: dict[str, Job] = {}
+        self.elsewhere: list[Cell] = []  # runs that another process is at
+        self.failed: dict[str, str] = {}
+        self.done = 0
+        self.stopping = 0  # the signal that said so
+
+    def run(self, work: Work, show: Callable[["Scheduler", Work], None]) -> None:
+        """Works everything off, or stops when told to; then nothing of it runs any more.
+
+        Args:
+            show: called again and again, to show how it stands.
+        """
+        waiting: Cell | None = None
+        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            while True:
+                self._collect(work)
+                while not self.stopping and len(self.running) < self.jobs:
+                    waiting = waiting or work.next()
+                    if waiting is None or not self._fits(waiting):
+                        break
+                    self._begin(waiting, work)
+                    waiting = None
+                for name in work.hopeless() & self.running.keys():
+                    self._tell(self.running[name])
+                show(self, work)
+                idle = not self.running and (
+                    self.stopping or (waiting is None and not self.elsewhere and not work.left)
+                )
+                if idle:
+                    break
+                time.sleep(POLL)
+        finally:
+            for job in self.running.values():
+                self._tell(job)
+            for job in self.running.values():
+                job.process.wait()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _: Any) -> None:
+        if not self.stopping:
+            self.say("stopping: every run saves itself; it goes on with the same command")
+        self.stopping = number
+        for job in self.running.values():
+            self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        if job.process.poll() is None:
+            job.process.send_signal(signal.SIGTERM)
+
+    def _fits(self, cell: Cell) -> bool:
+        taken = sum(self.memory_of(job.cell) for job in self.running.values())
+        return not self.running or taken + self.memory_of(cell) <= self.memory
+
+    def _begin(self, cell: Cell, work: Work) -> None:
+        path = self.launch.folder / cell.name
+        if path.exists() and alive(path):
+            self.say(f"{cell.name}: another process is at it; waiting")
+            self.elsewhere.append(cell)
+            return
+        if summary(path).get("finished") is True:
+            self._end(cell, work, "finished")
+            return
+        saved = any(p.name.isdigit() for p in (path / "checkpoints").glob("*"))
+        words = ["resume", str(path)]
+        if not saved:
+            shutil.rmtree(path, ignore_errors=True)  # it was killed before it had saved anything
+            folder = ["--runs", str(self.launch.folder), "--name", cell.name]
+            words = ["train", *cell.arguments, *folder, *self.launch.more(cell)]
+        threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
+        (self.launch.folder / "logs").mkdir(exist_ok=True)
+        with self.log(cell).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "experiments.cli", *words, *self.launch.options], stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, env=os.environ | threads, start_new_session=True,  # Ctrl-C is for us alone
+            )  # fmt: skip
+        self.running[cell.name] = Job(cell, process, time.monotonic(), last_frames(path) if saved else 0)
+        self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
+
+    def log(self, cell: Cell) -> Path:
+        """Where a run's output goes."""
+        return self.launch.folder / "logs" / f"{cell.name}.log"
+
+    def _collect(self, work: Work) -> None:
+        for cell in [cell for cell in self.elsewhere if not alive(self.launch.folder / cell.name)]:
+            self.elsewhere.remove(cell)
+            if not self.stopping:
+                self._begin(cell, work)
+        for name, job in list(self.running.items()):
+            status = job.process.poll()
+            if status is None:
+                continue
+            del self.running[name]
+            if summary(self.launch.folder / name).get("finished") is True and status == 0:
+                self._end(job.cell, work, "finished")
+            elif status in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM):
+                self._end(job.cell, work, "stopped")
+            else:
+                self.failed[name] = self._reason(job.cell, status)
+                self._end(job.cell, work, "failed")
+
+    def _end(self, cell: Cell, work: Work, state: str) -> None:
+        self.done += state == "finished"
+        self.say(f"{cell.name}: {state}" + (f": {self.failed[cell.name]}" if state == "failed" else ""))
+        work.ended(cell, state)
+
+    def _reason(self, cell: Cell, status: int) -> str:
+        """The last line that a failed run wrote."""
+        try:
+            lines = self.log(cell).read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return said if status > 0 else f"killed by {signal.Signals(-status).name}; its last line: {said}"
+
+
+class Listed:
+    """Work that is known beforehand: the runs of a matrix."""
+
+    def __init__(self, cells: list[Cell]):
+        self.cells = cells
+
+    def next(self) -> Cell | None:
+        return self.cells.pop(0) if self.cells else None
+
+    def ended(self, cell: Cell, state: str) -> None: ...
+
+    def hopeless(self) -> set[str]:
+        return set()
+
+    @property
+    def left(self) -> int:
+        return len(self.cells)
+
+
+def check_fit(cells: list[Cell], memory_of: Callable[[Cell], int], memory: int) -> None:
+    """Refuses a suite with a run that is too large for the machine.
+
+    Raises:
+        RunError: naming it, and the flag to change.
+    """
+    for cell in cells:
+        if memory_of(cell) > memory:
+            raise RunError(
+                f"{cell.name} takes {memory_of(cell) / 1e9:.1f} GB and {memory / 1e9:.1f} GB are free;"
+                " set a smaller replay.capacity in its settings"
+            )

@@ -1,0 +1,155 @@
+"""A search for settings: Optuna draws them, every trial is a few runs, and hopeless trials are stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from envs.scores import human_normalised
+from experiments.matrix import Cell, Spec, cell
+from experiments.records import evaluations, in_training
+
+STARTUP = 5  # trials that nothing is compared with, and none of which is stopped
+
+
+def import_optuna() -> Any:
+    """Optuna, quiet.
+
+    Raises:
+        ValueError: it is not installed; with the command that does.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError("--search needs Optuna: pip install 'highscore[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+class Trials:
+    """Work that is drawn while it goes on: `count` trials, each on every game and seed of a suite.
+
+    A trial's value is the mean over its runs of an evaluation's figure, human-normalised if there are several games.
+    It is reported whenever all of its runs have been evaluated once more; a trial below the median of those
+    before it at that point is stopped (Golovin et al. 2017, sec. 3.2.2).
+
+    Args:
+        folder: of the suite; the study is `study.journal` in it, and goes on if it is there.
+        figure: of an evaluation: mean or median.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self, spec: Spec, folder: Path, count: int, figure: str, sampler: Literal["tpe", "random"], seed: int = 0
+    ):
+        optuna = import_optuna()
+        from optuna.storages.journal import JournalFileBackend
+
+        self.optuna, self.spec, self.folder, self.count, self.figure = optuna, spec, folder, count, figure
+        chosen = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler]
+        self.study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal"))),
+            study_name=folder.name, load_if_exists=True, direction="maximize",
+            sampler=chosen(seed=seed + sum(1 for _ in folder.glob("t0*"))),  # a continued search draws other settings
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+        )  # fmt: skip
+        self.open: dict[int, tuple[Any, list[Cell]]] = {}  # trial and its runs, by number
+        self.ready: list[Cell] = []
+        self.states: dict[str, str] = {}
+        self.pruned: set[str] = set()
+        for known in self.study.trials:
+            if known.state == optuna.trial.TrialState.RUNNING:
+                self._open(optuna.trial.Trial(self.study, known._trial_id))
+
+    def draw(self, trial: Any) -> dict[str, Any]:
+        """A trial's settings; what it has drawn before stays."""
+        found = {}
+        for key, space in self.spec.search.items():
+            if "choices" in space:
+                found[key] = trial.suggest_categorical(key, space["choices"])
+            elif isinstance(space["low"], int) and isinstance(space["high"], int):
+                found[key] = trial.suggest_int(key, space["low"], space["high"], log=space.get("log", False))
+            else:
+                found[key] = trial.suggest_float(key, space["low"], space["high"], log=space.get("log", False))
+        return found
+
+    def _open(self, trial: Any) -> None:
+        drawn, prefix = self.draw(trial), f"t{trial.number:04d}-"
+        runs = [
+            cell(self.spec, agent, game, seed, drawn, prefix)
+            for agent in self.spec.agents for game in self.spec.games for seed in self.spec.seeds
+        ]  # fmt: skip
+        self.open[trial.number] = trial, runs
+        self.ready += runs
+
+    def next(self) -> Cell | None:
+        if not self.ready and self.left:
+            self._open(self.study.ask())
+        return self.ready.pop(0) if self.ready else None
+
+    @property
+    def left(self) -> int:
+        return len(self.ready) + max(0, self.count - len(self.study.trials))
+
+    def ended(self, cell: Cell, state: str) -> None:
+        self.states[cell.name] = state
+        for number, (trial, runs) in list(self.open.items()):
+            states = [self.states.get(run.name) for run in runs]
+            if cell not in runs or number not in self.open:
+                continue
+            if state == "failed":
+                self._close(number, self.optuna.trial.TrialState.FAIL)
+            elif all(one == "finished" for one in states):
+                self._report(trial, runs)
+                self.study.tell(trial, self.values(runs)[-1][1])
+                del self.open[number]
+
+    def _close(self, number: int, state: Any) -> None:
+        trial, runs = self.open.pop(number)
+        self.study.tell(trial, state=state)
+        names = {run.name for run in runs}
+        self.pruned |= {name for name in names if self.states.get(name) is None}
+        self.ready = [run for run in self.ready if run.name not in names]
+
+    def hopeless(self) -> set[str]:
+        for number, (trial, runs) in list(self.open.items()):
+            if self._report(trial, runs) and trial.should_prune():
+                self._close(number, self.optuna.trial.TrialState.PRUNED)
+        return self.pruned
+
+    def _report(self, trial: Any, runs: list[Cell]) -> bool:
+        """Tells Optuna of evaluations that all runs of a trial have now; returns whether there was any."""
+        told = self.study._storage.get_trial(trial._trial_id).intermediate_values
+        new = [(frames, value) for frames, value in self.values(runs) if frames not in told]
+        for frames, value in new:
+            trial.report(value, frames)
+        return bool(new)
+
+    def values(self, runs: list[Cell]) -> list[tuple[int, float]]:
+        """(emulator frames, value) of each evaluation that all runs of a trial have had."""
+        several = len(self.spec.games) > 1
+        curves = []
+        for run in runs:
+            found = in_training(evaluations(self.folder / run.name))
+            curves.append([(result.get("frames", 0), self._value(run.game, result, several)) for result in found])
+        return [
+            (max(frames for frames, _ in point), float(np.mean([value for _, value in point])))
+            for point in zip(*curves, strict=False)
+        ]  # fmt: skip
+
+    def _value(self, game: str, result: dict[str, Any], several: bool) -> float:
+        score = float(result[self.figure])
+        normalised = human_normalised(game, score) if several else None
+        return score if normalised is None else normalised
+
+
+def best_trials(trials: Trials, say: Callable[[str], None], shown: int = 5) -> None:
+    """Prints what a search found."""
+    states = [trial.state.name.lower() for trial in trials.study.trials]
+    say(f"{len(states)} trials: " + ", ".join(f"{states.count(name)} {name}" for name in sorted(set(states))))
+    finished = [trial for trial in trials.study.trials if trial.state.name == "COMPLETE"]
+    for trial in sorted(finished, key=lambda trial: -trial.value)[:shown]:
+        settings = "  ".join(f"--{key} {value:.4g}" if isinstance(value, float) else f"--{key} {value}"
+                             for key, value in trial.params.items())  # fmt: skip
+        say(f"  t{trial.number:04d}  {trial.value:.4g}  {settings}")

@@ -1,0 +1,284 @@
+"""highscore suite: many trainings, side by side, that can be stopped and continued at any time."""
+
+import dataclasses
+import os
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from experiments.files import RunError, read_json, write_json
+from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
+from experiments.records import last_frames, last_rows
+from experiments.scheduler import Launch, Listed, Scheduler, Work, check_fit
+
+BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Runs a matrix of agents, games, seeds and settings; the same command goes on with what was interrupted."""
+
+    what: Annotated[str, tyro.conf.Positional]
+    """a recipe by name (`highscore suite list` shows them), or a TOML, YAML or Python file"""
+    agents: str = ""
+    """instead of the file's: presets, such as dqn,rainbow"""
+    games: str = ""
+    """instead of the file's: games such as Pong,Breakout, or atari57, atari100k, atari5, dev"""
+    seeds: str = ""
+    """instead of the file's: such as 0-4 or 0,1,2"""
+    set: tuple[str, ...] = ()
+    """flags of `highscore train` for all runs: frames=2M evaluation.episodes=10"""
+    grid: tuple[str, ...] = ()
+    """every combination of these: algorithm.n-steps=1,3,5 network.head=linear,dueling"""
+    jobs: int = 1
+    """trainings at once, as far as memory allows"""
+    search: int = 0
+    """draw so many settings from the file's [search] instead of trying a grid"""
+    objective: Literal["eval/score", "eval/median"] = "eval/score"
+    """what a search maximises: an evaluation's mean or median, human-normalised if there are several games"""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """how a search draws: Optuna's tree-structured Parzen estimator, or at random"""
+    runs: Path = Path("runs")
+    """where the suite's folder is made"""
+    name: str = ""
+    """of the suite's folder; empty: the recipe's or file's name"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one"""
+    wandb: Literal["auto", "online", "offline", "off"] = "off"
+    """Weights & Biases: one group per cell, its seeds inside"""
+    wandb_project: str = "highscore"
+    """where Weights & Biases files the runs"""
+
+
+def spec_of(options: Suite) -> Spec:
+    """The file's suite, with what the command line says instead.
+
+    Raises:
+        ValueError: something makes no sense; names it.
+    """
+    data = read_spec(options.what)
+    for name in ("agents", "games", "seeds"):
+        if getattr(options, name):
+            data[name] = getattr(options, name)
+    for name, given in (("settings", options.set), ("grid", options.grid)):
+        pairs = [text.partition("=") for text in given]
+        if bad := [text for text, (_, sign, value) in zip(given, pairs, strict=True) if not sign or not value]:
+            raise ValueError(f"{bad[0]!r}: a flag of `highscore train` and its value, such as algorithm.n-steps=3")
+        own = {key.lstrip("-"): words(value) if name == "grid" else value for key, _, value in pairs}
+        data[name] = {**data.get(name, {}), **own}
+    return make_spec(data)
+
+
+@cache
+def _parsed(preset: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    from experiments.cli import parse_train
+
+    return parse_train([preset, *(word for key, value in settings for word in (f"--{key}", str(value)))]).experiment
+
+
+def experiment_of(cell: Cell) -> Any:
+    """The experiment of a run; what differs only in game and seed is parsed once."""
+    return dataclasses.replace(_parsed(cell.preset, tuple(cell.settings.items())), game=cell.game, seed=cell.seed)
+
+
+def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
+    """Tries every kind of run that is planned, without training; returns the bytes that each run takes.
+
+    Raises:
+        ValueError: settings that cannot work; nothing was started.
+    """
+    from experiments.build import check, device_of, frame_bytes, make_games
+    from experiments.build_network import state_bytes
+
+    device, needed, tried = device_of(device_name), {}, set()
+    for cell in planned:
+        experiment = experiment_of(cell)
+        check(experiment, device)
+        if (experiment.game, experiment.protocol) not in tried:
+            tried.add((experiment.game, experiment.protocol))
+            make_games(experiment, 1, device).close()
+        replay = experiment.replay
+        rows = replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network)) if replay else 0
+        needed[cell.name] = BASE_MEMORY + rows
+    return needed
+
+
+def check_folder(folder: Path, planned: list[Cell]) -> None:
+    """Refuses to mix two suites in one folder.
+
+    Raises:
+        RunError: a run that was begun with other settings.
+    """
+    from experiments.config import to_json
+    from experiments.run import Run
+
+    for cell in planned:
+        if (folder / cell.name / "config.json").exists():
+            begun = Run.open(folder / cell.name).config["experiment"]
+            if begun != to_json(experiment_of(cell)):
+                raise RunError(f"{folder / cell.name} was begun with other settings; choose another --name")
+
+
+class Board:
+    """Shows how a suite stands: a live table on a terminal, else only what happens."""
+
+    def __init__(self, console: Console, total: int):
+        self.console, self.total = console, total
+        self.live = Live(console=console, refresh_per_second=2, transient=True)
+
+    def show(self, scheduler: Scheduler, work: Work) -> None:
+        if self.console.is_terminal:
+            self.live.update(self.draw(scheduler, work))
+
+    def draw(self, scheduler: Scheduler, work: Work) -> Group:
+        """What runs, what is left, and when it ends."""
+        table = Table("run", "frames", "score", "frames/s", "left", title_justify="left", box=None, pad_edge=False)
+        longest, one = 0.0, 0.0  # seconds until the last of these ends; that a run takes
+        for job in scheduler.running.values():
+            path = scheduler.launch.folder / job.cell.name
+            frames, whole = last_frames(path), frames_of(path)
+            speed = (frames - job.began_at) / max(time.monotonic() - job.began, 1)
+            left = (whole - frames) / speed if speed > 0 else 0.0
+            longest, one = max(longest, left), max(one, whole / speed if speed > 0 else 0.0)
+            score = next((row["charts/episodic_return"] for row in reversed(last_rows(path / "metrics.jsonl"))
+                          if row.get("charts/episodic_return") is not None), None)  # fmt: skip
+            shown = "" if score is None else f"{score:.1f}"
+            progress = f"{frames / 1e6:.2f} of {whole / 1e6:.2f} M"
+            table.add_row(Text(job.cell.name), progress, shown, f"{speed:,.0f}", duration(left) if left else "")
+        waiting = work.left + len(scheduler.elsewhere)
+        ends = duration(longest + one * -(-waiting // max(len(scheduler.running), 1))) if longest else "not known yet"
+        lines = Text(
+            f"\n{scheduler.done} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
+            f"{len(scheduler.failed)} failed; ends in: {ends}", style="bold",
+        )  # fmt: skip
+        failures = [Text(f"failed: {name}: {why}", style="red") for name, why in scheduler.failed.items()]
+        return Group(table, lines, *failures[-5:])
+
+
+def frames_of(path: Path) -> int:
+    """Emulator frames that a run will train for; 0 if it has not said so yet."""
+    try:
+        return int(read_json(path / "config.json")["experiment"]["frames"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes for people."""
+    minutes = int(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
+
+
+def threads_of(folder: Path, jobs: int) -> int:
+    """Threads of each training, decided once: another number would change the last digits of a continued run."""
+    path = folder / "suite.json"
+    if path.exists():
+        return int(read_json(path)["threads"])
+    return 0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+
+
+def run_suite(options: Suite, console: Console) -> int:
+    """Runs a suite to its end, or until stopped; returns the exit status: 1 if a run failed.
+
+    Raises:
+        ValueError: a suite that cannot work; nothing was started.
+    """
+    from experiments.build import available_memory, device_of
+    from experiments.search import Trials, best_trials, import_optuna
+
+    spec = spec_of(options)
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.search < 0 or (options.search and not spec.search):
+        raise ValueError("--search N needs a [search] table in the suite's file, and N of at least 1")
+    if options.search:
+        import_optuna()
+        spec = dataclasses.replace(spec, grid={})
+    planned = cells(spec)
+    needed = check_cells(planned, options.device)
+    memory = int(0.9 * available_memory(device_of("cpu")))
+    largest = max(needed.values())
+    check_fit(planned, lambda cell: needed.get(cell.name, largest), memory)
+    folder = options.runs / (options.name or Path(options.what).stem)
+    check_folder(folder, planned)
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = threads_of(folder, options.jobs)
+    write_json(folder / "suite.json", {"what": options.what, "threads": threads, **dataclasses.asdict(spec)})
+
+    def wandb_group(cell: Cell) -> list[str]:
+        if options.wandb == "off":
+            return []
+        return ["--wandb-group", f"{folder.name}/{cell.group}", "--wandb-tags", folder.name]
+
+    common = ("--wandb", options.wandb, "--wandb-project", options.wandb_project)
+    launch = Launch(folder, common, lambda cell: ["--device", options.device, *wandb_group(cell)], threads)
+    work: Any = Listed(planned)
+    total = len(planned)
+    if options.search:
+        figure = {"eval/score": "mean", "eval/median": "median"}[options.objective]
+        work = Trials(spec, folder, options.search, figure, options.sampler)
+        total = options.search * len(planned)
+    board = Board(console, total)
+
+    def say(text: str) -> None:
+        console.print(Text(text), highlight=False, soft_wrap=True)
+
+    scheduler = Scheduler(launch, options.jobs, lambda cell: needed.get(cell.name, largest), memory, say)
+    say(
+        f"{folder}: {total} runs, at most {options.jobs} at once; watch them: highscore dashboard --runs {options.runs}"
+    )
+    with board.live:
+        scheduler.run(work, board.show)
+    if options.search:
+        best_trials(work, say)
+    return say_the_end(scheduler, folder, total, say)
+
+
+def say_the_end(scheduler: Scheduler, folder: Path, total: int, say: Any) -> int:
+    """Says what came of a suite, and what to do next; returns the exit status."""
+    say(f"{scheduler.done} of {total} finished, {len(scheduler.failed)} failed")
+    for name, why in scheduler.failed.items():
+        say(f"  {name}: {why}   (all of it: {folder / 'logs' / name}.log)")
+    if scheduler.stopping:
+        say(f"Stopped and saved. The same command goes on with it; its runs are in {folder}")
+        return 128 + scheduler.stopping
+    if scheduler.done:
+        say(f"Next: highscore compare {folder}   or   highscore report {folder}")
+    return 1 if scheduler.failed else 0
+
+
+def show_recipes(console: Console) -> int:
+    """Lists the suites that come with this one."""
+    import tomllib
+
+    table = Table("suite", "what it is", title="highscore suite NAME", title_justify="left")
+    for name, content in recipes().items():
+        first = next((line for line in content.splitlines() if line.startswith("#")), "").lstrip("# ")
+        data = make_spec(tomllib.loads(content))
+        size = len(data.agents) * len(data.games) * len(data.seeds)
+        table.add_row(name, Text(f"{first} ({size} runs)"))
+    console.print(table)
+    return 0
+
+
+def main(args: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    from experiments.cli import parse
+
+    options, console = parse(Suite, args), Console()
+    return show_recipes(console) if options.what == "list" else run_suite(options, console)
+
+
+if __name__ == "__main__":
+    from experiments.cli import run_command
+
+    sys.exit(run_command("suite", sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""The benchmark: what it times, and how it compares."""
+
+import json
+
+import pytest
+import torch
+
+from experiments import benchmark, measure
+from experiments.build import build
+from experiments.cli import run_command
+from experiments.loop import train
+from experiments.measure import Stopwatch, Task
+from experiments.peers import PEERS, at_the_same_settings
+from experiments.peers.common import ReplayBuffer
+from experiments.peers.value_based import SegmentTree, project
+from experiments.phases import Phases
+from experiments.presets import PRESETS, preset
+from tests.test_resume import small
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_stopwatch_counts_whole_cycles_after_the_warm_up(clock):
+    begun = []
+    watch = Stopwatch(begin=1_000, cycle=512, seconds=10.0, then=lambda: begun.append(clock[0]))
+    going = True
+    for steps in range(8, 1 << 20, 8):  # a step of 8 games takes 0.1 s, learning after every 64th step 2 s more
+        clock[0] += 0.1 + (2.0 if steps % 512 == 0 else 0.0)
+        if not (going := watch(steps)):
+            break
+    # From 1,024 on a cycle of 512 steps takes 6.4 + 2 s; two of them are the first that reach 10 s.
+    assert not going and steps == 1_024 + 2 * 512 and begun == [pytest.approx(100 + 12.8 + 4.0)]
+    assert watch.rate == pytest.approx(512 / 8.4)
+
+
+def test_ratios_are_of_medians_and_their_spread_is_that_of_the_rounds():
+    def rounds(*rates):
+        return [{"agent_steps_per_second": rate} for rate in rates]
+
+    found = {"limits": rounds(200, 250, 240), "highscore": rounds(180, 120, 150), "sb3": rounds(60, 100, 90)}
+    result = benchmark.summary(found)
+    assert result["agent_steps_per_second"] == 150 and result["fraction_of_limit"] == 150 / 240
+    assert result["sb3"] == {"agent_steps_per_second": 90, "ratio": 150 / 90, "ratio_of_rounds": [1.2, 3.0]}
+
+
+def test_phases_add_up_and_change_nothing():
+    x = small("prioritized")
+    shown = []
+    for timed in (False, True):
+        setup = build(x, torch.device("cpu"))
+        phases = Phases(setup) if timed else None
+        *_, end = train(setup.agent, setup.games, setup.memory, x.explore, 400, x.seed)
+        shown.append((setup.agent.tensors(), end.step.obs))
+        setup.games.close()
+    assert phases is not None
+    assert set(phases.seconds) == {"act", "environment", "replay", "learn"}
+    assert 0.5 < sum(phases.shares().values()) <= 1.0
+    assert phases.updates_per_second > 0
+    assert all(torch.equal(x, shown[1][0][name]) for name, x in shown[0][0].items())
+    assert torch.equal(shown[0][1], shown[1][1])
+
+
+def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
+    """Real trainings, ours and a peer's, but short and in this process."""
+
+    def short(peer, name, options):
+        return measure.carry_out(Task(peer, name, options.game, 0.2, "cpu", bool(options.against)))
+
+    monkeypatch.setattr(benchmark, "in_a_process_of_its_own", short)
+    monkeypatch.setattr(measure, "LEARN_START", 64)
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "speed.json"
+    args = ["dqn", "--rounds", "1", "--against", "cleanrl", "sb3", "--out", str(out)]
+    assert run_command("benchmark", args) == 0
+    printed = capsys.readouterr().out
+    assert "of the limit" in printed and "learn" in printed and "ours is faster by" in printed
+    found = json.loads(out.read_text())
+    assert found["machine"]["cores"] and found["command"].startswith("highscore benchmark dqn")
+    ours, sums = found["results"]["dqn"]["rounds"]["highscore"][0], found["results"]["dqn"]["summary"]
+    assert 0.2 < ours["phases"]["learn"] < 1 and ours["bytes_per_transition"] < 7_200
+    # One update per four agent steps, whatever the number of games.
+    assert ours["updates_per_second"] == pytest.approx(ours["agent_steps_per_second"] / 4, rel=0.35)
+    for peer in ("cleanrl", "sb3"):
+        theirs = sums[peer]["agent_steps_per_second"]
+        assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)
+
+
+def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):
+    assert run_command("benchmark", ["dqnn"]) == 2
+    assert "dqnn" in capsys.readouterr().err
+    monkeypatch.setattr(benchmark, "sys", type("Python", (), {"executable": "false"}))
+    assert run_command("benchmark", ["dqn", "--rounds", "1"]) == 2
+    assert "measuring dqn of limits failed" in capsys.readouterr().err
+
+
+def test_peers_are_compared_at_equal_work():
+    """Updates per agent step, batch, epochs: what the reference agents have written into them."""
+    for names in PEERS.values():
+        assert set(names) <= set(PRESETS)
+    for name in ("dqn", "c51", "rainbow", "qrdqn"):
+        replay = at_the_same_settings(preset(name)).replay
+        assert (replay.batch_size, replay.learn_period) == (32, 4)
+    for name in ("ppo", "pqn", "ppo-lstm"):
+        x = at_the_same_settings(preset(name))
+        assert (x.num_envs, x.algorithm.unroll, x.rollout.epochs, x.rollout.minibatches) == (8, 128, 4, 4)
+
+
+def test_the_reference_agents_are_right_where_that_is_easily_seen():
+    support = torch.linspace(-10, 10, 51)
+    pmf = torch.rand(4, 51).softmax(-1)
+    moved = project(pmf, support, torch.tensor([[0.0], [1.0], [-30.0], [0.4]]), torch.tensor([[1.0], [0], [1], [0]]))
+    assert torch.allclose(moved.sum(-1), torch.ones(4)) and torch.allclose(moved[0], pmf[0], atol=1e-6)
+    assert moved[2, 0] == pytest.approx(1.0) and moved[3, 26] == pytest.approx(1.0, abs=1e-5)
+    assert (moved[1] * support).sum() == pytest.approx(1.0, abs=1e-5)
+    tree = SegmentTree(5)
+    for i, value in enumerate((1.0, 2.0, 0.0, 4.0, 3.0)):
+        tree.set(i, value)
+    assert [tree.find(mass) for mass in (0.5, 1.5, 3.5, 6.9, 9.9)] == [0, 1, 3, 3, 4]
+    replay = ReplayBuffer(3, 2)
+    for i in range(4):
+        replay.add(i, i + 1, i, i, 0)
+    assert replay.take([0, 1])[2].flatten().tolist() == [3, 1]

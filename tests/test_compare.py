@@ -1,0 +1,208 @@
+"""Comparisons: only of what is comparable, equal to hand numbers, and in every format."""
+
+import base64
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from envs.protocols import MACHADO, NATURE
+from envs.scores import human_normalised
+from experiments.cli import run_command
+from experiments.comparison import as_json, load
+from experiments.config import to_json
+from experiments.files import RunError, write_json
+from experiments.fingerprint import fingerprint
+from experiments.presets import preset
+from experiments.records import find_runs, flat, status, training_hours
+from experiments.tables import escape, to_latex
+
+
+def make(root, agent, game, seed, scores, **how):
+    """A run directory as training leaves it, with an evaluation for each score, 1 M frames apart."""
+    protocol, epsilon = how.pop("protocol", MACHADO), how.pop("epsilon", 0.001)
+    x = replace(preset(agent), game=game, seed=seed, frames=len(scores) * 1_000_000, **how)
+    path = root / f"{agent}-{game}-s{seed}-{len(list(root.glob('*')))}"
+    (path / "evaluations").mkdir(parents=True)
+    write_json(path / "config.json", {"schema": 1, "name": path.name, "experiment": to_json(x), "command": "train"})
+    with (path / "perf.jsonl").open("w") as file:
+        for i, score in enumerate(scores, 1):
+            seen = fingerprint(protocol, epsilon=epsilon, episodes=2, seeds=[seed], checkpoint=f"{i}", commit="c")
+            write_json(path / f"evaluations/{i * 250_000:012d}.json", {
+                "game": game, "protocol": protocol.name, "epsilon": epsilon, "seed": seed, "episodes": 2,
+                "mean": score, "mean_interval": [score, score], "frames": i * 1_000_000, "agent_steps": i * 250_000,
+                "checkpoint": "last", "fingerprint": seen,
+            })  # fmt: skip
+            file.write(json.dumps({"frames": i * 1_000_000, "charts/FPS": 1_000_000 / 360}) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """2 agents x 2 games x 2 seeds."""
+    root = tmp_path_factory.mktemp("suite")
+    for seed in (1, 2):
+        make(root, "dqn", "Pong", seed, [-20.0, 0.0 + seed])
+        make(root, "dqn", "Breakout", seed, [5.0, 40.0])
+        make(root, "c51", "Pong", seed, [-20.0, 10.0 + seed])
+        make(root, "c51", "Breakout", seed, [5.0, 20.0 * seed])
+    return root
+
+
+def test_figures_equal_hand_numbers(suite):
+    data = as_json(load([suite]))
+    pong = data["games"]["Pong"]["dqn"]
+    assert pong["scores"] == [1, 2] and pong["mean"] == 1.5 and pong["interval"] == (1, 2) and pong["seeds"] == [1, 2]
+    assert data["common_games"] == ["Breakout", "Pong"]
+    expected = [human_normalised("Pong", 1.5), human_normalised("Breakout", 40)]
+    assert data["aggregates"]["dqn"]["mean"]["value"] == pytest.approx(sum(expected) / 2)
+    (pair,) = data["improvement"]  # c51 and dqn: Pong 1, Breakout 20 and 40 against 40 and 40: 0.25
+    assert (pair["x"], pair["y"], pair["probability"]) == ("c51", "dqn", (1 + 0.25) / 2)
+    assert data["differences"]["algorithm"] == {"c51": "C51", "dqn": "DQN"}
+    assert data["runs"][0]["hours"] == pytest.approx(0.2)  # 1 M frames in a tenth of an hour
+    assert data["mixed"] == {} and any("as few as 2 seeds" in note for note in data["notes"])
+
+
+@pytest.mark.parametrize("how, word", [({"protocol": NATURE}, "sticky probability"), ({"epsilon": 0.05}, "epsilon")])
+def test_mixed_fingerprints_are_refused_or_said(suite, tmp_path, capsys, how, word):
+    other = make(tmp_path, "dqn", "Pong", 3, [1.0, 2.0], **how)
+    assert run_command("compare", [str(suite), str(other)]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and word in line and "highscore evaluate RUN" in line and "--mixed True" in line
+    assert run_command("compare", [str(suite), str(other), "--mixed", "True"]) == 0
+    assert "MIXED FINGERPRINTS" in capsys.readouterr().out
+    data = as_json(load([suite, other], mixed=True))
+    assert "Scores were not measured alike" in to_latex(data) and len(data["fingerprints"]) == 2
+
+
+def test_the_last_checkpoint_counts_and_the_best_only_when_asked(suite, tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [20.0, 3.0])
+    assert as_json(load([path]))["runs"][0]["score"] == 3
+    with pytest.raises(RunError, match="evaluate RUN --checkpoint best"):
+        load([path], checkpoint="best")
+    best = json.loads((path / "evaluations/000000250000.json").read_text()) | {"checkpoint": "best"}
+    write_json(path / "evaluations/000000250000-machado-20260101.json", best)
+    comparison = load([path], checkpoint="best")
+    assert comparison.runs[0].result["mean"] == 20 and any("flatters" in note for note in comparison.notes)
+    assert comparison.runs[0].curve == [(1_000_000, 20), (2_000_000, 3)]
+
+
+def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
+    """One run was evaluated again with more episodes: the shared one counts, until the other has it, too."""
+    paths = [make(tmp_path, "dqn", "Pong", seed, [1.0]) for seed in (1, 2)]
+    for n, path in enumerate(paths):
+        longer = json.loads((path / "evaluations/000000250000.json").read_text()) | {"episodes": 100, "mean": 7.0}
+        longer["fingerprint"] = longer["fingerprint"] | {"episodes": 100}
+        write_json(path / "evaluations/000000250000-machado-20260101.json", longer)
+        assert {run.result["mean"] for run in load(paths).runs} == ({1.0} if n == 0 else {7.0})
+
+
+def test_agents_of_one_preset_are_told_apart_by_what_differs(tmp_path):
+    for steps in (1, 3):
+        algorithm = replace(preset("dqn").algorithm, n_steps=steps)
+        make(tmp_path, "dqn", "Pong", 1, [1.0], algorithm=algorithm)
+    make(tmp_path, "c51", "Pong", 1, [1.0])
+    comparison = load([tmp_path])
+    assert set(comparison.agents) == {"c51", "dqn (n-steps 1)", "dqn (n-steps 3)"}
+    assert comparison.differences["algorithm.n_steps"]["dqn (n-steps 3)"] == 3
+
+
+def test_every_format(suite, tmp_path, capsys):
+    out = tmp_path / "out"
+    line = f"{suite} --figures {out} --latex {out}/t.tex --csv {out}/t.csv --published"
+    assert run_command("compare", [*line.split(), "DQN CNN (Dopamine)", "Agent57", "--json", f"{out}/t.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "fingerprint" in shown and "published DQN CNN (Dopamine): sticky actions 0.25" in " ".join(shown.split())
+    rows = list(csv.DictReader((out / "t.csv").read_text().splitlines()))
+    assert len(rows) == 8 and {"fingerprint", "weights", "commit", "seed", "score"} <= rows[0].keys()
+    data = json.loads((out / "t.json").read_text())
+    assert data["published"][1]["scores"]["Pong"] == 20.67
+    assert r"\begin{tabular}{lrrrr}" in (out / "t.tex").read_text() and "Pong & " in (out / "t.tex").read_text()
+    names = {"curves", "aggregates", "profiles", "efficiency", "improvement"}
+    assert {p.stem for p in out.glob("*.svg")} == {p.stem for p in out.glob("*.png")} == names
+    assert b"<svg" in (out / "curves.svg").read_bytes() and (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert run_command("compare", [str(suite), "--csv", "-"]) == 0
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 8
+
+
+def test_latex_escapes():
+    assert escape("a_b & 5 % $x$ {y} <z> #~^\\") == (
+        r"a\_b \& 5 \% \$x\$ \{y\} \textless{}z\textgreater{} \#\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
+
+
+def test_what_cannot_be_compared_is_refused(suite, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for args, words in (
+        ([], "name runs"), ([str(tmp_path / "none")], "there is no folder"),
+        ([str(tmp_path / "empty")], "no run in"), ([str(suite), "--published", "Nobody"], "there are DQN CNN"),
+        ([str(suite), "--protocol", "nature"], "--protocol nature"),
+    ):  # fmt: skip
+        assert run_command("compare", args) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+
+
+def test_reading_runs(tmp_path, suite):
+    assert len(find_runs([suite, suite.parent / suite.name])) == 8
+    settings = flat(to_json(preset("dqn")))
+    assert settings["algorithm"] == "DQN" and settings["replay.importance_exponent"] == "Linear"
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0])
+    with (path / "perf.jsonl").open("a") as file:  # it was resumed, and measured the same frames again; then was torn
+        file.write('{"frames": 1000000, "charts/FPS": 500}\n{"frames": 2000')
+    assert training_hours(path)[-1] == (1_000_000, pytest.approx(1_000_000 / 500 / 3600))
+    assert status(path) == "crashed"
+    write_json(path / "summary.json", {"finished": True})
+    assert status(path) == "finished"
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys; from experiments.cli import run_command\n"
+        "try: run_command('compare', ['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), done.stderr
+
+
+class Strict(HTMLParser):
+    """Notes what a page loads from elsewhere, and which scripts it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.elsewhere, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name.startswith("on") or (name in ("src", "href") and not value.startswith("data:")):
+                self.elsewhere.append((tag, name, value))
+
+
+def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsys):
+    copy = tmp_path / "suite"
+    shutil.copytree(suite, copy)
+    evil = make(copy, "dqn", "Pong", 9, [1.0, 2.0])
+    config = json.loads((evil / "config.json").read_text())
+    write_json(evil / "config.json", config | {"command": "<script>alert(1)</script>"})
+    for name in ("a.mp4", "b.mp4"):
+        (evil / "recordings").mkdir(exist_ok=True)
+        (evil / "recordings" / name).write_bytes(b"film " + name.encode())
+    assert run_command("report", [str(copy), "--published", "DQN CNN (Dopamine)"]) == 0
+    text = (copy / "report.html").read_text()
+    found = Strict()
+    found.feed(text)
+    assert found.elsewhere == [] and "script" not in found.tags
+    assert found.tags.count("img") == 5 and found.tags.count("video") == 1
+    assert base64.b64encode(b"film b.mp4").decode() in text  # the newest
+    for words in ("&lt;script&gt;", "learning_rate", "published DQN CNN (Dopamine)", "frame cap", "optimality gap"):
+        assert words in text, words
+    assert run_command("report", [str(copy), "--out", str(tmp_path / "r.html"), "--megabytes", "0"]) == 0
+    assert "<video" not in (tmp_path / "r.html").read_text()

@@ -1,0 +1,83 @@
+"""Searches: what is drawn, what is stopped as hopeless, and that an interrupted search goes on."""
+
+import json
+
+import pytest
+
+from experiments.matrix import make_spec
+from experiments.search import STARTUP, Trials, best_trials
+
+SPEC = {
+    "agents": "dqn", "games": "Pong", "seeds": "1-2",
+    "search": {"optimiser.learning-rate": {"low": 1e-5, "high": 1e-2, "log": True}, "algorithm.n-steps": [1, 3]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "s").mkdir()
+    return tmp_path / "s"
+
+
+def trials(folder, count, sampler="random"):
+    return Trials(make_spec(SPEC), folder, count, "mean", sampler)
+
+
+def evaluate(folder, cell, frames, score):
+    path = folder / cell.name / "evaluations"
+    path.mkdir(parents=True, exist_ok=True)
+    result = {"mean": score, "agent_steps": frames // 4, "frames": frames}
+    (path / f"{frames // 4:012d}.json").write_text(json.dumps(result))
+
+
+def play(folder, work, score_of, ends=(4_000, 8_000)):
+    """Runs every trial at once, evaluation by evaluation; returns the names of the runs that were stopped."""
+    stopped = set()
+    while cells := [cell for cell in (work.next(), work.next()) if cell]:
+        for frames in ends:
+            for cell in cells:
+                if cell.name not in stopped:
+                    evaluate(folder, cell, frames, score_of(cell) * frames / 8_000)
+            stopped |= work.hopeless()
+        for cell in cells:
+            work.ended(cell, "stopped" if cell.name in stopped else "finished")
+    return stopped
+
+
+def test_a_search_draws_reports_and_stops_what_is_hopeless(folder):
+    work = trials(folder, STARTUP + 3)
+
+    def score(cell):
+        number = int(cell.name[1:5])
+        return 100 + number if number < STARTUP else -10
+
+    stopped = play(folder, work, score)
+    states = [trial.state.name for trial in work.study.trials]
+    assert states == ["COMPLETE"] * STARTUP + ["PRUNED"] * 3
+    assert stopped == {f"t{n:04d}-dqn-Pong-s{s}" for n in range(STARTUP, STARTUP + 3) for s in (1, 2)}
+    assert work.study.best_value == 100 + STARTUP - 1 and work.left == 0
+    best = work.study.best_trial
+    assert 1e-5 <= best.params["optimiser.learning-rate"] <= 1e-2 and best.params["algorithm.n-steps"] in (1, 3)
+    assert best.intermediate_values == {4_000: 52.0, 8_000: 104.0}
+    said = []
+    best_trials(work, said.append)
+    assert said[0] == "8 trials: 5 complete, 3 pruned" and "--optimiser.learning-rate" in said[1]
+
+
+def test_an_interrupted_search_goes_on_with_its_own_trials(folder):
+    work = trials(folder, 3)
+    first, second = work.next(), work.next()  # the two seeds of the first trial
+    assert (first.seed, second.seed) == (1, 2) and first.settings == second.settings
+    evaluate(folder, first, 4_000, 1.0)
+    work.ended(first, "finished")
+    again = trials(folder, 3)  # another process
+    assert again.next() == first and again.next() == second
+    for cell in (first, second):
+        evaluate(folder, cell, 4_000, 2.0)
+        again.ended(cell, "finished")
+    assert again.study.trials[0].value == 2.0 and again.left == 2
+    third = again.next()
+    again.ended(third, "failed")
+    assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "FAIL"]
+    play(folder, again, lambda cell: 0.0)
+    assert [trial.state.name for trial in again.study.trials] == ["COMPLETE", "FAIL", "COMPLETE"]

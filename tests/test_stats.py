@@ -1,0 +1,92 @@
+"""Statistics: equal to stored reference values, to hand numbers, and covering as often as they say."""
+
+import numpy as np
+import pytest
+
+from envs.scores import human_normalised
+from experiments import stats
+from experiments.published import atari5_estimate, published_agent, published_agents, published_curve
+
+# Human-normalised (mean, median, IQM) at 400k frames, as stored from the methods' repositories. The IQM only where it
+# is that of per-game means: pooled over runs it cannot be made from means.
+ATARI100K = {
+    "BBF": (2.247, 0.917, 1.139), "EfficientZero": (1.943, 1.090, 1.047), "Simulus": (1.645, 0.982, None),
+    "DIAMOND": (1.459, 0.373, None), "SR-SPR (RR16)": (1.271, 0.684, 0.700), "STORM": (1.222, 0.425, None),
+    "REM": (1.222, 0.280, None), "IRIS": (1.046, 0.289, None), "TWM": (0.956, 0.505, None),
+    "MuZero (100k)": (0.562, 0.227, 0.288), "SPR": (0.616, 0.396, None), "SimPLe": (0.332, 0.134, None),
+}  # fmt: skip
+# Median, IQM of game means, and Atari-5 estimate, 55 games at 199 M frames.
+DOPAMINE = {
+    "C51 CNN": (1.324, 1.640, 1.182), "C51 Impala": (1.881, 2.144, 1.356), "DQN CNN": (1.064, 1.406, 0.897),
+    "DQN Impala": (1.171, 1.567, 1.254), "IQN CNN": (1.374, 1.954, 1.132), "IQN Impala": (1.407, 2.208, 1.332),
+    "QR-DQN CNN": (0.891, 1.173, 0.604), "QR-DQN Impala": (0.972, 1.240, 0.458), "Rainbow CNN": (1.374, 1.674, 1.091),
+    "Rainbow Impala": (1.708, 2.540, 1.668),
+}  # fmt: skip
+
+
+def normalised(raw):
+    return [np.array([human_normalised(game, score)]) for game, score in raw.items()]
+
+
+@pytest.mark.parametrize("agent", ATARI100K)
+def test_aggregates_equal_the_reference_of_atari_100k(agent):
+    raw = published_agent(agent).scores
+    assert len(raw) == 26
+    mean, median, iqm = ATARI100K[agent]
+    assert float(stats.mean(normalised(raw))) == pytest.approx(mean, abs=1e-3)
+    assert float(stats.median(normalised(raw))) == pytest.approx(median, abs=1e-3)
+    if iqm is not None:
+        assert float(stats.iqm(normalised(raw))) == pytest.approx(iqm, abs=1e-3)
+
+
+@pytest.mark.parametrize("agent", DOPAMINE)
+def test_aggregates_equal_the_reference_of_dopamine(agent):
+    games = [game for game in published_agent("DQN CNN (Dopamine)").scores]
+    raw = {game: published_curve(f"{agent} (Dopamine)", game).mean[-1] for game in games}
+    assert len(raw) == 55
+    median, iqm, estimate = DOPAMINE[agent]
+    assert float(stats.median(normalised(raw))) == pytest.approx(median, abs=1e-3)
+    assert float(stats.iqm(normalised(raw))) == pytest.approx(iqm, abs=1e-3)
+    assert atari5_estimate(raw) == pytest.approx(estimate, abs=1e-3)
+
+
+def test_hand_numbers():
+    two = [np.array([0.0, 1.0, 2.0, 9.0]), np.array([0.5, 0.5, 0.5, 1.5])]
+    assert float(stats.mean(two)) == (3 + 0.75) / 2 and float(stats.median(two)) == (3 + 0.75) / 2
+    assert float(stats.iqm(two)) == (0.5 + 0.5 + 1 + 1.5) / 4  # 0 .5 | .5 .5 1 1.5 | 2 9
+    assert float(stats.optimality_gap(two)) == pytest.approx((1 + 0 + 0 + 0 + 0.5 * 3 + 0) / 8)
+    assert stats.performance_profile(two, np.array([0.0, 0.5, 1.0])).tolist() == [7 / 8, 4 / 8, 3 / 8]
+    a, b = [np.array([1.0, 2.0])], [np.array([1.0, 0.0])]  # wins: 1 > 0, 2 > 1, 2 > 0; one tie
+    assert float(stats.probability_of_improvement(a, b)) == 3.5 / 4
+    assert float(stats.probability_of_improvement(b, a)) == 0.5 / 4
+
+
+def test_draws_are_stratified_and_repeat_themselves():
+    games = [np.array([1.0, 2.0]), np.array([10.0, 20.0, 30.0])]
+    drawn = stats.resample(games, 50)
+    assert [x.shape for x in drawn] == [(50, 2), (50, 3)]
+    assert drawn[0].max() == 2 and drawn[1].min() == 10  # no score leaves its game
+    assert all((x == y).all() for x, y in zip(drawn, stats.resample(games, 50), strict=True))
+    assert stats.interval(stats.iqm, [np.array([3.0]), np.array([4.0])]) == (3.5, 3.5)
+    assert stats.improvement_interval([np.ones(3)], [np.zeros(3)]) == (1, 1)
+    low, high = stats.profile_band(games, np.array([1.5]))[:, 0]
+    assert low <= stats.performance_profile(games, np.array([1.5]))[0] <= high
+
+
+def test_intervals_cover_as_often_as_they_say():
+    """200 experiments of 5 games x 10 runs, each game with its own law: the true mean is mostly inside."""
+    generator = np.random.default_rng(0)
+    truth, inside = np.array([0.0, 1, 2, 3, 4]), 0
+    for trial in range(200):
+        games = [generator.normal(m, 1 + m, 10) for m in truth]
+        low, high = stats.interval(stats.mean, games, draws=400, seed=trial)
+        inside += low < truth.mean() < high
+    assert 0.85 < inside / 200 < 0.99
+
+
+def test_every_published_figure_names_its_source():
+    for agent in published_agents().values():
+        assert agent.scores and agent.protocol and len(agent.source) > 20, agent.name
+    for name, call in (("nobody", published_agent), ("nobody", lambda n: published_curve(n, "Pong"))):
+        with pytest.raises(ValueError, match="there are"):
+            call(name)

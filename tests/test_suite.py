@@ -1,0 +1,226 @@
+"""Suites: what a file stands for, and real trainings that are launched, stopped, continued and compared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from starlette.testclient import TestClient
+
+from envs.library import game_of
+from experiments.cli import run_command
+from experiments.dashboard.server import application
+from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
+from experiments.records import status
+from experiments.scheduler import Job, Launch, Listed, Scheduler
+from experiments.suite import Board, Suite, experiment_of, run_suite, spec_of
+
+TINY = """
+agents = ["dqn", "c51"]
+games = ["Breakout", "Qbert"]
+seeds = "1-2"
+[settings]
+frames = 1200
+protocol = "machado"
+num-envs = 2
+checkpoint-period = 400
+network.hidden = 16
+explore.steps = 300
+explore.begin = 100
+replay = {capacity = 400, batch-size = 4, learn-start = 100, learn-period = 16}
+evaluation = {period = 600, episodes = 1, epsilon = 0.5, video-seconds = 0}
+"""
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("s.toml", 'agents = ["dqn"]\ngames = "dev"\nseeds = "0-1"\n[grid]\n"algorithm.n-steps" = [1, 3]\n'),
+        ("s.yaml", 'agents: [dqn]\ngames: dev\nseeds: 0-1\ngrid:\n  algorithm: {n_steps: "1,3"}\n'),
+        ("s.py", 'import os\nagents, games, seeds = "dqn", "dev", [0, 1]\ngrid = {"algorithm.n-steps": [1, 3]}\n'),
+    ],
+)
+def test_a_suite_is_the_same_in_every_format(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    found = cells(make_spec(read_spec(str(tmp_path / name))))
+    assert len(found) == 4 * 2 * 2 and len({cell.name for cell in found}) == 16
+    assert found[0].seed == found[7].seed == 0 and found[8].seed == 1  # every agent on every game before the next seed
+    names = {cell.name for cell in found}
+    assert "dqn-n-steps3-Pong-s1" in names or "dqn-n_steps3-Pong-s1" in names
+    assert len({cell.group for cell in found}) == 8  # seeds share a group
+
+
+def test_the_command_line_overrides_the_file(tmp_path):
+    (tmp_path / "s.toml").write_text(TINY)
+    spec = spec_of(
+        Suite(str(tmp_path / "s.toml"), games="Qbert", seeds="7", set=("frames=5k",), grid=("algorithm.n-steps=1,3,5",))
+    )
+    assert (spec.games, spec.seeds, spec.settings["frames"], spec.settings["num-envs"]) == (["Qbert"], [7], "5k", 2)
+    assert spec.grid == {"algorithm.n-steps": ["1", "3", "5"]} and spec.agents == ["dqn", "c51"]
+    assert len(cells(spec)) == 6
+
+
+@pytest.mark.parametrize(
+    "given, seeds", [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,2", [0, 2]), ([1, 2], [1, 2]), (5, [5])]
+)
+def test_seeds(given, seeds):
+    assert parse_seeds(given) == seeds
+
+
+def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys):
+    path = tmp_path / "s.toml"
+    path.write_text(TINY.replace('["dqn", "c51"]', '["dqn"]').replace('["Breakout", "Qbert"]', '["Breakout"]'))
+    for args, words in (
+        (["nothing"], "there are atari100k, atari5"), ([str(path), "--seeds", "4-1"], "such as 0-4"),
+        ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dnq"], "did you mean dqn"),
+        ([str(path), "--set", "frames=10"], "before learning begins"), ([str(path), "--grid", "x"], "n-steps=3"),
+        ([str(path), "--jobs", "0"], "--jobs"), ([str(path), "--search", "3"], "[search] table"),
+        ([str(path), "--set", "replay.capacity=2000M"], "try --replay.capacity"),
+    ):  # fmt: skip
+        assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == 2, args
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
+    path.write_text("agents = [")
+    assert run_command("suite", [str(path)]) == 2 and "cannot be read" in capsys.readouterr().err
+    for bad in ({"agents": ["dqn"]}, {"agents": "dqn", "games": "Pong", "seed": 1}):
+        with pytest.raises(ValueError, match=r"names no games|has no seed"):
+            make_spec(bad)
+    with pytest.raises(ValueError, match="low < high"):
+        make_spec({"agents": "dqn", "games": "Pong", "search": {"x": {"low": 2, "high": 1}}})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_recipe_can_work_and_says_what_to_expect():
+    for name, content in recipes().items():
+        spec = make_spec(read_spec(name))
+        assert content.startswith("# ") and f"highscore suite {name}" in content and "# Cost: " in content, name
+        for cell in cells(spec):
+            if (cell.seed, cell.game) == (spec.seeds[0], spec.games[0]):
+                experiment = experiment_of(cell)
+                assert game_of(cell.game).protocol(experiment.protocol) and experiment.frames >= 400_000
+
+
+class Children(Scheduler):
+    """Runs shell commands in the place of trainings."""
+
+    def _begin(self, cell, work):
+        path = self.launch.folder / cell.name
+        path.mkdir(exist_ok=True)
+        (self.launch.folder / "logs").mkdir(exist_ok=True)
+        with self.log(cell).open("wb") as log:
+            process = subprocess.Popen(["sh", "-c", cell.preset], cwd=path, stdout=log, stderr=log)
+        self.running[cell.name] = Job(cell, process, time.monotonic(), 0)
+
+
+def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path):
+    done = """echo '{"finished": true}' > summary.json"""
+    spec = make_spec({"agents": [f"sleep 0.2; {done}", "echo begin; echo the reason >&2; exit 3"], "games": ["a", "b"],
+                      "seeds": "0"})  # fmt: skip
+    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(spec))]
+    most, said = [], []
+    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 4, lambda cell: 4, 10, said.append)
+    scheduler.run(Listed(planned), lambda s, work: most.append(len(s.running)))
+    assert scheduler.done == 2 and scheduler.failed == {"1": "the reason", "3": "the reason"}
+    assert max(most) == 2  # two of 4 bytes fit into 10
+
+
+def test_the_table_says_what_runs_what_is_left_and_when_it_ends(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/config.json").write_text('{"experiment": {"frames": 1000000}}')
+    rows = ({"frames": 0}, {"frames": 250_000, "charts/episodic_return": 12.34}, {"frames": 260_000, "eval/mean": 1.0})
+    (tmp_path / "a/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cell = cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0"}))[0]._replace(name="a")
+    scheduler = Scheduler(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 10, print)
+    scheduler.running["a"] = Job(cell, None, time.monotonic() - 100, 60_000)  # 200,000 frames in 100 s
+    scheduler.failed["b"] = "the [reason]"
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))
+    console.print(Board(console, 3).draw(scheduler, Listed([cell])))
+    said = console.export_text()
+    assert "0.26 of 1.00 M" in said and "12.3" in said and "2,000" in said and "6 min" in said  # 740 of 2,000 a second
+    assert "0 of 3 finished, 1 running, 1 waiting, 1 failed; ends in: 14 min" in said  # and 500 s for the next
+    assert "failed: b: the [reason]" in said
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """2 agents x 2 games x 2 seeds of real trainings: launched, stopped in the middle, continued to the end."""
+    root = tmp_path_factory.mktemp("suite")
+    (root / "tiny.toml").write_text(TINY)
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.cli",
+        "suite",
+        str(root / "tiny.toml"),
+        "--runs",
+        str(root),
+        "--jobs",
+        "2",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    with (root / "out").open("w") as out:
+        launched = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        until = time.monotonic() + 120
+        while "finished" not in (root / "out").read_text() and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(3)  # others have begun
+        launched.send_signal(signal.SIGINT)
+        assert launched.wait(60) == 128 + signal.SIGINT
+    first = {p.parent.name: p.stat().st_mtime_ns for p in (root / "tiny").glob("*/summary.json")}
+    finished = {name for name in first if status(root / "tiny" / name) == "finished"}
+    options = Suite(str(root / "tiny.toml"), runs=root, jobs=2)
+    assert run_suite(options, Console(file=(root / "again").open("w"))) == 0
+    return root / "tiny", {name: first[name] for name in finished}, (root / "out").read_text()
+
+
+def test_a_suite_goes_on_where_it_was_stopped(suite):
+    folder, finished, said = suite
+    assert 1 <= len(finished) < 8 and "Stopped and saved" in said
+    runs = sorted(p.parent.name for p in folder.glob("*/config.json"))
+    assert len(runs) == 8 and all(status(folder / name) == "finished" for name in runs)
+    for name, written in finished.items():  # those that were finished were left alone
+        assert (folder / name / "summary.json").stat().st_mtime_ns == written
+    assert json.loads((folder / "suite.json").read_text())["seeds"] == [1, 2]
+
+
+def test_a_suite_of_other_settings_is_not_mixed_in(suite, capsys):
+    path = suite[0].parent / "tiny.toml"
+    line = [str(path), "--runs", str(path.parent), "--set", "optimiser.learning-rate=1e-3"]
+    assert run_command("suite", line) == 2 and "begun with other settings" in capsys.readouterr().err
+
+
+def test_the_suite_can_be_compared(suite, capsys):
+    assert run_command("compare", [str(suite[0]), "--json", "-"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["games"].keys() == {"Breakout", "Qbert"} and len(data["runs"]) == 8 and not data["mixed"]
+    assert len({run["weights"] for run in data["runs"]}) == 8 and len(data["fingerprints"]) == 1
+
+
+def test_the_suite_can_be_reported(suite, tmp_path):
+    out = tmp_path / "report.html"
+    assert run_command("report", [str(suite[0]), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count("<img") == 5 and all(words in text for words in ("c51-Qbert-s2", "machado", "fingerprint"))
+
+
+def test_the_suite_is_in_the_dashboard_and_a_click_plays_an_episode(suite):
+    """From a point of a curve to the film of the episode that was played there."""
+    with TestClient(application(suite[0].parent), base_url="http://localhost") as client:
+        runs = client.get("/api/runs").json()["runs"]
+        assert len(runs) == 8 and {run["folder"] for run in runs} == {"tiny"}
+        assert {run["status"] for run in runs} == {"finished"} and len({run["fingerprint"] for run in runs}) == 1
+        (board,) = client.get("/api/leaderboard").json()
+        assert [row["runs"] for row in board["rows"]] == [4, 4]
+        run = next(run for run in runs if run["name"] == "dqn-Breakout-s1")
+        page = client.get(f"/api/run/{run['id']}").json()
+        assert "dqn on Breakout" in page["log"] and page["evaluations"][-1]["fingerprint"]["sticky_probability"] == 0.25
+        episode = client.get(f"/api/run/{run['id']}/episode", params={"frames": 700}).json()
+        rows = [json.loads(line) for line in (suite[0] / run["name"] / "episodes.jsonl").read_text().splitlines()]
+        assert episode["episode"] == min(rows, key=lambda row: abs(row["frames"] - 700))["episode"]
+        film = client.get(episode["film"])
+        assert film.status_code == 200 and film.headers["content-type"] == "video/mp4" and film.content[4:8] == b"ftyp"

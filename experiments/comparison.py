@@ -250,13 +250,18 @@ def means(comparison: Comparison, agent: str) -> dict[str, float]:
     return {game: float(np.mean([run.result["mean"] for run in runs])) for game, runs in found.items() if runs}
 
 
+def several(*agents: list[np.ndarray]) -> bool:
+    """Whether some agent has more than one run on some game: else nothing varies, and there is no interval."""
+    return any(len(game) > 1 for scores in agents for game in scores)
+
+
 def improvements(scored: dict[str, list[np.ndarray]]) -> list[dict[str, Any]]:
     """The probability, for every pair of agents, that the first beats the second on a game chosen at random."""
     names = list(scored)
     return [
         {
             "x": x, "y": y, "probability": float(stats.probability_of_improvement(scored[x], scored[y])),
-            "interval": stats.improvement_interval(scored[x], scored[y]),
+            "interval": stats.improvement_interval(scored[x], scored[y]) if several(scored[x], scored[y]) else None,
         }
         for i, x in enumerate(names) for y in names[i + 1 :]
     ]  # fmt: skip

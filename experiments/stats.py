@@ -104,8 +104,9 @@ def profile_band(scores: Scores, thresholds: np.ndarray, draws: int = 500, seed:
 
 
 def aggregates(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Every aggregate of human-normalised scores with its 95 % interval, by name."""
+    """Every aggregate of human-normalised scores with its 95 % interval (None if no game has two runs), by name."""
+    several = any(len(game) > 1 for game in scores)
     return {
-        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores)}
+        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores) if several else None}
         for name, statistic in AGGREGATES.items()
     }

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from experiments.comparison import short
+
 
 def number(value: float | None) -> str:
     """A score with as many digits as mean something."""
@@ -79,7 +81,7 @@ def terminal(data: dict[str, Any]) -> Group:
         parts.append(table("Probability of improvement, on a game chosen at random", ["", "probability"], rows))
     if data["differences"]:
         agents = list(next(iter(data["differences"].values())))
-        rows = [[key, *(str(row[agent]) for agent in agents)] for key, row in data["differences"].items()]
+        rows = [[key, *(short(row[agent]) for agent in agents)] for key, row in data["differences"].items()]
         parts.append(table("Settings that differ", ["setting", *agents], rows))
     parts += [Text(f"note: {note}", style="bold red" if note.isupper() or note[:5].isupper() else "dim")
               for note in data["notes"]]  # fmt: skip
@@ -89,8 +91,11 @@ def terminal(data: dict[str, Any]) -> Group:
 def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
     """A table whose cells are text, never markup."""
     made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    brief = max((len(row[0]) for row in rows), default=0) <= 24  # long names wrap rather than push figures out
     for i, name in enumerate(header):
-        made.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold", min_width=7)
+        made.add_column(
+            Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0 and brief, overflow="fold", min_width=7
+        )
     for row in rows:
         made.add_row(*(Text(word) for word in row))
     return made

@@ -83,7 +83,10 @@ def test_mixed_fingerprints_are_refused_or_said(suite, tmp_path, capsys, how, wo
 
 def test_the_last_checkpoint_counts_and_the_best_only_when_asked(suite, tmp_path):
     path = make(tmp_path, "dqn", "Pong", 1, [20.0, 3.0])
-    assert as_json(load([path]))["runs"][0]["score"] == 3
+    alone = as_json(load([path]))
+    assert alone["runs"][0]["score"] == 3
+    assert alone["games"]["Pong"]["dqn"]["interval"] is None  # a single seed has none
+    assert alone["aggregates"]["dqn"]["IQM"] == {"value": human_normalised("Pong", 3), "interval": None}
     with pytest.raises(RunError, match="evaluate RUN --checkpoint best"):
         load([path], checkpoint="best")
     best = json.loads((path / "evaluations/000000250000.json").read_text()) | {"checkpoint": "best"}

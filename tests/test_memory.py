@@ -255,6 +255,14 @@ CASES |= {
         NetworkConfig(memory="lstm", head="dueling", **SMALL),
         ReplayConfig(20_000, 32, 500, 16, 0.9, stride=2), Adam(2e-3, 1e-5), 50,
     ),
+    "gtrxl-ppo": (
+        PPO(unroll=16, clip=0.2), NetworkConfig(memory="gtrxl", memory_window=8, memory_layers=1, **SMALL),
+        RolloutConfig(4, 2, "games"), Adam(2e-3, 1e-5, 0.5), 0,
+    ),
+    "dnc-ppo": (
+        PPO(unroll=16, clip=0.2), NetworkConfig(memory="dnc", memory_places=4, **SMALL),
+        RolloutConfig(4, 1, "games"), Adam(4e-3, 1e-5, 0.5), 0,
+    ),
     "gru-ppo": (
         PPO(unroll=16, clip=0.2), NetworkConfig(memory="gru", **SMALL), RolloutConfig(4, 4, "games"),
         Adam(2e-3, 1e-5, 0.5), 0,
@@ -262,10 +270,14 @@ CASES |= {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["gru-dqn", "lstm-double", "gru-ppo"])
-def test_agents_with_memory_recall(name):
+@pytest.mark.parametrize(
+    "name, agent_steps, games",
+    [("gru-dqn", 15_000, 16), ("lstm-double", 15_000, 16), ("gru-ppo", 15_000, 16), ("gtrxl-ppo", 4_000, 16),
+     ("dnc-ppo", 6_000, 32)],
+)  # fmt: skip
+def test_agents_with_memory_recall(name, agent_steps, games):
     """What is impossible without memory (the other half of this test is in test_agents)."""
-    assert learn(name, "recall", 15_000) >= 0.9
+    assert learn(name, "recall", agent_steps, games) >= 0.9
 
 
 def test_ppo_masters_catch_and_cannot_recall():

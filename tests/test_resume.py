@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from envs.library import game_of
 from experiments import selfcheck, trainer
@@ -60,9 +61,16 @@ def sigterm_after(iterations):
     return stop
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def surprised_transformer():
+    """No preset, but parts that combine: a window of bools and floats in the replay, statistics that run."""
+    x = small("r2d2-small")
+    network = replace(x.network, memory="gtrxl", memory_size=8, memory_window=4, memory_layers=1)
+    return replace(x, network=network, bonus=Bonus(weight=0.5))
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, surprised_transformer])
 def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
-    x, iterations = small(preset), 181
+    x, iterations = preset() if callable(preset) else small(preset), 181
     monkeypatch.setattr(trainer, "LOG_PERIOD", 50 * x.frame_skip)  # what is logged must be the same, too
     x = replace(x, frames=450 * x.frame_skip)
     if preset != "prioritized":  # fewer, and no evaluations: these are the same for all

@@ -159,7 +159,7 @@ def test_a_run_that_was_resumed_twice_is_one_run_and_is_synced_as_one(tmp_path):
     train = Train(x, runs=tmp_path, name="r", wandb_group="suite/dqn/Breakout", wandb_tags=("suite",), **options)
     run, _ = run_training(train, Console(quiet=True), sigterm_after(360))
     shutil.rmtree(run.checkpoints()[-1])
-    resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(200))
+    resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(30))
     resume(Resume(run.path, **options), Console(quiet=True))
     fragments = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
     assert len(fragments) == 3 and len({file.name for file in fragments}) == 1  # named after the one run

@@ -54,7 +54,7 @@ class RunCurves:
     def __init__(self, tail: Tail, perf: Tail):
         self.tails = {"metrics": tail, "perf": perf}
         self.curves: dict[str, Curve] = {}
-        self.hours: tuple[tuple[int, int], list[float], list[float]] | None = None
+        self.samples = SAMPLES  # of a curve that is read anew
 
     @staticmethod
     def file_of(key: str) -> str:
@@ -88,7 +88,7 @@ class RunCurves:
         missed = tail.fresh() if others and tail.offset else []
         for other in others:  # what `sample` below passes over
             other.add(missed or [], version)
-        rows = tail.sample()
+        rows = tail.sample(self.samples)
         if sum(curve.key in row for row in rows) < len(rows) / 3:
             rows = tail.having(curve.key)
         curve.begin(rows, version)

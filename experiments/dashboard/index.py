@@ -9,13 +9,14 @@ from typing import Any
 from envs.scores import baselines, human_normalised
 from experiments.comparison import label
 from experiments.dashboard.curves import RunCurves
-from experiments.dashboard.tails import Tail, finite
+from experiments.dashboard.tails import SAMPLES, Tail, finite
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
 from experiments.records import Record, find_runs, heartbeat, last_rows, read_record, status, summary
 
 SCAN = 3.0  # seconds between looks for new runs and lost ones
 REFRESH = 0.8  # seconds between looks at those known
+MOST, FEWEST = 25_000, 40  # points of all curves at first; of each
 WATCHED = ("metrics.jsonl", "perf.jsonl", "summary.json", ".lock", "checkpoints")
 
 
@@ -158,6 +159,7 @@ class Index:
             )
             found = []
             for entry in chosen:
+                entry.curves.samples = max(FEWEST, min(SAMPLES, MOST // len(self.entries)))
                 entry.curves.update(self.version)
                 anew, points = entry.curves.get(key, self.version).since(since)
                 if not points and not anew:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -109,10 +110,16 @@ def application(root: Path) -> Any:
 
     @contextlib.asynccontextmanager
     async def ending(app: Starlette) -> AsyncIterator[None]:
+        threading.Thread(target=warm, args=(index,), daemon=True).start()
         yield
         films.close()
 
     return OnlyLocal(Starlette(routes=routes, exception_handlers={HTTPException: in_words}, lifespan=ending))
+
+
+def warm(index: Index) -> None:
+    """Reads what the first page will ask for, while the browser is opening."""
+    index.curves("charts/episodic_return", "frames", -1, None)
 
 
 def static() -> Path:

@@ -17,7 +17,7 @@ def rows_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode())
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and finite(row.get("frames")) is not None:

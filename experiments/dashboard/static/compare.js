@@ -3,6 +3,7 @@
 import { ask, colour, el, number, play } from "./base.js";
 import { Plot, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
+import { inOrder } from "./run.js";
 import { store, wishes } from "./store.js";
 
 const MOST = 12;
@@ -27,7 +28,7 @@ export class ComparePage {
         line("evaluation", this.pages.map((page) => number(page.run.evaluation))), line("training score", this.pages.map((page) => number(page.run.training))),
         line("fingerprint", this.pages.map((page) => page.run.fingerprint ?? "")), line("commit", this.pages.map((page) => (page.about.commit ?? "").slice(0, 10))),
         ...differ.map((key) => line(key, this.pages.map((page) => String(page.settings[key] ?? "—"))))))));
-    const shared = [...new Set(charts.flatMap((chart) => Object.keys(chart)))].sort((a, b) => (b in NAMES) - (a in NAMES) || a.localeCompare(b));
+    const shared = [...new Set(charts.flatMap((chart) => Object.keys(chart)))].sort(inOrder);
     for (const key of shared) {
       const host = el("div", { class: "plot" });
       panels.append(el("section", { class: "card panel", "aria-label": key }, el("h3", {}, NAMES[key] || key), host));

@@ -24,6 +24,8 @@ export class LeaderboardPage {
   close() {}
 }
 
+const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
 function board(data) {
   const rows = [...data.rows, ...data.published];
   const ends = Object.fromEntries(STATS.map((s) => [s, Math.max(...data.rows.map((r) => (r[s].interval ? r[s].interval[1] : r[s].value)), 0.01) * 1.15]));
@@ -43,8 +45,8 @@ function board(data) {
     return el("tr", {}, el("td", { class: "left" }, game), ...rows.map((r) => el("td", {}, r.means[game] === undefined ? "" : r.means[game] === best && rows.indexOf(r) < data.rows.length ? el("strong", {}, number(r.means[game])) : number(r.means[game]))));
   });
   return el("section", {},
-    el("h2", {}, `${data.protocol}, fingerprint ${data.fingerprint}: ${data.runs} runs on ${data.games.length} games`),
+    el("h2", {}, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),
     el("h2", {}, "Raw scores, mean over seeds"),
-    el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "game"), ...rows.map((r) => el("th", {}, r.agent)))), el("tbody", {}, ...games))));
+    el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "game"), ...rows.map((r) => el("th", { class: "agent" }, r.agent)))), el("tbody", {}, ...games))));
 }

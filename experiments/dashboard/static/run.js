@@ -6,6 +6,7 @@ import { NAMES } from "./overview.js";
 import { keep, store, wishes } from "./store.js";
 
 const FIRST = ["charts/episodic_return", "eval/mean", "losses/loss", "losses/td_loss", "losses/q_values", "charts/FPS"];
+export const inOrder = (a, b) => ((FIRST.indexOf(a) + 1 || 99) - (FIRST.indexOf(b) + 1 || 99)) || a.localeCompare(b);
 const REDRAW = 2;  // ticks from one look at the charts to the next
 
 export class RunPage {
@@ -61,7 +62,7 @@ export class RunPage {
     this.scores.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...["frames", "score", "of a human", "under"].map((w) => el("th", {}, w)))), el("tbody", {}, ...rows)));
   }
   draw() {
-    const names = Object.keys(this.charts).sort((a, b) => ((FIRST.indexOf(a) + 1 || 99) - (FIRST.indexOf(b) + 1 || 99)) || a.localeCompare(b));
+    const names = Object.keys(this.charts).sort(inOrder);
     for (const name of names) {
       let plot = this.plots.get(name);
       if (!plot) {

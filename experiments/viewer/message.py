@@ -75,7 +75,7 @@ def message_of(show: Any, still: bool) -> Message:
         "speed": wishes.speed, "saliency": wishes.saliency, "features": wishes.features, "note": show.note,
         "tally": show.tally, "episode": show.episode, "cursor": show.cursor, "length": len(first), "still": still,
         "ended": all(lane.ended for lane in show.lanes), "actions": player.screen.action_names,
-        "fps": player.screen.frames_per_second, "lanes": clean(lanes),
+        "fps": player.screen.frames_per_second, "skip": player.screen.frames_per_step, "lanes": clean(lanes),
     }  # fmt: skip
     if player.agent is not None:
         header |= _explained(player.agent, scene, wishes, add)

@@ -147,7 +147,9 @@ class Show:
                 wishes.paused = True
                 self.cursor = min(max(int(value), 0), self.edge)
             case "rewind":
-                self.cursor = max(self.cursor - round(float(value) * 15), 0)
+                screen = self.lanes[0].player.screen
+                steps = float(value) * screen.frames_per_second / screen.frames_per_step
+                self.cursor = max(self.cursor - round(steps), 0)
             case "speed":
                 wishes.speed = one_of(float(value), SPEEDS)
             case "saliency":

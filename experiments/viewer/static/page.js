@@ -105,7 +105,7 @@ function panels({ header, pictures }) {
   $("pause").textContent = header.paused ? "Play" : "Pause";
   $("doubt-name").textContent = first.doubt_name || "";
   $("doubt-name").hidden = !first.doubt_name;
-  const clock = (k) => { const s = Math.floor((k * 4) / 60); return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`; };
+  const clock = (k) => { const s = Math.floor((k * header.skip) / header.fps); return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`; };
   $("clock").textContent = `${clock(header.cursor)} of ${clock(header.length - 1)} · step ${header.cursor.toLocaleString("en")}`;
   draw.timeline($("timeline"), track, header.cursor, header.length);
   set("speed", header.speed); set("seed", header.seed); set("epsilon", header.epsilon);

@@ -58,6 +58,7 @@ class Games:
         agent_steps: agent steps played since `reset`. The step that restarts an episode plays
             nothing and does not count.
         logs: per environment, the seed it was last given and everything since.
+        info: what the environments said besides at the last step, such as `lives` [N].
         say: told what people should know.
 
     An environment may count achievements: `info["achieved"]` then has a bit for each of the episode.
@@ -78,6 +79,7 @@ class Games:
         self.life_loss_is_terminal, self.reseed_after = life_loss_is_terminal, reseed_after
         self.agent_steps = 0
         self.logs: list[ActionLog] = []
+        self.info: dict[str, Any] = {}
         self._ended = np.zeros(self.num_envs, bool)
         self._action = np.zeros(self.num_envs, np.int64)
         self._lives = np.zeros(self.num_envs, np.int64)
@@ -94,7 +96,11 @@ class Games:
     def reset(self, seed: int) -> TimeStep:
         """Starts every game anew; each gets its own seed, drawn from `seed`."""
         self._seeds = np.random.default_rng(seed)
-        self.logs = [ActionLog(int(s)) for s in self._draw_seeds(self.num_envs)]
+        return self.begin(self._draw_seeds(self.num_envs).tolist())
+
+    def begin(self, seeds: list[int]) -> TimeStep:
+        """Starts every game anew from the very seeds [N] of its environment, such as those in recordings."""
+        self.logs = [ActionLog(seed) for seed in seeds]
         obs, info = self._reset_all()
         none = np.zeros(self.num_envs, bool)
         self.agent_steps = 0
@@ -192,6 +198,7 @@ class Games:
         return self._seeds.integers(2**31 - 1, size=count)
 
     def _lives_in(self, info: dict[str, Any]) -> np.ndarray:
+        self.info = info
         return np.asarray(info.get("lives", np.zeros(self.num_envs)), np.int64)
 
     def _timestep(

@@ -24,12 +24,12 @@ COMMANDS = {
     "train": "train an agent on a game",
     "resume": "go on with a training that was stopped or killed",
     "evaluate": "score a trained agent under a named protocol",
+    "watch": "see a trained agent play and what it thinks, live or as a video; or play against it",
     "suite": "train many agents on many games, side by side",
     "compare": "put runs side by side: tables, intervals, figures",
     "report": "a suite as one HTML page that can be mailed",
     "dashboard": "all runs in your browser, live",
     "sync": "upload offline runs to Weights & Biases",
-    "watch": "make a video of a trained agent playing",
     "list": "list games, presets or runs",
     "benchmark": "measure how fast this machine trains, and how others do",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",
@@ -66,8 +66,12 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
-def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -> T:
-    """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2)."""
+def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", switches: bool = False) -> T:
+    """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2).
+
+    Args:
+        switches: what is true or false is said by `--name` or `--no-name`, not by a value.
+    """
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -82,7 +86,8 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -
             is_instance=lambda x: isinstance(x, int), str_from_instance=lambda n: [f"{n:_}"],
         )  # fmt: skip
 
-    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
+    flags = tyro.conf.FlagCreatePairsOff if switches else tyro.conf.FlagConversionOff
+    options = (tyro.conf.AvoidSubcommands, flags, tyro.conf.PositionalRequiredArgs)
     more = {} if default is None else {"default": default}
     return tyro.cli(kind, args=args, prog=prog or None, config=options, registry=numbers, **more)
 

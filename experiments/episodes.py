@@ -1,26 +1,34 @@
-"""The episodes that a run has recorded: all of its training, and those of every evaluation."""
+"""The episodes that a run has recorded: all of its training, those of every evaluation, and those of people."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 from envs.recording import Recording
 from experiments.run import Run, RunError, read_json, read_rows
 
+PEOPLE = "people"  # the file of their recordings
+
 
 def find_episode(run: Run, name: str) -> Recording:
     """A recorded episode by name.
 
     Args:
-        name: the number of a training episode, counted from 1; or EVALUATION/NUMBER, the name of a file in
-            evaluations/ and the number of one of its episodes.
+        name: the number of a training episode, counted from 1; EVALUATION/NUMBER, the name of a file in
+            evaluations/ and the number of one of its episodes; or people/NUMBER.
 
     Raises:
         RunError: there is none of that name, or its recording is damaged.
     """
     evaluation, _, number = name.rpartition("/")
     if not number.isdigit():
-        raise RunError(f"--episode {name}: a number, such as 12, or EVALUATION/NUMBER, such as 000000250000/3")
-    rows = evaluation_episodes(run, evaluation) if evaluation else training_episodes(run.path)
+        raise RunError(
+            f"--episode {name}: a number, such as 12, EVALUATION/NUMBER, such as 000000250000/3, or people/1"
+        )
+    if evaluation == PEOPLE:
+        rows = people_episodes(run.path)
+    else:
+        rows = evaluation_episodes(run, evaluation) if evaluation else training_episodes(run.path)
     if not 1 <= int(number) <= len(rows):
         raise RunError(f"--episode {name}: {run.path} has recorded 1 to {len(rows)} there")
     try:
@@ -55,3 +63,46 @@ def evaluation_episodes(run: Run, evaluation: str) -> list[dict[str, Any]]:
 def training_episodes(path: Path) -> list[dict[str, Any]]:
     """Rows of a run's recorded training episodes, oldest first."""
     return [row for row in read_rows(path / "episodes.jsonl") if "recording" in row]
+
+
+def people_episodes(path: Path) -> list[dict[str, Any]]:
+    """Rows of the episodes in which people played, oldest first."""
+    return [row for row in read_rows(path / "recordings" / f"{PEOPLE}.jsonl") if "recording" in row]
+
+
+def keep_people_episode(run: Run, recording: Recording) -> str:
+    """Records an episode in which a person played; returns its name."""
+    if recording.begin:
+        raise ValueError("an episode of a person must begin where its emulator was seeded")
+    where = run.append_bytes(f"recordings/{PEOPLE}.rec", recording.pack())
+    row = {
+        "game": 0, "score": recording.score, "steps": len(recording.actions), "protocol": recording.protocol.name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "recording": where,
+    }  # fmt: skip
+    run.append(f"recordings/{PEOPLE}.jsonl", row)
+    return f"{PEOPLE}/{len(people_episodes(run.path))}"
+
+
+def progress_episodes(run: Run, count: int) -> list[tuple[str, Recording]]:
+    """Recorded episodes from the beginning of a training to its end, each with a label.
+
+    The first is an episode of the training's beginning, the others are from evaluations, evenly spaced; where there
+    are not enough of those, from the training.
+
+    Raises:
+        RunError: nothing is recorded yet.
+    """
+    training = training_episodes(run.path)
+    found: list[tuple[int, str]] = []  # emulator frames, name
+    for file in sorted((run.path / "evaluations").glob("*.json")):
+        result = read_json(file)
+        if result.get("recordings") and result.get("protocol") == run.experiment.protocol:
+            found.append((result["frames"], f"{file.stem}/1"))
+    found = sorted({frames: (frames, name) for frames, name in found}.values())
+    if len(found) < count - 1:
+        found = [(row["frames"], str(row["episode"])) for row in training[1:]]
+    if not training or not found:
+        raise RunError(f"{run.path} has recorded too few episodes for --progress yet")
+    chosen = [found[round(i * (len(found) - 1) / max(count - 2, 1))] for i in range(count - 1)]
+    names = dict([(training[0]["frames"], "1"), *chosen])
+    return [(f"{frames:,} frames", find_episode(run, name)) for frames, name in names.items()]

@@ -16,7 +16,7 @@ from envs.scores import baselines
 from experiments.build import device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
-from experiments.episodes import training_episodes
+from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.presets import PRESETS
 from experiments.run import Run, RunError, read_json
 from experiments.speed import emulation, speed_of
@@ -117,7 +117,7 @@ def runs(root: Path) -> Table:
 
 
 def episodes(path: Path, last: int) -> Table:
-    """The latest training episodes of a run, its best one, and how many each evaluation recorded."""
+    """The latest training episodes of a run, its best one, how many each evaluation recorded, and those of people."""
     run = Run.open(path)
     rows = training_episodes(run.path)
     best = max(rows, key=lambda row: row["score"], default=None)
@@ -134,6 +134,8 @@ def episodes(path: Path, last: int) -> Table:
         result = read_json(file)
         count = len(result.get("recordings", []))
         table.add_row(f"{file.stem}/1 to /{count}", f"{result.get('frames', 0):_}", "", f"mean {result['mean']:.1f}")
+    for number, row in enumerate(people_episodes(run.path), 1):
+        table.add_row(f"{PEOPLE}/{number}", "", f"{row['steps']:_}", f"{row['score']:.0f}")
     return table
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,34 +13,81 @@ import numpy as np
 from envs.library import game_of
 from envs.recording import Recording, render
 
+NO_SOUND = np.empty(0, np.uint8)
 SCALE = 3  # pixels a side for each of the game's: browsers blur what they scale themselves
 
 
+def enlarge(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:
+    """Every pixel of [height, width, ...] as a square of `scale` pixels."""
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
 def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: int = 60) -> int:
-    """Encodes uint8 [height, width, 3] frames as H.264; returns how many.
+    """Encodes uint8 [height, width, 3] frames as H.264, enlarged; returns how many.
 
     The file appears under its name only when it is whole.
+    """
+    return write_film(path, ((enlarge(pixels), NO_SOUND) for pixels in frames), frames_per_second)
+
+
+def write_film(path: Path, frames: Iterable[tuple[np.ndarray, np.ndarray]], rate: int, sound: int = 0) -> int:
+    """Encodes frames, uint8 [height, width, 3] of even sides, as H.264 with AAC sound; returns how many.
+
+    The file appears under its name only when it is whole.
+
+    Args:
+        frames: each with the samples, uint8 [n], 128 being silence, that sound while it is shown.
+        rate: frames a second.
+        sound: samples a second; 0 for none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     count = 0
     try:
         with av.open(str(aside), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            stream = None
-            for pixels in frames:
-                large = np.ascontiguousarray(pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
-                if stream is None:
-                    stream = container.add_stream("libx264", rate=frames_per_second)
-                    stream.height, stream.width, stream.pix_fmt = *large.shape[:2], "yuv420p"
-                    stream.options = {"crf": "23", "preset": "veryfast"}
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="rgb24")))
+            stream = container.add_stream("libx264", rate=rate)
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "23", "preset": "veryfast"}
+            voice = Voice(container, sound) if sound else None
+            for pixels, samples in frames:
+                if count == 0:
+                    stream.height, stream.width = pixels.shape[:2]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+                if voice is not None:
+                    voice.add(samples)
                 count += 1
-            if stream is not None:
+            if count:
                 container.mux(stream.encode())
+            if voice is not None:
+                voice.close()
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
     return count
+
+
+class Voice:
+    """The sound track of a film: mono AAC at 48 kHz, which every browser plays, whatever the samples' own rate."""
+
+    def __init__(self, container: Any, rate: int):
+        self.container, self.rate, self.count = container, rate, 0
+        self.stream = container.add_stream("aac", rate=48_000, layout="mono")
+        self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=48_000, frame_size=1024)
+
+    def add(self, samples: np.ndarray) -> None:
+        """Goes on with uint8 samples [n]."""
+        frame = av.AudioFrame.from_ndarray(samples[None], format="u8", layout="mono")
+        frame.sample_rate, frame.pts = self.rate, self.count
+        self.count += len(samples)
+        self._encode(frame)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._encode(None)
+        self.container.mux(self.stream.encode(None))
+
+    def _encode(self, frame: Any) -> None:
+        for part in self.resampler.resample(frame):
+            self.container.mux(self.stream.encode(part))
 
 
 def video_of(recording: Recording, path: Path, max_seconds: int | None = None) -> float:

@@ -1,37 +1,49 @@
-"""highscore watch: a trained agent plays, and you see it."""
+"""highscore watch: a trained agent plays, and you see what it sees, wants and remembers."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rich.console import Console
-
-from envs.library import game_of
-from experiments.build import device_of
-from experiments.episodes import find_episode
-from experiments.evaluate import load_agent, score_agent
-from experiments.run import Run
-from experiments.video import video_of
+PROGRESS_SHOWN = 4  # episodes side by side
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Makes a video, in full colour, every frame of the game: a run's newest checkpoint plays, or a recorded episode is
-    played again."""
+    """A page in your browser where a trained agent plays, or a recorded episode is played again. Take over with the
+    arrow keys and the space bar. Also as a video, or in the terminal."""
 
     run: Path
-    """a run directory"""
-    video: Path | None = None
-    """where the video goes; by default into the run's recordings"""
+    """a run directory, a checkpoint's folder, or a folder with an agent to give away"""
     episode: str = ""
-    """a recorded one: its number, counted from 1, or EVALUATION/NUMBER; `highscore list episodes RUN` shows them"""
+    """a recorded one: its number, EVALUATION/NUMBER or people/NUMBER; `highscore list episodes RUN` shows them"""
+    progress: bool = False
+    """recorded episodes from the beginning of the training to its end, side by side"""
+    terminal: bool = False
+    """in this terminal instead of a browser; q quits"""
+    video: Path | None = None
+    """into a file instead: out.mp4 (H.264) or out.gif"""
+    overlay: bool = False
+    """video: beside the game, what the agent expects of each action; on it, what it looks at"""
+    sound: bool = False
+    """video: with the game's own sound"""
+    seconds: int = 0
+    """video: of play, at most; 0 for the whole episode, or 15 in a GIF"""
+    skip: int = 0
+    """video: seconds of play to leave out first"""
     seed: int = 0
     """another seed, another episode"""
     epsilon: float = 0.001
     """exploration rate"""
+    checkpoint: str = ""
+    """agent steps of an earlier one; empty: the newest"""
     protocol: str = ""
     """another than it was trained under, such as machado or nature"""
+    port: int = 8010
+    """of the page, on this machine only; if it is in use, one of the next"""
+    open: bool = True
+    """open the page in your browser, if there is one"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 
@@ -40,30 +52,109 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    options = parse(Watch, args)
-    if options.video is not None and options.video.suffix != ".mp4":
-        raise ValueError(f"--video {options.video}: the name must end in .mp4")
-    run, device, console = Run.open(options.run), device_of(options.device), Console()
-    if options.episode:
-        recording = find_episode(run, options.episode)
-        name = f"episode-{options.episode.replace('/', '-')}"
-    else:
-        protocol = options.protocol or run.experiment.protocol
-        game_of(run.experiment.game).protocol(protocol)
-        agent, state = load_agent(run, device)
-        with console.status("playing"):
-            _, (recording, *_) = score_agent(
-                agent, run.experiment, 1, epsilon=options.epsilon, seed=options.seed, device=device, protocol=protocol
-            )  # fmt: skip
-        name = f"{state['agent_steps']:012d}-seed{options.seed}"
-    path = options.video or run.path / "recordings" / f"{name}.mp4"
-    with console.status("rendering"):
-        seconds = video_of(recording, path)
-    console.print(
-        f"{recording.game}, {recording.protocol.name}: score {recording.score:.0f}, "
-        f"{seconds:.0f} s of play, in {path}", highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    options = parse(Watch, args, switches=True)
+    check(options)
+    from envs.library import game_of
+    from experiments.build import device_of
+    from experiments.viewer.source import find_source
+
+    source, device = find_source(options.run, options.checkpoint), device_of(options.device)
+    protocol = game_of(source.experiment.game).protocol(options.protocol or source.experiment.protocol)
+    kind, recordings = find_recordings(options, source)
+    if options.video is not None:
+        from experiments.viewer.film import film
+
+        return film(options, source, protocol, device, recordings)
+    if options.terminal:
+        from experiments.viewer.terminal import play
+
+        return play(options, source, protocol, device, recordings)
+    return serve(options, source, protocol, device, kind, recordings)
+
+
+def check(options: Watch) -> None:
+    """Refuses what can only end badly, before anything is loaded.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    if options.video is not None and options.video.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--video {options.video}: the name must end in .mp4 or .gif")
+    if options.video is None:
+        for name in ("overlay", "sound", "seconds", "skip"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is for a file: give --video, too")
+    elif options.terminal:
+        raise ValueError("--video or --terminal, not both")
+    if options.sound and options.video is not None and options.video.suffix == ".gif":
+        raise ValueError("--sound: a GIF has none; use --video out.mp4")
+    if options.progress and options.episode:
+        raise ValueError("--progress or --episode, not both")
+    if options.progress and options.terminal:
+        raise ValueError("--progress has no room in a terminal; leave out --terminal")
+    if options.progress and options.overlay:
+        raise ValueError("--overlay is for one episode; leave out --progress")
+    if options.seconds < 0 or options.skip < 0:
+        raise ValueError(f"--seconds and --skip cannot be negative, got {min(options.seconds, options.skip)}")
+    if not 0 <= options.epsilon <= 1:
+        raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
+    if not 0 <= options.seed < 1 << 31:
+        raise ValueError(f"--seed is a whole number from 0 to {(1 << 31) - 1}, got {options.seed}")
+    if options.terminal:
+        from experiments.viewer.blocks import check_terminal
+
+        check_terminal()
+
+
+def find_recordings(options: Watch, source: Any) -> tuple[str, list[Any]]:
+    """What kind of show is asked for, and the labelled recordings for it.
+
+    Raises:
+        RunError: there are none.
+    """
+    from experiments.episodes import find_episode, progress_episodes
+    from experiments.run import RunError
+
+    if not options.episode and not options.progress:
+        return "agent", []
+    if source.run is None:
+        raise RunError(f"{options.run} is no run directory: recorded episodes are in those")
+    if options.progress:
+        return "progress", progress_episodes(source.run, PROGRESS_SHOWN)
+    return "episode", [(f"episode {options.episode}", find_episode(source.run, options.episode))]
+
+
+def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, recordings: list[Any]) -> int:
+    """Serves the page until Ctrl-C."""
+    import webbrowser
+
+    import torch
+    from rich.console import Console
+
+    from experiments.viewer.server import Hub, application
+    from experiments.viewer.show import Show, Wishes
+    from experiments.web import address, listen, run
+
+    console = Console(highlight=False, soft_wrap=True)
+    torch.set_num_threads(1)  # one small image at a time: more threads only wait for each other
+    hub = Hub()
+    wishes = Wishes(seed=options.seed, epsilon=options.epsilon, checkpoint=options.checkpoint)
+    with console.status("starting the game"):
+        show = Show(source, protocol, device, kind, recordings, wishes, hub.publish)
+    with listen(options.port, console.print) as listener:
+        console.print(f"Watch it at {address(listener)}   (Ctrl-C ends this)")
+        if options.open and has_display():
+            webbrowser.open(address(listener))
+        elif options.open:
+            port = listener.getsockname()[1]
+            console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
+        run(application(hub, show), listener)
     return 0
+
+
+def has_display() -> bool:
+    """Whether a browser could show itself to somebody."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 if __name__ == "__main__":

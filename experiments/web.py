@@ -5,6 +5,7 @@ site whose name was made to point here (DNS rebinding), Origin one that writes o
 content security policy keeps whatever is shown from running or loading anything.
 """
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -111,7 +112,8 @@ def run(app: Any, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(app, log_level="warning", ws_max_size=1 << 16, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends in order, then raises it again
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def address(listener: socket.socket) -> str:

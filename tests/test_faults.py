@@ -188,7 +188,8 @@ def test_recordings_of_a_run_are_found_and_play_again(tmp_path, capsys):
         assert f"score {rows[number - 1]['score']:.0f}," in capsys.readouterr().out and video.stat().st_size > 10_000
     (first, *_) = sorted((run.path / "evaluations").iterdir())
     result = json.loads(first.read_text())
-    assert run_command("watch", [str(run.path), "--episode", f"{first.stem}/1"]) == 0
+    video = ["--video", str(tmp_path / "again.mp4")]
+    assert run_command("watch", [str(run.path), "--episode", f"{first.stem}/1", *video]) == 0
     assert f"score {result['scores'][0]:.0f}," in capsys.readouterr().out
     assert run_command("list", ["episodes", str(run.path)]) == 0
     assert f"{len(rows)} recorded training episodes" in " ".join(capsys.readouterr().out.split())
@@ -200,7 +201,7 @@ def test_recordings_of_a_run_are_found_and_play_again(tmp_path, capsys):
     packed = replace(find_episode(run, "1"), score=1234.0).pack()
     (run.path / "recordings/training.rec").write_bytes(packed)
     (run.path / "episodes.jsonl").write_text(json.dumps(rows[0] | {"recording": [0, len(packed)]}) + "\n")
-    assert run_command("watch", [str(run.path), "--episode", "1"]) == 2
+    assert run_command("watch", [str(run.path), "--episode", "1", *video]) == 2
     assert "not 1234" in capsys.readouterr().err
     (run.path / "recordings/training.rec").write_bytes(packed[:-9])
     assert run_command("watch", [str(run.path), "--episode", "1"]) == 2

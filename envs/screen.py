@@ -1,0 +1,109 @@
+"""What a game shows to people: its own colours and sound, every emulator frame.
+
+The vector environment that agents play in gives grey frames, four at a time, and no sound. A second emulator,
+seeded alike and given the same actions, repeats it exactly, chance included.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from ale_py import ALEInterface, LoggerMode, roms
+
+from envs.atari import FRAME_SKIP, rom_of
+from envs.game import Game
+from envs.games import Games
+from envs.library import game_of
+from envs.protocols import Protocol as Rules
+from envs.timestep import TimeStep
+
+SILENCE = np.empty(0, np.uint8)
+SOUND_RATE = 30_720  # samples a second: 512 for each of 60 frames
+
+
+class Frame(NamedTuple):
+    """One emulator frame: pixels uint8 [H, W, 3], and sound uint8 [512], 128 being silence; empty if it has none."""
+
+    pixels: np.ndarray
+    sound: np.ndarray
+
+
+class Screen(Protocol):
+    """A picture of one game (N = 1) that follows what its agent does."""
+
+    frames_per_second: int
+    frames_per_step: int
+    action_names: list[str]
+
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+        """The frames on the way to the TimeStep [1] that these games have just given; none unless `show`.
+
+        Raises:
+            ValueError: the picture is no longer that of the game.
+        """
+
+
+class AtariScreen:
+    """A second emulator of an Atari game.
+
+    A step has as many frames as the agent skips, or fewer where an episode ends.
+    """
+
+    frames_per_second, frames_per_step = 60, FRAME_SKIP
+
+    def __init__(self, game: str, rules: Rules):
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        path = roms.get_rom_path(rom_of(game))
+        assert path is not None, game
+        self.rom, self.ale = path, ALEInterface()
+        self.ale.setFloat("repeat_action_probability", rules.sticky_actions)
+        self.ale.setBool("sound_obs", True)
+        self.ale.loadROM(self.rom)
+        self.actions = self.ale.getMinimalActionSet()
+        self.action_names = [action.name for action in self.actions]
+
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+        """See `Screen`."""
+        (log,) = games.logs
+        if not log.actions or bool(step.first[0]):
+            if not log.actions:
+                self.ale.setInt("random_seed", log.seed)
+                self.ale.loadROM(self.rom)
+            self.ale.reset_game()
+            for _ in range(int(games.info["episode_frame_number"][0])):  # the no-ops that some protocols begin with
+                self.ale.act(0)
+            return [self._frame()] if show else []
+        frames, reward = [], 0.0
+        for _ in range(FRAME_SKIP):
+            reward += self.ale.act(self.actions[log.actions[-1]])
+            if show:
+                frames.append(self._frame())
+            if self.ale.game_over(with_truncation=False):
+                break
+        if reward != float(step.reward[0]) or self.ale.lives() != int(games.info["lives"][0]):
+            raise ValueError(f"the picture is not that of the game: it earned {reward}, the agent {step.reward[0]}")
+        return frames
+
+    def _frame(self) -> Frame:
+        return Frame(self.ale.getScreenRGB(), self.ale.getAudio())
+
+
+class PictureScreen:
+    """The picture of a game that has no sound, as for its recordings."""
+
+    def __init__(self, game: Game, rules: Rules):
+        self.frames_per_second, self.frames_per_step = game.frames_per_second, game.frame_skip
+        self.action_names, self.picture = game.actions(), game.picture(rules)
+
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+        """See `Screen`."""
+        (log,) = games.logs
+        played = self.picture.act(log.actions[-1]) if log.actions else [self.picture.reset(log.seed)]
+        if bool(step.first[0]):
+            played = played[-1:]
+        return [Frame(pixels, SILENCE) for pixels, _ in played] if show else []
+
+
+def screen_of(game: str, rules: Rules) -> Screen:
+    """The picture of a game."""
+    known = game_of(game)
+    return AtariScreen(game, rules) if known.world == "atari" else PictureScreen(known, rules)

@@ -1,0 +1,219 @@
+"""What an agent sees, wants and remembers, as plain numbers. Nothing here changes the agent or its random state."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.agent import Agent
+from agents.returns import unscale
+from agents.sequence import tree_leaves, tree_map
+from envs.timestep import TimeStep
+
+
+class View(NamedTuple):
+    """What an agent expects of each action in one state.
+
+    Fields: `values`, Q(s, a) [A], or none for agents that learn a policy; `policy`, pi(a|s) [A], or none for those
+    that learn only values; `value`, V(s) or max_a Q(s, a); `spread`, the return distribution of every action as
+    (returns [A, K], weight [A, K]), or none.
+    """
+
+    values: Tensor | None
+    policy: Tensor | None
+    value: float
+    spread: tuple[Tensor, Tensor] | None
+
+    @property
+    def doubt(self) -> tuple[str, float]:
+        """The policy's entropy in nats, or where there is none the gap between the two best action values."""
+        if self.policy is not None:
+            return "entropy", -float(torch.xlogy(self.policy, self.policy).sum())
+        assert self.values is not None
+        best = self.values.topk(min(2, len(self.values))).values
+        return "action gap", float(best[0] - best[-1])
+
+
+def view(algorithm: Any, output: Any) -> View:
+    """Reads a network's output for one state.
+
+    Args:
+        output: action values [A]; logits over the support of `algorithm` [A, K]; quantiles [A, K]; quantiles at
+            fractions that the network drew ([K, A], [K]); or (logits [A], value []) of a policy.
+    """
+    liked = preferences(algorithm, tree_map(lambda x: x[None], output))[0]
+    if isinstance(output, tuple) and output[0].ndim == 1:
+        return View(None, liked.softmax(-1), float(output[1]), None)
+    values = unscale(liked) if getattr(algorithm, "value_rescaling", False) else liked
+    # Munchausen agents act greedily, but what they learn is the value of this policy.
+    temperature = getattr(algorithm, "temperature", None)
+    policy = None if temperature is None else (values / temperature).softmax(-1)
+    return View(values, policy, float(values.max()), spread(algorithm, output))
+
+
+def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:
+    """The return distributions in a network's output for one state, as in `View`; None if it has only means."""
+    if isinstance(output, tuple):
+        output = output[0].T  # [A, K]
+    elif output.ndim == 1:
+        return None
+    if hasattr(algorithm, "support"):
+        return algorithm.support(output).expand_as(output), output.softmax(-1)
+    return output.sort(-1).values, torch.full_like(output, 1 / output.shape[-1])
+
+
+def histogram(spread: tuple[Tensor, Tensor], bins: int = 51) -> tuple[float, float, Tensor]:
+    """Return distributions on one common axis: (lowest, highest return, probability [A, bins]).
+
+    The axis spans the returns that some action gives more than a thousandth of its probability. Atoms that all
+    actions share stay as they are; quantiles are counted in bins, wide enough to hold three of them on average.
+    """
+    returns, weight = (x.double().cpu() for x in spread)
+    likely = returns[weight > 1e-3]
+    low, high = float(likely.min()), float(likely.max())
+    shared = bool((returns == returns[0]).all())
+    if shared:
+        inside = (returns[0] >= low) & (returns[0] <= high)
+        return low, high, weight[:, inside]
+    if high - low < 1e-6:
+        low, high = low - 0.5, high + 0.5
+    bins = max(min(bins, returns.shape[-1] // 3), 2)
+    place = ((returns - low) / (high - low) * (bins - 1)).round().clamp(0, bins - 1).long()
+    return low, high, torch.zeros(len(returns), bins, dtype=torch.double).scatter_add_(1, place, weight)
+
+
+def preferences(algorithm: Any, output: Any) -> Tensor:
+    """What the choice of an action hangs on, [B, A], in a network's output [B, ...]: values, or a policy's logits."""
+    if isinstance(output, tuple):
+        return output[0] if output[0].ndim == 2 else output[0].mean(-2)
+    if output.ndim == 2:
+        return output
+    return algorithm.values(output) if hasattr(algorithm, "support") else output.mean(-1)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """While it lasts, what is drawn at random is the same every time; afterwards, as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def gradient_saliency(agent: Agent, step: TimeStep, state: Any, action: int) -> Tensor:
+    """|d Q(s, a) / d pixel|, the largest over the stacked frames (Simonyan et al. 2014; Wang et al. 2016, fig. 2).
+
+    Of a policy's logit where there are no values.
+
+    Args:
+        step: TimeStep [1]; `state` [1, ...] is the memory before it.
+
+    Returns:
+        float32 [H, W], per unit of the uint8 pixels.
+    """
+    pixels = step.obs.float().requires_grad_()
+    with repeatable(), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's RNNs cannot, in eval
+        again = step._replace(obs=pixels * 1)  # a copy: torsos scale theirs in place
+        output, _ = agent.online(tree_map(lambda x: x[None], again), state)
+        liked = preferences(agent.algorithm, tree_map(lambda x: x[0], output))
+        (gradient,) = torch.autograd.grad(liked[0, action], pixels)
+    return gradient[0].abs().flatten(0, -3).amax(0)
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Blurs [..., H, W] by a Gaussian, cut off at three sigma; edges are repeated outwards."""
+    radius = int(3 * sigma)
+    x = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = (-(x**2) / (2 * sigma**2)).exp()
+    kernel /= kernel.sum()
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    flat = nn.functional.pad(flat, (radius,) * 4, mode="replicate")
+    flat = nn.functional.conv2d(flat, kernel[None, None, None, :])
+    return nn.functional.conv2d(flat, kernel[None, None, :, None]).reshape(images.shape)
+
+
+def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stride: int = 5) -> Tensor:
+    """How much blurring a place changes the answer (Greydanus et al. 2018, eqs. 1 to 3).
+
+    Around every fifth pixel (i, j) the frames I become I * (1 - M) + A(I) * M: A blurs with sigma 3, and M is a
+    Gaussian of variance 25 about (i, j) with height 1. The score is half the squared change of the answer.
+
+    Args:
+        respond: images [B, C, H, W], float32 in 0..255, to answers [B, A].
+        obs: one observation [C, H, W]; each of its frames is blurred at the same place.
+
+    Returns:
+        float32 [H, W], interpolated between the places.
+    """
+    images = obs.float()
+    height, width = images.shape[-2:]
+    blurred = gaussian_blur(images, 3.0)
+    rows = torch.arange(0, height, stride, device=obs.device)
+    columns = torch.arange(0, width, stride, device=obs.device)
+    y, x = (torch.arange(n, device=obs.device, dtype=torch.float32) for n in (height, width))
+    across = (-((x - columns[:, None]) ** 2) / 50).exp()  # [J, W]
+    answer = respond(images[None])
+    scores = []
+    for i in rows:  # a row of places at a time, which bounds the memory
+        mask = (-((y - i) ** 2) / 50).exp()[:, None] * across[:, None, :]  # [J, H, W]
+        mixed = images * (1 - mask[:, None]) + blurred * mask[:, None]  # [J, C, H, W]
+        scores.append(0.5 * ((respond(mixed) - answer) ** 2).sum(-1))
+    grid = torch.stack(scores)[None, None]
+    return nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+
+
+def perturbed(agent: Agent, step: TimeStep, state: Any) -> Tensor:
+    """`perturbation_saliency` [H, W] of an agent's preferences in one state: TimeStep [1] and memory [1, ...]."""
+
+    @torch.no_grad()
+    def respond(images: Tensor) -> Tensor:
+        many = tree_map(lambda x: x.expand(len(images), *x.shape[1:])[None], step)._replace(obs=images[None] * 1)
+        memory = tree_map(lambda x: x.expand(len(images), *x.shape[1:]).contiguous(), state)
+        with repeatable(), same_fractions(agent.online):
+            return preferences(agent.algorithm, tree_map(lambda x: x[0], agent.online(many, memory)[0]))
+
+    return perturbation_saliency(respond, step.obs[0])
+
+
+@contextmanager
+def same_fractions(network: nn.Module) -> Iterator[None]:
+    """While it lasts, an implicit quantile network takes the same, even fractions for all states that it is shown."""
+
+    def even(head: Any, given: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, drawn = given[0], output[1]
+        tau = (torch.arange(drawn.shape[-1], device=x.device) + 0.5) / drawn.shape[-1]
+        tau = tau.expand_as(drawn)
+        return head.values(x[..., None, :] * head.embed(tau)), tau
+
+    hooks = [part.register_forward_hook(even) for part in network.modules() if hasattr(part, "embed")]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
+    """What the first convolution answers, rectified: [K, h, w]; none [0, 1, 1] for a network without one."""
+    first = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is None:
+        return torch.zeros(0, 1, 1)
+    found: list[Tensor] = []
+    hook = first.register_forward_hook(lambda part, given, output: found.append(output))
+    try:
+        with repeatable():
+            network(tree_map(lambda x: x[None], step), state)
+    finally:
+        hook.remove()
+    return found[0][0].relu()
+
+
+def memory_norms(before: Any, after: Any) -> tuple[float, float] | None:
+    """Euclidean norm of a memory after a step, and of its change; None for agents without memory."""
+    pairs = list(zip(tree_leaves(before), tree_leaves(after), strict=True))
+    if not pairs:
+        return None
+    norm = sum(float((new.float() ** 2).sum()) for _, new in pairs) ** 0.5
+    return norm, sum(float(((new.float() - old.float()) ** 2).sum()) for old, new in pairs) ** 0.5

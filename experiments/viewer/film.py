@@ -1,0 +1,138 @@
+"""What is watched as a file: H.264 with the game's sound, or a GIF."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from envs.recording import Recording
+from envs.screen import SOUND_RATE
+from experiments.video import NO_SOUND, SCALE, enlarge, write_film
+from experiments.viewer.overlay import COLOURS, QUIET, TEXT, Panel, font, glow, glowing
+from experiments.viewer.player import Player
+from experiments.viewer.source import Source
+
+GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 40
+
+
+def film(options: Any, source: Source, protocol: Any, device: torch.device, recordings: list[Any]) -> int:
+    """Writes what `highscore watch --video` asks for; returns the exit status."""
+    console = Console(highlight=False, soft_wrap=True)
+    gif = options.video.suffix == ".gif"
+    scale, seconds = (GIF_SCALE, options.seconds or GIF_SECONDS) if gif else (SCALE, options.seconds)
+    players = cast(options, source, protocol, device, recordings)
+    labels = [label for label, _ in recordings] if options.progress else []
+    rate = players[0].screen.frames_per_second
+    with console.status("playing"):
+        for _ in range(options.skip * rate // players[0].screen.frames_per_step):
+            extend(players)
+        every = players[0].screen.frames_per_step if gif else 1
+        pictures = play(players, options.overlay, scale, labels, every)
+        wanted = islice(pictures, seconds * rate // every if seconds else None)
+        if gif:
+            count = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
+        else:
+            count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
+    if not count:
+        options.video.unlink(missing_ok=True)
+        raise ValueError(f"--skip {options.skip}: the episode is shorter")
+    for player in players:
+        score = f"score {player.scene.score:.0f}" + ("" if player.ended else " so far")
+        console.print(
+            f"{player.game}, {player.protocol.name}: {score}, {count * every / rate:.0f} s of play, in {options.video}"
+        )
+        player.close()
+    return 0
+
+
+def cast(
+    options: Any, source: Source, protocol: Any, device: torch.device, recordings: list[tuple[str, Recording]]
+) -> list[Player]:
+    """The players of a film; those who only repeat a recording need no agent."""
+    episodes: list[Recording | None] = [episode for _, episode in recordings] or [None]
+    players = [
+        Player(source.experiment, episode.protocol if episode else protocol, device, None, episode)
+        for episode in episodes
+    ]
+    for player in players:
+        if not recordings or (options.overlay and not options.progress):
+            games = player.games
+            player.agent = source.load(source.chosen, games.observation_shape, games.num_actions, device)
+        player.start(options.seed, options.epsilon)
+    return players
+
+
+def play(
+    players: list[Player], overlay: bool, scale: int, labels: list[str], every: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One in `every` emulator frames, as large as the film shows it, with its sound, until all episodes are over."""
+    panel = Panel(players[0], len(players[0].scene.frames[0].pixels), scale) if overlay else None
+    count = 0
+    while True:
+        side = panel.draw() if panel is not None else None
+        light = glow(players[0]) if overlay else None
+        for k in range(max(len(player.scene.frames) for player in players)):
+            count += 1
+            if (count - 1) % every:
+                continue
+            parts = []
+            for i, player in enumerate(players):
+                pixels = player.scene.frames[min(k, len(player.scene.frames) - 1)].pixels
+                picture = glowing(pixels, light, scale) if light is not None else enlarge(pixels, scale)
+                parts.append(captioned(picture, labels[i], player.scene.score, scale) if labels else picture)
+            frame = np.concatenate([*parts, *([side] if side is not None else [])], axis=1)
+            first = players[0].scene.frames
+            yield even(frame), first[k].sound if k < len(first) else NO_SOUND
+        if not extend(players):
+            return
+
+
+def extend(players: list[Player]) -> bool:
+    """Plays an agent step wherever the episode goes on; whether there was any."""
+    going = [player for player in players if not player.ended]
+    for player in going:
+        player.extend()
+    return bool(going)
+
+
+def captioned(picture: np.ndarray, label: str, score: float, scale: int) -> np.ndarray:
+    """A picture with a line above it: from when it is, and the score."""
+    line = Image.new("RGB", (picture.shape[1], 14 * scale))
+    pen = ImageDraw.Draw(line)
+    pen.text((4 * scale, 2 * scale), label, QUIET, font(8 * scale))
+    right = (picture.shape[1] - 4 * scale, 2 * scale)
+    pen.text(right, f"{score:,.0f}", TEXT, font(8 * scale), anchor="ra")
+    return np.concatenate([np.asarray(line), picture])
+
+
+def even(picture: np.ndarray) -> np.ndarray:
+    """A picture with a black row or column more where its sides are odd: H.264 halves the colours' resolution."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0))) if height % 2 or width % 2 else picture
+
+
+def write_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
+    """Writes pictures, `rate` a second, as an endless GIF of few colours; returns how many.
+
+    The file appears under its name only when it is whole.
+    """
+    images = [Image.fromarray(pixels) for pixels in frames]
+    sample = np.concatenate([np.asarray(image)[::4, ::4] for image in images[:: max(len(images) // 20, 1)]])
+    seldom = [part for colour in COLOURS for part in colour]  # but read by people: kept as they are
+    found = Image.fromarray(sample).quantize(GIF_COLOURS - len(COLOURS)).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(seldom + (found or [])[: 3 * (GIF_COLOURS - len(COLOURS))])
+    first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    try:
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=round(100 / rate) * 10, loop=0)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return len(images)

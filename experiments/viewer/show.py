@@ -1,0 +1,265 @@
+"""What is being watched: one game or several in step, a cursor in their histories, and people's wishes."""
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from envs.recording import Recording
+from experiments.episodes import keep_people_episode
+from experiments.run import RunError
+from experiments.viewer.history import History
+from experiments.viewer.keys import action_of
+from experiments.viewer.message import Message, message_of
+from experiments.viewer.player import Player
+from experiments.viewer.source import Source
+
+SPEEDS = (0.1, 0.25, 0.5, 1, 2, 4)
+SALIENCY = ("off", "gradient", "perturbation")
+LETTING_GO = 0.8  # seconds without a key after which the agent goes on
+BETWEEN_EPISODES = 1.5  # seconds
+
+
+@dataclass
+class Wishes:
+    """What people have set on the page."""
+
+    seed: int = 0
+    epsilon: float = 0.001
+    checkpoint: str = ""
+    paused: bool = False
+    speed: float = 1
+    saliency: str = "off"
+    features: bool = False
+    keys: list[str] = field(default_factory=list)
+
+
+class Show:
+    """Plays, remembers and publishes; obeys commands. Runs in one thread, its own.
+
+    Args:
+        kind: "agent", which plays one episode after another; "duel", a person beside the agent; "episode", a
+            recorded one; or "progress", several recorded ones side by side.
+        recordings: (label, episode) of the last two kinds.
+        publish: is given every message for the pages; must not wait.
+    """
+
+    def __init__(
+        self, source: Source, protocol: Any, device: torch.device, kind: str,
+        recordings: list[tuple[str, Recording]], wishes: Wishes, publish: Callable[[Message], None],
+    ):  # fmt: skip
+        self.source, self.protocol, self.device, self.publish = source, protocol, device, publish
+        self.kind, self.recordings, self.wishes = kind, recordings, wishes
+        wishes.checkpoint = wishes.checkpoint or source.chosen
+        self.commands: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.lanes: list[History] = []
+        self.cursor, self.episode, self.note = 0, 0, ""
+        self.tally = {"agent": 0, "you": 0}
+        self.stopped = False
+        self._due = self._key_held = self._ended_at = 0.0
+        self._single = False
+        self._cast()
+
+    def run(self) -> None:
+        """Plays until `stopped`."""
+        self.show(still=True)
+        while not self.stopped:
+            self.turn()
+
+    def turn(self) -> None:
+        """Obeys what has been asked for; then plays or shows one agent step if it is time, else waits a little."""
+        try:
+            while True:
+                self.obey(self.commands.get_nowait())
+        except queue.Empty:
+            pass
+        now = time.monotonic()
+        if (not self.wishes.paused or self._single) and now >= self._due:
+            self._single = False
+            step = self.lanes[0].player.screen
+            period = step.frames_per_step / step.frames_per_second / self.wishes.speed
+            self._due = max(self._due + period, now - period)  # late by more than a step: do not hurry after it
+            self.advance()
+        elif self.kind == "episode" and not self.lanes[0].ended:
+            self.lanes[0].extend(None)  # its time line is drawn ahead of what is shown
+            if len(self.lanes[0]) % 50 == 0 and self.wishes.paused:
+                self.show(still=True)
+        else:
+            wait = 0.05 if self.wishes.paused else max(self._due - now, 0.001)
+            try:
+                self.obey(self.commands.get(timeout=min(wait, 0.05)))
+            except queue.Empty:
+                pass
+
+    def advance(self) -> None:
+        """Shows the next scene, playing it if it has not been played."""
+        if self.cursor == self.edge and all(lane.ended for lane in self.lanes):
+            return self._after_the_end()
+        if self._pressed() is not None and self.kind in ("agent", "episode") and self.cursor < self.edge:
+            self.lanes[0].cut(self.cursor)  # a person takes over here; what was to come does not
+            self.episode += 1
+        if self.cursor == self.edge:
+            for lane in self.lanes:
+                if not lane.ended:
+                    lane.extend(self._action_for(lane))
+                    if lane.ended:
+                        self._finish(lane)
+            if self.cursor == self.edge:  # none of them could go on
+                return self.show(still=True)
+            self._ended_at = time.monotonic()
+        self.cursor += 1
+        self.show()
+
+    @property
+    def edge(self) -> int:
+        """The newest scene there is."""
+        return max(len(lane) for lane in self.lanes) - 1
+
+    def show(self, still: bool = False) -> None:
+        """Publishes the present scenes; `still`: as pictures, not as movement."""
+        self.note = next((lane.failure for lane in self.lanes if lane.failure), self.note)
+        self.publish(message_of(self, still))
+
+    def obey(self, command: dict[str, Any]) -> None:
+        """Does what a page asks for; what makes no sense is answered with a note."""
+        self.note = ""
+        try:
+            self._obey(command)
+        except (RunError, ValueError, TypeError, KeyError, OverflowError) as error:
+            self.note = str(error)
+        if command.get("do") != "keys":
+            self.show(still=True)
+
+    def _obey(self, command: dict[str, Any]) -> None:
+        wishes = self.wishes
+        value: Any = command.get("value")
+        match command["do"]:
+            case "keys":
+                self._press([str(key)[:16] for key in value[:8]] if isinstance(value, list) else [])
+            case "pause":
+                wishes.paused = bool(value)
+            case "step":
+                wishes.paused, self._single, self._due = True, True, 0.0
+            case "seek":
+                wishes.paused = True
+                self.cursor = min(max(int(value), 0), self.edge)
+            case "rewind":
+                screen = self.lanes[0].player.screen
+                steps = float(value) * screen.frames_per_second / screen.frames_per_step
+                self.cursor = max(self.cursor - round(steps), 0)
+            case "speed":
+                wishes.speed = one_of(float(value), SPEEDS)
+            case "saliency":
+                wishes.saliency = one_of(value, SALIENCY)
+            case "features":
+                wishes.features = bool(value)
+            case "epsilon":
+                if not 0 <= float(value) <= 1:
+                    raise ValueError("epsilon is a probability, from 0 to 1")
+                wishes.epsilon = float(value)
+                for lane in self.lanes:
+                    lane.player.epsilon = wishes.epsilon
+            case "seed":
+                if not 0 <= int(value) < 1 << 31:
+                    raise ValueError("a seed is a whole number from 0 to 2147483647")
+                wishes.seed = int(value)
+                self._start()
+            case "checkpoint":
+                before, wishes.checkpoint = wishes.checkpoint, str(value)
+                try:
+                    self._cast()
+                except RunError:
+                    wishes.checkpoint = before
+                    raise
+            case "kind":
+                self.kind = one_of(value, ("agent", "duel"))
+                self.tally = {"agent": 0, "you": 0}
+                self._cast()
+
+    def _cast(self) -> None:
+        """Makes the players that this kind of show needs, and begins."""
+        made = self._players()
+        for lane in self.lanes:
+            lane.player.close()
+        self.lanes = made
+        self._start()
+
+    def _players(self) -> list[History]:
+        experiment, name = self.source.experiment, self.wishes.checkpoint
+        if self.kind == "progress":
+            return [
+                History(Player(experiment, episode.protocol, self.device, None, episode), label)
+                for label, episode in self.recordings
+            ]
+        label, episode = self.recordings[0] if self.kind == "episode" else ("agent", None)
+        player = Player(experiment, episode.protocol if episode else self.protocol, self.device, None, episode)
+        player.agent = self.source.load(name, player.games.observation_shape, player.games.num_actions, self.device)
+        lanes = [History(player, label)]
+        if self.kind == "duel":
+            lanes.append(History(Player(experiment, self.protocol, self.device, None), "you"))
+        return lanes
+
+    def _start(self) -> None:
+        """Begins an episode, with the seed wished for."""
+        self.cursor, self.episode, self._due = 0, self.episode + 1, 0.0
+        for lane in self.lanes:
+            lane.start(self.wishes.seed, self.wishes.epsilon)
+        if self.kind == "duel":
+            self.wishes.paused = True
+            self.note = "Press an arrow key or the space bar to begin."
+
+    def _press(self, keys: list[str]) -> None:
+        if self.wishes.keys:
+            self._key_held = time.monotonic()
+        self.wishes.keys = keys
+        if keys and self.kind == "duel" and self.cursor == 0:
+            self.wishes.paused = False
+
+    def _pressed(self) -> int | None:
+        return action_of(self.wishes.keys, self.lanes[0].player.screen.action_names)
+
+    def _action_for(self, lane: History) -> int | None:
+        """The action of a person who plays this lane, NOOP for a while after letting go; None for the agent's own."""
+        mine = lane.label == "you" if self.kind == "duel" else self.kind != "progress"
+        if not mine:
+            return None
+        if (action := self._pressed()) is not None:
+            return action
+        return 0 if self.kind == "duel" or time.monotonic() < self._key_held + LETTING_GO else None
+
+    def _finish(self, lane: History) -> None:
+        """Keeps the episode of a person; counts who won."""
+        if lane.failure:
+            return
+        if lane.player.person and self.source.run is not None:
+            try:
+                self.note = f"recorded as episode {keep_people_episode(self.source.run, lane.player.record())}"
+            except (OSError, ValueError) as error:
+                self.note = f"not recorded: {error}"
+        if self.kind == "duel" and all(other.ended for other in self.lanes):
+            agent, you = (one.player.scene.score for one in self.lanes)
+            if agent != you:
+                self.tally["agent" if agent > you else "you"] += 1
+
+    def _after_the_end(self) -> None:
+        if self.kind in ("episode", "progress"):
+            self.wishes.paused = True
+            self.show(still=True)
+        elif time.monotonic() > self._ended_at + BETWEEN_EPISODES:
+            self.wishes.seed += 1
+            self._start()
+            self.show()
+
+
+def one_of(value: Any, known: tuple[Any, ...]) -> Any:
+    """The value, if it is one of those known.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(map(str, known))}")
+    return value

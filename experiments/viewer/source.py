@@ -1,0 +1,100 @@
+"""Where a watched agent comes from: a run directory, one of its checkpoints, or a folder with an agent to give away."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.agent import Agent
+from experiments.build import build_agent
+from experiments.config import Experiment
+from experiments.run import Run, RunError, read_checkpoint
+
+WEIGHTS = "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An experiment and the checkpoints there are of it.
+
+    Fields: `checkpoints`, folders by name, oldest first; `chosen`, the name of the one to begin with; `run`, where
+    what is played is kept, None for an agent outside a run.
+    """
+
+    experiment: Experiment
+    checkpoints: dict[str, Path]
+    chosen: str
+    run: Run | None
+
+    def load(self, name: str, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
+        """The agent as of a checkpoint, for observations of `shape`.
+
+        Raises:
+            RunError: there is none of that name, it is damaged, or it does not fit the experiment.
+        """
+        if name not in self.checkpoints:
+            raise RunError(f"there is no checkpoint {name!r}; there are {', '.join(self.checkpoints) or 'none yet'}")
+        tensors, _ = read_checkpoint(self.checkpoints[name])
+        agent = build_agent(self.experiment, shape, num_actions, device)
+        try:
+            agent.load_tensors(tensors)
+        except ValueError as error:
+            raise RunError(
+                f"checkpoint {self.checkpoints[name]} is of another game or agent than its config.json says: {error}"
+            ) from None
+        return agent
+
+
+def find_source(path: Path, checkpoint: str = "") -> Source:
+    """What there is to watch at a path.
+
+    Args:
+        path: a run directory; a checkpoint's folder or a file in it, inside its run or copied elsewhere together
+            with the run's config.json.
+        checkpoint: agent steps, as in its name; empty: the newest, or the one at the path.
+
+    Raises:
+        RunError: there is nothing to watch.
+    """
+    folder = path.parent if path.is_file() else path
+    if not (folder / "checkpoint.json").exists():
+        if path.is_file():
+            raise RunError(f"{path} is no checkpoint: those are folders with checkpoint.json and {WEIGHTS}")
+        run = Run.open(folder)
+        found = {str(int(p.name)): p for p in run.checkpoints()}
+        return _source(run.experiment, found, checkpoint, f"{folder} has no checkpoint", run)
+    run_path = folder.resolve().parent.parent
+    name = str(int(folder.name)) if folder.name.isdigit() else folder.name
+    if (folder / "config.json").exists():
+        return _source(Run.open(folder).experiment, {name: folder}, checkpoint, f"{folder} is another one", None)
+    if not (run_path / "config.json").exists():
+        raise RunError(f"{folder} has no config.json: copy that of its run into it")
+    run = Run.open(run_path)
+    found = {str(int(p.name)): p for p in run.checkpoints()}
+    return _source(run.experiment, found, checkpoint or name, f"{run_path} has no checkpoint", run)
+
+
+def _source(experiment: Experiment, found: dict[str, Path], wanted: str, else_say: str, run: Run | None) -> Source:
+    wanted = str(int(wanted)) if wanted.isdigit() else wanted
+    if not found:
+        raise RunError(f"{else_say} yet; it needs a little more training")
+    if wanted and wanted not in found:
+        raise RunError(f"--checkpoint {wanted}: {else_say} of that name; there are {', '.join(found)}")
+    return Source(experiment, found, wanted or newest_whole(found), run)
+
+
+def newest_whole(found: dict[str, Path]) -> str:
+    """The name of the newest checkpoint that can be read.
+
+    Raises:
+        RunError: none can.
+    """
+    error: Any = None
+    for name in reversed(found):
+        try:
+            read_checkpoint(found[name])
+            return name
+        except RunError as damaged:
+            error = damaged
+    raise error

@@ -1,0 +1,215 @@
+"""The page of highscore watch, in a real browser."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+import uvicorn
+
+from envs.protocols import MACHADO
+from experiments.viewer.server import Hub, application
+from experiments.viewer.show import Show, Wishes
+from experiments.viewer.source import find_source
+from experiments.web import address, listen
+from tests.browser import chromium
+from tests.watched import CPU, make_run
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A show that is served, and a browser."""
+    torch.set_num_threads(1)
+    with chromium() as browser:
+        source, hub = find_source(make_run(tmp_path_factory.mktemp("runs")).path), Hub()
+        show = Show(source, MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), hub.publish)
+        with listen(18_010, print) as listener:
+            server = uvicorn.Server(uvicorn.Config(application(hub, show), log_level="warning"))
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            yield SimpleNamespace(browser=browser, show=show, hub=hub, address=address(listener))
+            server.should_exit = True
+            thread.join(timeout=20)
+        for lane in show.lanes:
+            lane.player.close()
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    page = site.browser.new_page(viewport={"width": 1200, "height": 900})
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(site.address)
+    page.wait_for_selector(".bar")
+    return page
+
+
+def pixels(page, selector=".game"):
+    return page.evaluate("selector => document.querySelector(selector).toDataURL()", selector)
+
+
+def until(true, seconds=20):
+    """Waits until something holds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.03)
+
+
+def paused(page, site, is_so):
+    if site.show.wishes.paused is not is_so:
+        page.click("#pause")
+        until(lambda: site.show.wishes.paused is is_so)
+    page.wait_for_function(
+        "text => document.querySelector('#pause').textContent === text", arg="Play" if is_so else "Pause"
+    )
+
+
+def test_the_game_moves_until_it_is_paused(page, site):
+    paused(page, site, False)
+    before = pixels(page)
+    until(lambda: pixels(page) != before)
+    paused(page, site, True)
+    page.wait_for_timeout(200)
+    cursor, still = site.show.cursor, pixels(page)
+    page.wait_for_timeout(400)
+    assert site.show.cursor == cursor and pixels(page) == still
+    page.click("#step")
+    until(lambda: site.show.cursor == cursor + 1)
+    assert page.evaluate("() => document.querySelector('.game').width") == 160
+
+
+def test_the_bars_are_the_numbers_that_were_sent(page, site):
+    paused(page, site, True)
+    page.click("#step")
+    page.wait_for_timeout(300)
+    header = site.hub.newest.header
+    first = header["lanes"][0]
+    page.wait_for_function(
+        "step => document.querySelector('#clock').textContent.includes(`step ${step}`)", arg=header["cursor"]
+    )
+    bars = page.evaluate(
+        """() => [...document.querySelectorAll('.bar')].map(bar => {
+          const wide = name => bar.querySelector(name).getBoundingClientRect().width;
+          return [bar.querySelector('.name').textContent, Number(bar.dataset.value), bar.classList.contains('chosen'),
+            wide('.fill') / wide('.track')]; })"""
+    )
+    assert [bar[0] for bar in bars] == ["NOOP", "FIRE", "RIGHT", "LEFT"]
+    assert [bar[1] for bar in bars] == first["values"]
+    assert [bar[2] for bar in bars] == [i == first["action"] for i in range(4)]
+    by_value, by_width = (sorted(range(4), key=lambda i: bars[i][k]) for k in (1, 3))
+    assert by_value == by_width and 0 < bars[by_width[0]][3] < bars[by_width[-1]][3] <= 1.001
+    longest, shortest = bars[by_width[-1]], bars[by_width[0]]
+    middle = bars[by_width[1]]  # lengths are linear in the values
+    share = (middle[1] - shortest[1]) / (longest[1] - shortest[1])
+    assert (middle[3] - shortest[3]) / (longest[3] - shortest[3]) == pytest.approx(share, abs=0.02)
+    assert page.inner_text(".lane .score") == f"{first['score']:,.0f}"
+
+
+def test_keys_reach_the_game_and_letting_go_gives_it_back(page, site):
+    paused(page, site, False)
+    page.keyboard.down("ArrowLeft")
+    until(lambda: site.show.lanes[0].shown[-1].facts["taken"])
+    assert site.show.lanes[0].player.screen.action_names[site.show.lanes[0].shown[-1].facts["played"]] == "LEFT"
+    page.wait_for_selector(".who.you")
+    page.keyboard.up("ArrowLeft")
+    until(lambda: not site.show.lanes[0].shown[-1].facts["taken"])
+    page.hover(".bar >> nth=2")  # holding an action's name plays it, too
+    page.mouse.down()
+    until(lambda: site.show.lanes[0].shown[-1].facts["taken"])
+    assert site.show.lanes[0].shown[-1].facts["played"] == 2
+    page.mouse.up()
+    until(lambda: not site.show.wishes.keys)
+
+
+def test_settings_without_restarting(page, site):
+    page.select_option("#checkpoint", "1000")
+    until(lambda: site.show.wishes.checkpoint == "1000")
+    page.fill("#seed", "12")
+    page.keyboard.press("Enter")
+    until(lambda: site.show.lanes[0].player.seed == 12)
+    page.select_option("#speed", "0.25")
+    until(lambda: site.show.wishes.speed == 0.25)
+    page.select_option("#speed", "1")
+    page.fill("#epsilon", "7")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#note').textContent.includes('probability')")
+    assert site.show.wishes.epsilon == 0.9
+
+
+def test_what_it_looks_at_sees_remembers_and_expects(page, site):
+    paused(page, site, True)
+    page.click("[data-saliency=gradient]")
+    page.wait_for_function(
+        "() => !document.querySelector('.glow').hidden && document.querySelector('.glow').width === 84"
+    )
+    gradient = pixels(page, ".glow")
+    page.click("[data-saliency=perturbation]")
+    until(lambda: pixels(page, ".glow") != gradient)
+    page.click("[data-saliency=off]")
+    page.wait_for_selector(".glow", state="hidden")
+    page.click("#features")
+    page.wait_for_selector("#maps", state="visible")
+    for canvas in ("#input", "#maps", "#spread", "#memory-line", "#timeline"):
+        empty = "selector => { const c = document.querySelector(selector), d = document.createElement('canvas');"
+        empty += "d.width = c.width; d.height = c.height; return c.width > 0 && c.toDataURL() !== d.toDataURL(); }"
+        assert page.evaluate(empty, canvas), canvas
+
+
+def test_the_time_line_goes_back(page, site):
+    paused(page, site, False)
+    until(lambda: site.show.cursor > 8)
+    paused(page, site, True)
+    box = page.locator("#timeline").bounding_box()
+    page.mouse.click(box["x"] + 2, box["y"] + 20)
+    until(lambda: site.show.cursor == 0)
+    page.wait_for_function("() => document.querySelector('#clock').textContent.startsWith('0:00')")
+    assert len(site.show.lanes[0]) > 8
+
+
+def test_a_person_against_the_agent(page, site):
+    page.click("#duel")
+    page.wait_for_function("() => document.querySelectorAll('.game').length === 2")
+    assert "begin" in page.inner_text("#note")
+    page.keyboard.press("Space")
+    until(lambda: site.show.cursor > 2)
+    assert site.show.lanes[1].shown[1].facts["taken"]
+    assert "you 0 : 0 agent" in page.inner_text("#note")
+    page.click("#duel")
+    page.wait_for_function("() => document.querySelectorAll('.game').length === 1")
+
+
+def test_viewers_come_and_go_and_other_sites_stay_out(page, site):
+    others = [site.browser.new_page() for _ in range(2)]
+    for other in others:
+        other.goto(site.address)
+        other.wait_for_selector(".bar")
+    until(lambda: len(site.hub.viewers) == 3)
+    others[0].keyboard.down("ArrowRight")
+    until(lambda: site.show.wishes.keys == ["ArrowRight"])
+    for other in others:
+        other.close()  # in the middle of it: a closed page holds no key
+    until(lambda: len(site.hub.viewers) == 1 and site.show.wishes.keys == [])
+    paused(page, site, False)
+    cursor = site.show.cursor
+    until(lambda: site.show.cursor != cursor)
+    foreign = site.browser.new_page()
+    foreign.goto("data:text/html,<p>another site</p>")
+    closed = """address => new Promise(answer => { const live = new WebSocket(address);
+      live.onopen = () => answer('open'); live.onclose = () => answer('closed'); })"""
+    assert foreign.evaluate(closed, site.address.replace("http", "ws") + "/live") == "closed"
+    foreign.close()
+
+
+def test_a_phone_needs_no_sideways_scrolling(site):
+    phone = site.browser.new_page(viewport={"width": 360, "height": 740})
+    phone.goto(site.address)
+    phone.wait_for_selector(".bar")
+    assert phone.evaluate("() => document.documentElement.scrollWidth") <= 360
+    phone.close()
+
+
+def test_nothing_was_complained_about(page):
+    assert page.complaints == []

@@ -58,7 +58,8 @@ def main(args: list[str]) -> int:
     from experiments.build import device_of
     from experiments.viewer.source import find_source
 
-    source, device = find_source(options.run, options.checkpoint), device_of(options.device)
+    only_film = options.video is not None and bool(options.episode or options.progress) and not options.overlay
+    source, device = find_source(options.run, options.checkpoint, agent=not only_film), device_of(options.device)
     protocol = game_of(source.experiment.game).protocol(options.protocol or source.experiment.protocol)
     kind, recordings = find_recordings(options, source)
     if options.video is not None:

@@ -60,7 +60,8 @@ def test_a_full_disk_is_said_and_does_no_harm(tmp_path, room_again, capsys):
     run = run_whole(x, tmp_path, "r", stop)
     assert whole_then == [300]
     events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
-    assert sum("NOT SAVED" in event and "the last good one is" in event for event in events) == 1
+    # A checkpoint, and the weights of the best evaluation.
+    assert sum("NOT SAVED" in event and "the last good one is" in event for event in events) == 2
     assert not list(run.path.rglob(".*tmp*")) and not list(run.path.rglob(".writing*"))
     assert differences(run_whole(x, tmp_path).path, run.path) == []
 

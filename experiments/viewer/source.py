@@ -46,13 +46,14 @@ class Source:
         return agent
 
 
-def find_source(path: Path, checkpoint: str = "") -> Source:
+def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
     """What there is to watch at a path.
 
     Args:
         path: a run directory; a checkpoint's folder or a file in it, inside its run or copied elsewhere together
             with the run's config.json.
         checkpoint: agent steps, as in its name; empty: the newest, or the one at the path.
+        agent: whether one is needed; a run's recorded episodes can be shown before there is a checkpoint.
 
     Raises:
         RunError: there is nothing to watch.
@@ -62,6 +63,8 @@ def find_source(path: Path, checkpoint: str = "") -> Source:
         if path.is_file():
             raise RunError(f"{path} is no checkpoint: those are folders with checkpoint.json and {WEIGHTS}")
         run = Run.open(folder)
+        if not agent:
+            return Source(run.experiment, {}, "", run)
         found = {str(int(p.name)): p for p in run.checkpoints()}
         return _source(run.experiment, found, checkpoint, f"{folder} has no checkpoint", run)
     run_path = folder.resolve().parent.parent

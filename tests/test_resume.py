@@ -68,8 +68,24 @@ def surprised_transformer():
     return replace(x, network=network, bonus=Bonus(weight=0.5))
 
 
-@pytest.mark.parametrize("preset", [*PRESETS, surprised_transformer])
-def test_every_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
+def kinds():
+    """One preset of each kind: alike in all that has a state of its own, or draws by chance."""
+
+    def kind(name):
+        x = PRESETS[name]
+        parts = (type(x.algorithm), type(x.optimiser), x.optimiser.anneal, type(x.explore), x.rollout is None)
+        network = (x.network.memory, x.network.noise > 0, x.network.spectral_norm, x.bonus.weight > 0)
+        replay = x.replay is not None and (x.replay.priority_exponent > 0, x.replay.stride > 1)
+        return *parts, *network, replay, x.target_period > 0, game_of(x.game).world
+
+    found = {}
+    for name in PRESETS:
+        found.setdefault(kind(name), name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("preset", [*kinds(), surprised_transformer])
+def test_every_kind_of_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
     x, iterations = preset() if callable(preset) else small(preset), 181
     monkeypatch.setattr(trainer, "LOG_PERIOD", 50 * x.frame_skip)  # what is logged must be the same, too
     x = replace(x, frames=450 * x.frame_skip)

@@ -6,5 +6,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set befor
 
 from hypothesis import settings
 
+LONGEST = ("train", "resume", "agents", "suite", "faults", "wandb", "memory", "watch", "fuzz", "worlds", "atari")
+
+
+def pytest_collection_modifyitems(items):
+    """The modules that take longest begin first, so that all workers end at about the same time."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
+
+
 settings.register_profile("noisy machine", deadline=None)
 settings.load_profile("noisy machine")

@@ -63,6 +63,7 @@ def cast(
         if not recordings or (options.overlay and not options.progress):
             games = player.games
             player.agent = source.load(source.chosen, games.observation_shape, games.num_actions, device)
+        player.explained = options.overlay
         player.start(options.seed, options.epsilon)
     return players
 

@@ -24,8 +24,8 @@ class Scene(NamedTuple):
     """What one agent step shows and means.
 
     Fields: `step` [1], what the agent sees; `state`, its memory before it, and `next_state` after it; `action`, what
-    it would do now; `view`, why, None without an agent; `frames`, what people see on the way to it; `score`, raw,
-    up to now; `lives`, None in games without; `taken`, whether a person decided the action that led here.
+    it would do now; `view`, why, None without an agent or if nobody asks; `frames`, what people see on the way to it;
+    `score`, raw, up to now; `lives`, None in games without; `taken`, whether a person decided the action that led here.
     """
 
     step: TimeStep
@@ -65,6 +65,7 @@ class Player:
         self.screen = screen_of(experiment.game, protocol)
         self.device, self.epsilon, self.seed = device, 0.0, 0
         self.person = False  # whether one has played in this episode
+        self.explained = True  # whether scenes say why
         self._random: list[Tensor] = []
         self.scene: Scene
         self._played = 0
@@ -151,11 +152,9 @@ class Player:
             with self._own_randomness():
                 drawn = self._random_state()
                 chosen, _, next_state = self.agent.act(step, state, self.epsilon)
-                with torch.random.fork_rng(devices=self._cuda), torch.no_grad():
-                    self._set_random_state(drawn)  # so that what is drawn for the view is what was acted upon
-                    output, _ = self.agent.online(tree_map(lambda x: x[None], step), state)
+                if self.explained:
+                    view = self._look(step, state, drawn)
             action = int(chosen[0])
-            view = explain.view(self.agent.algorithm, tree_map(lambda x: x[0, 0].cpu(), output))
         if self.recording is not None and not self.person:
             actions = self.recording.actions[self.recording.begin :]
             action = actions[self._played] if self._played < len(actions) else 0
@@ -164,6 +163,14 @@ class Player:
             step, state, next_state, action, view, frames, score, None if lives is None else int(lives[0]), taken
         )
         return self.scene
+
+    def _look(self, step: TimeStep, state: Any, drawn: list[Tensor]) -> explain.View:
+        """What the agent expects, with the random numbers `drawn` that it acted upon."""
+        assert self.agent is not None
+        with torch.random.fork_rng(devices=self._cuda), torch.no_grad():
+            self._set_random_state(drawn)
+            output, _ = self.agent.online(tree_map(lambda x: x[None], step), state)
+        return explain.view(self.agent.algorithm, tree_map(lambda x: x[0, 0].cpu(), output))
 
     @property
     def _cuda(self) -> list[torch.device]:

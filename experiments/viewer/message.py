@@ -70,7 +70,8 @@ def message_of(show: Any, still: bool) -> Message:
     add("input", png(stacked(scene.step.obs[0])))
     header = {
         "kind": show.kind, "game": player.game, "protocol": player.protocol.name,
-        "preset": show.source.experiment.preset, "seed": wishes.seed, "epsilon": wishes.epsilon,
+        "preset": show.source.experiment.preset, "stack": len(scene.step.obs[0]),
+        "seed": wishes.seed, "epsilon": wishes.epsilon,
         "checkpoint": wishes.checkpoint, "checkpoints": list(show.source.checkpoints), "paused": wishes.paused,
         "speed": wishes.speed, "saliency": wishes.saliency, "features": wishes.features, "note": show.note,
         "tally": show.tally, "episode": show.episode, "cursor": show.cursor, "length": len(first), "still": still,

@@ -194,8 +194,8 @@ function agent(header, first, pictures) {
     draw.memory($("memory-line"), memories.map((m) => m[0]), memories.map((m) => m[1]));
   }
   draw.bitmap($("input"), pictures.input);
-  const frames = Math.round(pictures.input.width / pictures.input.height);
-  $("input").style.maxWidth = `${11 * frames}rem`;
+  const frames = header.stack;
+  $("input").style.maxWidth = `${11 * Math.max(1, Math.round(pictures.input.width / pictures.input.height))}rem`;
   $("input-size").textContent = frames > 1 ? `${frames} frames, oldest to newest` : "";
   for (const button of document.querySelectorAll("[data-saliency]")) button.setAttribute("aria-pressed", button.dataset.saliency === header.saliency);
   $("features").setAttribute("aria-pressed", header.features);

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.returns import pick, vtrace
+from agents.returns import clip_reward, pick, vtrace
 from agents.sequence import Sequence
 
 
@@ -52,7 +52,7 @@ class IMPALA:
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sec. 4.2 of the paper, summed over time, as theirs: (loss [B], priority [B], metrics)."""
         (logits, value), _ = online(seq.step, seq.state)  # [T, B, A], [T, B]
-        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else seq.step.reward
+        reward = clip_reward(seq.step.reward, self.reward_clip)
         log_pi = logits[:-1].log_softmax(-1)
         log_chosen = pick(log_pi, seq.action[:-1])
         with torch.no_grad():

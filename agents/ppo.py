@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.returns import clipped_surrogate, gae, pick
+from agents.returns import clip_reward, clipped_surrogate, gae, pick
 from agents.sequence import Sequence, tree_map
 
 
@@ -47,9 +47,7 @@ class PPO:
 
     def targets(self, seq: Sequence) -> Sequence:
         """T steps as they were played to T - 1 that note (ln mu(a|s), V(s), advantage), of the network that acted."""
-        reward = seq.step.reward * self.reward_scale
-        if self.reward_clip:
-            reward = reward.clamp(-self.reward_clip, self.reward_clip)
+        reward = clip_reward(seq.step.reward * self.reward_scale, self.reward_clip)
         log_mu, value = seq.note
         advantage = gae(reward, seq.step.terminal, seq.step.last, value, self.discount, self.trace)
         step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from agents.explore import epsilon_greedy
-from agents.returns import lambda_returns, pick
+from agents.returns import clip_reward, lambda_returns, pick
 from agents.sequence import Sequence, tree_map
 
 
@@ -21,7 +21,7 @@ class PQN:
     unroll: int = 32
     """agent steps per game from one rollout to the next"""
     reward_clip: float = 1.0
-    """rewards count as -x to x in the loss; scores stay raw"""
+    """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
 
     @property
     def length(self) -> int:
@@ -37,7 +37,7 @@ class PQN:
 
         The values are those of the network that acted, in every epoch (Gallici et al. 2025, alg. 1).
         """
-        reward = seq.step.reward.clamp(-self.reward_clip, self.reward_clip)
+        reward = clip_reward(seq.step.reward, self.reward_clip)
         goal = lambda_returns(reward, seq.step.terminal, seq.step.last, seq.note, self.discount, self.trace)
         step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
         return seq._replace(step=step, action=action, note=goal)

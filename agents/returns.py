@@ -143,6 +143,11 @@ def gae(reward: Tensor, terminal: Tensor, last: Tensor, value: Tensor, discount:
     return advantages
 
 
+def clip_reward(reward: Tensor, bound: float) -> Tensor:
+    """Rewards of any shape within -bound and bound (Mnih et al. 2015, Methods), or with 0 as they are."""
+    return reward.clamp(-bound, bound) if bound else reward
+
+
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """-min(r A, clip(r, 1 - c, 1 + c) A) (Schulman et al. 2017, eq. 7); elementwise, to be minimised."""
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)

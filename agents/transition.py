@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.returns import hopped, mixed_priority, n_step
+from agents.returns import clip_reward, hopped, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
 
 PRIORITY_MIX = 0.9  # eta of Kapturowski et al. (2019), sec. 2.3
@@ -89,7 +89,7 @@ class MultiStep:
         What a sequence notes are bonuses [T, B], which join the clipped rewards.
         """
         step = tree_map(lambda x: x[self.burn_in :], seq.step)
-        reward = step.reward.clamp(-self.reward_clip, self.reward_clip) if self.reward_clip else step.reward
+        reward = clip_reward(step.reward, self.reward_clip)
         for bonus in tree_leaves(seq.note):
             reward = reward + bonus[self.burn_in :]
         total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)

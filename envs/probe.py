@@ -1,5 +1,6 @@
 """Tiny games that isolate one ability each, so that a failure says where to look."""
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
@@ -13,14 +14,15 @@ from envs.gym_games import GymPicture, cells, make_games
 from envs.protocols import PROBE, Protocol
 
 
-class Probe(gym.Env):
+class Probe(gym.Env, ABC):
     """A board uint8 [1, H, W] that people can look at, too."""
 
     def render(self) -> Any:
         return [cells(self._draw(), side=24)]
 
+    @abstractmethod
     def _draw(self) -> np.ndarray:
-        raise NotImplementedError
+        """The board uint8 [1, H, W] as the agent sees it now."""
 
 
 class Catch(Probe):

@@ -41,6 +41,9 @@ class Screen(Protocol):
             ValueError: the picture is no longer that of the game.
         """
 
+    def close(self) -> None:
+        """Ends what it has started."""
+
 
 class AtariScreen:
     """A second emulator of an Atari game.
@@ -83,6 +86,9 @@ class AtariScreen:
             raise ValueError(f"the picture is not that of the game: it earned {reward}, the agent {step.reward[0]}")
         return frames
 
+    def close(self) -> None:
+        """An emulator in this process has nothing to end."""
+
     def _frame(self) -> Frame:
         return Frame(self.ale.getScreenRGB(), self.ale.getAudio())
 
@@ -101,6 +107,10 @@ class PictureScreen:
         if bool(step.first[0]):
             played = played[-1:]
         return [Frame(pixels, SILENCE) for pixels, _ in played] if show else []
+
+    def close(self) -> None:
+        """Ends the second copy of the game."""
+        self.picture.close()
 
 
 def screen_of(game: str, rules: Rules) -> Screen:

@@ -1,6 +1,7 @@
 """highscore watch: a trained agent plays, and you see what it sees, wants and remembers."""
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,15 @@ def main(args: list[str]) -> int:
 
     options = parse(Watch, args, switches=True)
     check(options)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that games end with it
+    try:
+        return watch(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def watch(options: Watch) -> int:
+    """Shows what is asked for; returns the exit status."""
     from envs.library import game_of
     from experiments.build import device_of
     from experiments.viewer.source import find_source

@@ -4,9 +4,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set before torch is imported
 
+import pytest
 from hypothesis import settings
 
-LONGEST = ("train", "resume", "agents", "suite", "faults", "wandb", "memory", "watch", "fuzz", "worlds", "atari")
+LONGEST = ("train", "resume", "agents", "suite", "faults", "wandb", "memory", "show", "fuzz", "worlds", "atari")
 
 
 def pytest_collection_modifyitems(items):
@@ -17,3 +18,11 @@ def pytest_collection_modifyitems(items):
 
 settings.register_profile("noisy machine", deadline=None)
 settings.load_profile("noisy machine")
+
+
+@pytest.fixture(scope="session")
+def watched_run(tmp_path_factory):
+    """A run that can be watched, for all that look at one."""
+    from tests.watched import make_run
+
+    return make_run(tmp_path_factory.mktemp("runs"))

@@ -1,13 +1,10 @@
 """The dashboard: what is new and no more, nothing but what is shown, in a real browser."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,10 +14,7 @@ from experiments.dashboard.films import Films
 from experiments.dashboard.index import Index
 from experiments.dashboard.server import application
 from experiments.dashboard.tails import Tail, nearest
-from tests.browser import chromium, served
 from tests.test_compare import make
-
-EVIL = "<img src=x onerror=document.title='owned'>"
 
 
 def row(i, score=None, **more):
@@ -213,127 +207,6 @@ def test_a_film_that_cannot_be_made_says_why(client, root):
     with pytest.raises(ValueError, match="recorded 1 to 0"):
         films.episode(next(root.glob("dqn*")), "x", 1)
     films.close()
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """500 runs of 2,000 rows each, one with a hostile name; their rows are the same files."""
-    root = tmp_path_factory.mktemp("many")
-    first = make(root, "dqn", "Pong", 0, [-20.0, 3.0])
-    result = json.loads((first / "evaluations/000000500000.json").read_text())
-    train(first, 2_000, evaluation=result)
-    config = json.loads((first / "config.json").read_text())
-    for i in range(1, 500):
-        path = root / (EVIL if i == 499 else f"run-{i}")
-        path.mkdir()
-        for name in ("metrics.jsonl", "perf.jsonl", "summary.json"):
-            os.link(first / name, path / name)
-        game, seed = ("Pong", "Breakout", "Qbert", "Seaquest")[i % 4], i // 8
-        preset = ("dqn", "c51")[i // 4 % 2]
-        experiment = config["experiment"] | {"game": game, "seed": seed, "preset": preset}
-        if i == 499:
-            experiment["preset"] = EVIL
-        (path / "config.json").write_text(json.dumps(config | {"name": path.name, "experiment": experiment}))
-    return root
-
-
-@pytest.fixture(scope="module")
-def page_of(many):
-    """Opens the real dashboard in a real browser; fails on any script error."""
-    with served("dashboard", "--runs", str(many), "--open", "False") as (address, process), chromium() as browser:
-
-        def open_page(where="", width=1400, height=900, scheme="light"):
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            page = context.new_page()
-            page.errors = []
-            page.on("pageerror", lambda error: page.errors.append(str(error)))
-            page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
-            page.goto(f"{address}/{where}")
-            return page
-
-        yield open_page, process
-
-
-def test_first_picture_in_two_seconds_and_little_memory(page_of):
-    open_page, process = page_of
-    began = time.monotonic()
-    page = open_page()
-    page.wait_for_selector("#page[data-ready] .uplot canvas")
-    took = time.monotonic() - began
-    memory = psutil.Process(process.pid).memory_info().rss
-    print(f"first picture after {took:.2f} s, {memory / 1e6:.0f} MB")
-    assert took < (2 if psutil.getloadavg()[0] < 2 else 8)  # a busy machine is not the page's fault
-    assert memory < 300e6
-    assert page.locator("section.panel").count() == 4 and page.locator("tbody tr").count() == 60
-    assert page.errors == []
-
-
-def test_a_script_in_a_name_is_text(page_of):
-    page = page_of[0]()
-    page.fill("input[type=search]", "img")
-    page.wait_for_selector("tbody tr:nth-child(1)")
-    assert page.locator("tbody tr").count() == 1 and page.locator("td.name").inner_text() == EVIL
-    page.click("td.name a")
-    page.wait_for_selector("#page[data-ready=run] canvas")
-    assert page.locator("h1").inner_text() == EVIL
-    page.wait_for_timeout(300)
-    assert page.title() == "Highscore" and page.locator("main img").count() == 0 and page.errors == []
-
-
-def test_keys_open_choose_and_compare(page_of):
-    page = page_of[0]()
-    page.wait_for_selector("#page[data-ready] canvas")
-    for key in ("j", "x", "j", "x", "c"):
-        page.keyboard.press(key)
-    page.wait_for_selector("#page[data-ready=compare] canvas")
-    assert page.locator("h1").inner_text() == "2 runs side by side" and "seed" in page.locator("table").inner_text()
-    page.keyboard.press("l")
-    page.wait_for_selector("#page[data-ready=leaderboard] table")
-    assert "optimality gap" in page.locator("table").first.inner_text()
-    page.keyboard.press("r")
-    page.wait_for_selector("#page[data-ready=runs] canvas")
-    page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.type") == "search" and page.errors == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_readable_on_a_phone(page_of, scheme):
-    page = page_of[0](width=390, height=844, scheme=scheme)
-    page.wait_for_selector("#page[data-ready] canvas")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.evaluate("document.documentElement.classList.contains('dark')") == (scheme == "dark")
-    assert page.errors == []
-
-
-def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
-    """Within two seconds of being written; and a click on a curve looks for the episode that it shows."""
-    path = many / "live"
-    path.mkdir()
-    config = json.loads((many / "run-1/config.json").read_text())
-    config["experiment"] |= {"game": "Freeway"}
-    (path / "config.json").write_text(json.dumps(config))
-    (path / "metrics.jsonl").write_text(row(1) + row(2))
-    (path / "episodes.jsonl").write_text(
-        json.dumps({"episode": 7, "frames": 19_000, "score": 5, "recording": [0, 9]}) + "\n"
-    )
-    page = page_of[0]()
-    page.fill("input[type=search]", "freeway")
-    page.wait_for_selector("section[aria-label=Freeway] canvas")
-    page.wait_for_selector("tbody td:nth-child(7):has-text('20k')")
-    with (path / "metrics.jsonl").open("a") as file:
-        file.write(row(3))
-    began = time.monotonic()
-    page.wait_for_selector("tbody td:nth-child(7):has-text('30k')", timeout=8_000)
-    assert time.monotonic() - began < (2.5 if psutil.getloadavg()[0] < 2 else 6)
-    box = page.locator("section[aria-label=Freeway] .u-over").bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector("dialog video", state="attached")
-    assert "Episode 7" in page.locator("dialog").inner_text()
-    assert page.locator("dialog video").get_attribute("src").endswith("/7.mp4")
-    shutil.rmtree(path)
-    page.keyboard.press("Escape")
-    page.wait_for_selector("section[aria-label=Freeway]", state="detached", timeout=10_000)
-    assert [error for error in page.errors if "409" not in error] == []
 
 
 def test_the_index_forgets_what_is_gone(root):

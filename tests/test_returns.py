@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agents.returns import hopped, huber, lambda_returns, n_step, pick, q_learning_target
+from agents.returns import clip_reward, hopped, huber, lambda_returns, n_step, pick, q_learning_target
 
 T, F = True, False
 DATA = Path(__file__).parent / "data"
@@ -163,3 +163,9 @@ def test_pick_and_hopped():
     x = torch.arange(12).view(2, 3, 2)  # [T, B, A]
     assert pick(x, torch.tensor([[0, 1, 0], [1, 1, 0]])).tolist() == [[0, 3, 4], [7, 9, 10]]
     assert hopped(x, torch.tensor([1, 0, 1])).tolist() == [[6, 7], [2, 3], [10, 11]]
+
+
+def test_rewards_are_clipped_to_a_bound_or_not_at_all():
+    reward = torch.tensor([-7.0, -0.5, 0.0, 1.0, 200.0])
+    assert clip_reward(reward, 1.0).tolist() == [-1.0, -0.5, 0.0, 1.0, 1.0]
+    assert clip_reward(reward, 0.0).tolist() == reward.tolist()

@@ -1,9 +1,15 @@
 """Worlds beyond Atari: each is a game like any other, from the command line down to the emulator."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
+import subprocess
 import sys
+import termios
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +33,7 @@ from experiments.build import build_agent, make_games
 from experiments.cli import parse_train, run_command
 from experiments.evaluate import describe, score_agent
 from experiments.presets import preset
+from experiments.run import Run
 from experiments.video import video_of
 from networks.torsos import MinAtarCNN
 
@@ -334,3 +341,36 @@ def test_a_video_runs_at_the_pace_of_its_game(tmp_path):
     assert video_of(recording, tmp_path / "v.mp4") == 6 / 5  # six boards, five a second
     with av.open(str(tmp_path / "v.mp4")) as container:
         assert container.streams.video[0].average_rate == 5
+
+
+@pytest.mark.parametrize("how", [["--no-open"], ["--terminal"]], ids=["page", "terminal"])
+def test_watching_leaves_no_game_behind(tmp_path, how):
+    """Doom's engine is a process that its parent does not take with it: told to end, `watch` ends it first."""
+    experiment = replace(preset("ppo-doom"), num_envs=1)
+    run = Run.create(tmp_path, experiment, "r")
+    agent = build_agent(experiment, (experiment.stack, 60, 80), 4, torch.device("cpu"))
+    run.save_checkpoint(agent.tensors(), {"agent_steps": 4, "frames": 16, "finished": True})
+    run.close()
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.cli", "watch", str(run.path), *how, "--port", "8310"],
+        stdin=secondary, stdout=secondary, stderr=secondary, env=os.environ | {"TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(secondary)
+    written = b""
+    while b"Watch it at" not in written and written.count(b"\x1b[H") < 3:
+        written += os.read(primary, 1 << 16)
+    engines = [child for child in psutil.Process(process.pid).children(recursive=True) if child.name() == "vizdoom"]
+    process.terminate()
+    os.set_blocking(primary, False)
+    until = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(OSError):  # nothing to read, or the terminal is gone with it
+            os.read(primary, 1 << 16)
+        time.sleep(0.01)
+    left = psutil.wait_procs(engines, 5)[1]
+    for engine in left:
+        engine.kill()
+    os.close(primary)
+    assert process.poll() == 143 and len(engines) == 2 and left == []

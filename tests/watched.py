@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from envs.protocols import MACHADO
 from experiments.build import build_agent, make_games
 from experiments.evaluate import keep_recordings, score_agent
 from experiments.presets import PRESETS
 from experiments.run import Run, write_json
+from experiments.viewer.player import Player
 
 CPU = torch.device("cpu")
 EXPERIMENT = replace(
@@ -56,3 +58,10 @@ def two_episodes(agent, experiment):
             found.append(Recording.of(experiment.game, PROTOCOLS[experiment.protocol], games.played(0)))
     games.close()
     return found
+
+
+def watched(agent, seed, epsilon=0.9, recording=None):
+    """A player of that run's game, begun."""
+    player = Player(EXPERIMENT, MACHADO, CPU, agent, recording)
+    player.start(seed, epsilon)
+    return player

@@ -1,6 +1,7 @@
 """What is watched as a file: H.264 with the game's sound, or a GIF."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,28 +26,29 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
     console = Console(highlight=False, soft_wrap=True)
     gif = options.video.suffix == ".gif"
     scale, seconds = (GIF_SCALE, options.seconds or GIF_SECONDS) if gif else (SCALE, options.seconds)
-    players = cast(options, source, protocol, device, recordings)
-    labels = [label for label, _ in recordings] if options.progress else []
-    rate = players[0].screen.frames_per_second
-    with console.status("playing"):
-        for _ in range(options.skip * rate // players[0].screen.frames_per_step):
-            extend(players)
-        every = players[0].screen.frames_per_step if gif else 1
-        pictures = play(players, options.overlay, scale, labels, every)
-        wanted = islice(pictures, seconds * rate // every if seconds else None)
-        if gif:
-            count = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
-        else:
-            count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
-    if not count:
-        options.video.unlink(missing_ok=True)
-        raise ValueError(f"--skip {options.skip}: the episode is shorter")
-    for player in players:
-        score = f"score {player.scene.score:.0f}" + ("" if player.ended else " so far")
-        console.print(
-            f"{player.game}, {player.protocol.name}: {score}, {count * every / rate:.0f} s of play, in {options.video}"
-        )
-        player.close()
+    with ExitStack() as games:
+        players = cast(options, source, protocol, device, recordings)
+        for player in players:
+            games.callback(player.close)
+        labels = [label for label, _ in recordings] if options.progress else []
+        rate = players[0].screen.frames_per_second
+        with console.status("playing"):
+            for _ in range(options.skip * rate // players[0].screen.frames_per_step):
+                extend(players)
+            every = players[0].screen.frames_per_step if gif else 1
+            pictures = play(players, options.overlay, scale, labels, every)
+            wanted = islice(pictures, seconds * rate // every if seconds else None)
+            if gif:
+                count = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
+            else:
+                count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
+        if not count:
+            options.video.unlink(missing_ok=True)
+            raise ValueError(f"--skip {options.skip}: the episode is shorter")
+        for player in players:
+            score = f"score {player.scene.score:.0f}" + ("" if player.ended else " so far")
+            length = f"{count * every / rate:.0f} s of play"
+            console.print(f"{player.game}, {player.protocol.name}: {score}, {length}, in {options.video}")
     return 0
 
 

@@ -133,7 +133,9 @@ class Player:
         return Recording.of(self.game, self.protocol, self.games.played(0))
 
     def close(self) -> None:
+        """Ends the game, and the copy of it that people see."""
         self.games.close()
+        self.screen.close()
 
     def _play_recorded(self, begin: int) -> tuple[TimeStep, list[Frame]]:
         """Plays, unseen, what the emulator played before the recorded episode."""

@@ -101,6 +101,7 @@ def application(hub: Hub, show: Any) -> OnlyLocal:
         yield
         show.stopped = True
         thread.join(timeout=5)
+        show.close()
 
     routes = [Route(f"/{name}", _file(*file)) for name, file in FILES.items()]
     return OnlyLocal(Starlette(routes=[*routes, WebSocketRoute("/live", live)], lifespan=running))

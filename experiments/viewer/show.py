@@ -179,11 +179,15 @@ class Show:
                 self.tally = {"agent": 0, "you": 0}
                 self._cast()
 
+    def close(self) -> None:
+        """Ends every game; nothing is shown any more."""
+        for lane in self.lanes:
+            lane.player.close()
+
     def _cast(self) -> None:
         """Makes the players that this kind of show needs, and begins."""
         made = self._players()
-        for lane in self.lanes:
-            lane.player.close()
+        self.close()
         self.lanes = made
         self._start()
 

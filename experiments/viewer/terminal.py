@@ -8,7 +8,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def play(options: Any, source: Any, protocol: Any, device: torch.device, recordi
     player.start(seed, options.epsilon)
     period = player.screen.frames_per_step / player.screen.frames_per_second
     due = time.monotonic()
-    with raw_terminal() as typed:
+    with closing(player), raw_terminal() as typed:
         while True:
             facts, frames = facts_of(player, player.game), player.scene.frames
             for picture in dict.fromkeys(((len(frames) - 1) // 2, len(frames) - 1)):  # two a step: 30 a second

@@ -1,0 +1,149 @@
+"""Watching plays as evaluation does, and shows what was played."""
+
+import shutil
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from agents.iqn import IQN
+from envs.atari import make_atari
+from envs.library import game_of
+from envs.protocols import NATURE
+from envs.recording import Recording, render
+from envs.screen import AtariScreen, PictureScreen, screen_of
+from experiments.build import build_agent
+from experiments.episodes import find_episode
+from experiments.evaluate import score_agent
+from experiments.viewer.history import History
+from experiments.viewer.source import find_source
+from tests.watched import CPU, EXPERIMENT, watched
+
+
+@pytest.fixture(scope="module")
+def agent(watched_run):
+    source = find_source(watched_run.path)
+    return source.load(source.chosen, (1, 84, 84), 4, CPU)
+
+
+def test_watched_episodes_are_those_of_evaluation(agent):
+    """Score and every action, for the same seeds, of two that are watched side by side; one draws to look, too."""
+    implicit = replace(EXPERIMENT, algorithm=IQN(samples=4), network=replace(EXPERIMENT.network, memory="none"))
+    agents = agent, build_agent(implicit, (1, 84, 84), 4, CPU)
+    agents[1].online.eval()
+    both = [watched(one, seed, epsilon=0.5) for seed, one in enumerate(agents)]
+    while not all(player.ended for player in both):
+        for player in both:
+            if not player.ended:
+                player.extend()
+    for seed, player in enumerate(both):
+        result, (recording,) = score_agent(agents[seed], EXPERIMENT, 1, epsilon=0.5, seed=seed, device=CPU)
+        assert player.scene.score == result["mean"] and player.record() == recording
+        player.close()
+
+
+def test_the_screen_is_that_of_the_recording(watched_run, agent):
+    """Every frame in colour of an episode that began inside its environment's log; and its sound."""
+    recording = find_episode(watched_run, "2")
+    assert recording.begin > 100
+    player = watched(None, 0, recording=recording)
+    shown, sounds = list(player.scene.frames), set()
+    while not player.ended:
+        shown += player.extend().frames
+    for frame, (pixels, _) in zip(shown, render(recording), strict=True):
+        assert np.array_equal(frame.pixels, pixels)
+        assert frame.sound.shape == (512,)
+        sounds.add(frame.sound.tobytes())
+    assert len(sounds) > 5
+    player.close()
+
+
+def test_no_ops_are_followed_into_the_next_episode():
+    games = make_atari("Seaquest", 1, NATURE)
+    screen = AtariScreen("Seaquest", NATURE)
+    step, generator, episodes = games.reset(3), np.random.default_rng(0), 0
+    screen.follow(games, step)
+    while episodes < 1 or not step.first.item():
+        step = games.step(torch.tensor([int(generator.integers(games.num_actions))]))
+        screen.follow(games, step, show=False)  # refuses a reward or a life that is not the game's
+        episodes += int(step.last)
+    step = games.step(torch.tensor([0]))
+    (frame, *_) = screen.follow(games, step)
+    assert frame.pixels.shape == (210, 160, 3)
+    with pytest.raises(ValueError, match="not that of the game"):
+        screen.follow(games, step._replace(reward=step.reward + 1))
+    games.close()
+
+
+@pytest.mark.parametrize("name", ["probe/catch", "minatar/breakout"])
+def test_a_game_of_another_world_has_its_picture(name):
+    game = game_of(name)
+    rules = game.protocol(game.protocols[0])
+    games, screen = game.make(1, rules), screen_of(name, rules)
+    assert isinstance(screen, PictureScreen) and len(screen.action_names) == games.num_actions
+    step, frames = games.reset(0), []
+    while True:
+        frames += screen.follow(games, step)
+        if step.last.item():
+            break
+        step = games.step(torch.tensor([len(frames) % games.num_actions]))
+    recorded = [pixels for pixels, _ in render(Recording.of(name, rules, games.played(0)))]
+    assert all(np.array_equal(frame.pixels, pixels) for frame, pixels in zip(frames, recorded, strict=True))
+    (frame,) = screen.follow(games, games.step(torch.tensor([0])))  # the next episode
+    assert frame.pixels.dtype == np.uint8 and frame.sound.size == 0
+    games.close()
+
+
+def test_pictures_of_an_episode_come_in_order(agent):
+    """The frames in a scene are those that led to what the agent sees: the newest grey one is the last in colour."""
+    player = watched(agent, 2)
+    for scene in islice(iter(player.extend, None), 30):
+        last = scene.frames[-1].pixels.astype(float) @ [0.299, 0.587, 0.114]
+        seen = scene.step.obs[0, -1].numpy().astype(float)
+        small = np.asarray(Image.fromarray(last.astype(np.uint8)).resize((84, 84), Image.Resampling.BOX), float)
+        assert np.corrcoef(small.flat, seen.flat)[0, 1] > 0.98
+    player.close()
+
+
+def test_a_recording_that_plays_otherwise_is_refused(watched_run):
+    recording = replace(find_episode(watched_run, "1"), score=77.0)
+    player = watched(None, 0, recording=recording)
+    with pytest.raises(ValueError, match="not 77"):
+        while True:
+            player.extend()
+
+
+def test_going_back_and_on_is_as_if_nothing_had_been(agent):
+    history = History(watched(agent, 4), "agent")
+    history.start(4, 0.9)
+    for _ in range(40):
+        history.extend(None)
+    before = [shown.picture for shown in history.shown], dict(history.tracks)
+    actions = list(history.player.games.logs[0].actions)
+    history.cut(15)
+    assert len(history) == 16 and len(history.tracks["value"]) == 16
+    for action in actions[15:]:
+        history.extend(action)
+    assert [shown.picture for shown in history.shown] == before[0] and history.tracks == before[1]
+    assert history.player.person and torch.equal(history.scene(40).step.obs, history.player.scene.step.obs)
+    history.player.close()
+
+
+def test_a_checkpoint_is_enough(watched_run, tmp_path):
+    whole = find_source(watched_run.path)
+    assert (whole.chosen, list(whole.checkpoints), whole.run.path) == ("2000", ["1000", "2000"], watched_run.path)
+    inside = find_source(watched_run.path / "checkpoints/000000001000")
+    assert (inside.chosen, inside.run.path) == ("1000", watched_run.path)
+    assert find_source(watched_run.path / "checkpoints/000000001000/tensors.safetensors").chosen == "1000"
+    away = tmp_path / "agent"
+    shutil.copytree(watched_run.path / "checkpoints/000000002000", away)
+    with pytest.raises(ValueError, match="copy that of its run"):
+        find_source(away)
+    shutil.copy(watched_run.path / "config.json", away)
+    given = find_source(away)
+    assert (given.chosen, given.run) == ("agent", None) and given.load("agent", (1, 84, 84), 4, CPU)
+    with pytest.raises(ValueError, match="another game"):
+        given.load("agent", (1, 84, 84), 18, CPU)

@@ -1,0 +1,176 @@
+"""The show behind the page: wishes are obeyed, a person takes over, episodes have time lines."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from envs.protocols import MACHADO
+from experiments.cli import run_command
+from experiments.episodes import find_episode, people_episodes, progress_episodes
+from experiments.viewer.server import Hub, Viewer
+from experiments.viewer.show import Show, Wishes
+from experiments.viewer.source import find_source
+from tests.watched import CPU
+
+
+@pytest.fixture
+def show(watched_run):
+    sent = []
+    made = Show(find_source(watched_run.path), MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), sent.append)
+    made.sent = sent
+    yield made
+    for lane in made.lanes:
+        lane.player.close()
+
+
+def header_of(show):
+    return show.sent[-1].header
+
+
+def test_wishes_are_obeyed_without_restarting(show):
+    for _ in range(5):
+        show.advance()
+    assert header_of(show)["cursor"] == 5 and header_of(show)["checkpoints"] == ["1000", "2000"]
+    show.obey({"do": "pause", "value": True})
+    sent = len(show.sent)
+    show.turn()
+    assert len(show.sent) == sent and header_of(show)["paused"]
+    show.obey({"do": "step"})
+    show.turn()
+    assert header_of(show)["cursor"] == 6
+    show.obey({"do": "seek", "value": 2})
+    assert header_of(show)["cursor"] == 2 and header_of(show)["length"] == 7 and header_of(show)["still"]
+    show.obey({"do": "checkpoint", "value": "1000"})
+    assert header_of(show)["checkpoint"] == "1000" and header_of(show)["length"] == 1
+    show.obey({"do": "seed", "value": "9"})
+    assert header_of(show)["seed"] == 9 and show.lanes[0].player.seed == 9
+    show.obey({"do": "epsilon", "value": "0.25"})
+    assert show.lanes[0].player.epsilon == 0.25
+    for saliency in ("gradient", "perturbation"):
+        show.obey({"do": "saliency", "value": saliency})
+        names = [picture["name"] for picture in header_of(show)["pictures"]]
+        assert names == ["screen0", "sound", "input", "saliency"] and len(show.sent[-1].pictures) == len(names)
+    show.obey({"do": "features", "value": True})
+    first = header_of(show)["lanes"][0]
+    assert len(first["values"]) == 4 and max(first["values"]) == pytest.approx(first["value"], rel=1e-3)
+    assert sum(header_of(show)["spread"]["p"][0]) == pytest.approx(1, abs=1e-3) and first["memory"][0] > 0
+    json.dumps(show.sent[-1].pack(0)[1], allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        ({"do": "checkpoint", "value": "77"}, "there are 1000, 2000"),
+        ({"do": "seed", "value": "-1"}, "whole number"), ({"do": "seed", "value": None}, ""),
+        ({"do": "epsilon", "value": "nan"}, "probability"), ({"do": "speed", "value": 77}, "none of 0.1"),
+        ({"do": "saliency", "value": "x"}, "none of off"), ({"do": "kind", "value": "progress"}, "none of agent"),
+        ({"do": "keys", "value": {"a": 1}}, ""), ({"do": "nothing"}, ""),
+        ({"do": "seek", "value": float("inf")}, "infinity"),
+        ({"do": "keys", "value": ["9" * 9_999, {}, None]}, ""), ({"do": []}, ""),
+    ],
+)  # fmt: skip
+def test_wishes_that_make_no_sense_are_answered(show, command, words):
+    show.obey(command)
+    show.advance()
+    assert words in header_of(show)["note"] or not words
+    assert show.wishes.seed == 0 and show.wishes.checkpoint == "2000" and show.wishes.speed == 1
+
+
+def test_a_person_takes_over_and_the_episode_is_recorded(watched_run, show, capsys):
+    for _ in range(6):
+        show.advance()
+    show.obey({"do": "seek", "value": 3})
+    show.obey({"do": "pause", "value": False})
+    show.obey({"do": "keys", "value": ["ArrowRight"]})
+    show.advance()
+    first = header_of(show)["lanes"][0]
+    assert header_of(show)["length"] == 5 and first["taken"] and header_of(show)["actions"][first["played"]] == "RIGHT"
+    show.obey({"do": "keys", "value": []})
+    show.advance()
+    assert header_of(show)["lanes"][0]["played"] == 0  # lets go: nothing for a moment, then the agent again
+    show._key_held = -10
+    show.advance()
+    assert not header_of(show)["lanes"][0]["taken"]
+    count = len(people_episodes(watched_run.path))
+    while not show.lanes[0].ended:
+        show.advance()
+    assert header_of(show)["note"] == f"recorded as episode people/{count + 1}"
+    recording = find_episode(watched_run, f"people/{count + 1}")
+    assert recording == show.lanes[0].player.record() and recording.score == show.lanes[0].player.scene.score
+    assert run_command("list", ["episodes", str(watched_run.path)]) == 0
+    assert f"people/{count + 1}" in capsys.readouterr().out
+
+
+def test_a_duel_is_the_same_game_twice_and_counts(show):
+    show.obey({"do": "kind", "value": "duel"})
+    agent, you = show.lanes
+    assert show.wishes.paused and agent.shown[0].picture == you.shown[0].picture
+    show.obey({"do": "keys", "value": [" "]})
+    assert not show.wishes.paused
+    show.advance()
+    assert you.shown[1].facts["played"] == 1 and not agent.shown[1].facts["taken"]
+    show.obey({"do": "keys", "value": []})
+    for _ in range(3):
+        show.advance()
+    assert you.shown[4].facts["played"] == 0 and you.player.games.logs[0].seed == agent.player.games.logs[0].seed
+    for lane, score in ((agent, 3.0), (you, 5.0)):
+        lane.player.scene = lane.player.scene._replace(
+            score=score, step=lane.player.scene.step._replace(last=torch.tensor([True]))
+        )
+    you.player.person = False  # nothing to record here
+    show._finish(you)
+    assert show.tally == {"agent": 0, "you": 1}
+
+
+def test_recorded_episodes_have_a_time_line_and_progress_stands_side_by_side(watched_run):
+    sent = []
+    chosen = find_episode(watched_run, "000000002000/1")
+    show = Show(
+        find_source(watched_run.path), MACHADO, CPU, "episode", [("it", chosen)], Wishes(paused=True), sent.append
+    )
+    while not show.lanes[0].ended:
+        show.turn()  # the time line is drawn while the picture stands still
+    assert show.cursor == 0 and len(show.lanes[0]) == len(chosen.actions) + 1
+    assert sum(show.lanes[0].tracks["reward"]) == chosen.score
+    show.obey({"do": "seek", "value": 10**9})
+    assert sent[-1].header["lanes"][0]["last"] and sent[-1].header["lanes"][0]["score"] == chosen.score
+    episodes = progress_episodes(watched_run, 4)
+    assert [label for label, _ in episodes] == ["4,000 frames", "8,000 frames"]
+    show.recordings, show.kind = episodes, "progress"
+    show._cast()
+    show.advance()
+    assert [lane["label"] for lane in sent[-1].header["lanes"]] == ["4,000 frames", "8,000 frames"]
+    assert "value" not in sent[-1].header["lanes"][0]
+    for lane in show.lanes:
+        lane.player.close()
+
+
+def test_an_episode_that_cannot_go_on_is_told_and_stands_still(watched_run):
+    sent, recording = [], replace(find_episode(watched_run, "1"), score=77.0)
+    show = Show(
+        find_source(watched_run.path), MACHADO, CPU, "episode", [("it", recording)], Wishes(paused=True), sent.append
+    )
+    while not show.lanes[0].ended:
+        show.turn()
+    show.obey({"do": "seek", "value": 10**9})
+    assert "not 77" in sent[-1].header["note"]
+    show.obey({"do": "pause", "value": False})
+    show.advance()
+    assert show.wishes.paused and "not 77" in sent[-1].header["note"]
+    show.lanes[0].player.close()
+
+
+def test_a_slow_viewer_misses_messages_and_holds_nobody_up():
+    class Loop:
+        def call_soon_threadsafe(self, call, *args):
+            call(*args)
+
+    hub = Hub()
+    hub.loop = Loop()
+    slow = Viewer(None)
+    hub.viewers.add(slow)
+    for message in range(1_000):
+        hub.publish(message)
+    assert list(slow.waiting) == [997, 998, 999]

@@ -51,6 +51,8 @@ class Suite:
     """where the suite's folder is made"""
     name: str = ""
     """of the suite's folder; empty: the recipe's or file's name"""
+    mixed: bool = False
+    """let agents be evaluated in different ways, whose scores cannot be compared"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
     wandb: Literal["auto", "online", "offline", "off"] = "off"
@@ -110,6 +112,27 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
         rows = replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network)) if replay else 0
         needed[cell.name] = BASE_MEMORY + rows
     return needed
+
+
+def check_alike(planned: list[Cell]) -> None:
+    """Refuses, before days are spent, scores that `highscore compare` would refuse to put side by side.
+
+    Raises:
+        ValueError: on some game two agents would be evaluated differently; names the flags that make them alike.
+    """
+    first: dict[str, tuple[Cell, dict[str, Any]]] = {}
+    for cell in planned:
+        x = experiment_of(cell)
+        how = {
+            "protocol": x.protocol, "evaluation.episodes": x.evaluation.episodes,
+            "evaluation.epsilon": x.evaluation.epsilon,
+        }  # fmt: skip
+        other, wanted = first.setdefault(cell.game, (cell, how))
+        if unlike := {key: value for key, value in wanted.items() if value != how[key]}:
+            raise ValueError(
+                f"{other.group} and {cell.group} would not be evaluated alike, and their scores could not be compared:"
+                f" add --set {' '.join(f'{key}={value}' for key, value in unlike.items())}, or --mixed True"
+            )
 
 
 def check_folder(folder: Path, planned: list[Cell]) -> None:
@@ -204,6 +227,8 @@ def run_suite(options: Suite, console: Console) -> int:
         import_optuna()
         spec = dataclasses.replace(spec, grid={})
     planned = cells(spec)
+    if not options.mixed:
+        check_alike(planned)
     needed = check_cells(planned, options.device)
     memory = int(0.9 * available_memory(device_of("cpu")))
     largest = max(needed.values())

@@ -18,7 +18,7 @@ from experiments.dashboard.server import application
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
 from experiments.records import status
 from experiments.scheduler import Job, Launch, Listed, Scheduler
-from experiments.suite import Board, Suite, experiment_of, run_suite, spec_of
+from experiments.suite import Board, Suite, check_alike, experiment_of, run_suite, spec_of
 
 TINY = """
 agents = ["dqn", "c51"]
@@ -95,10 +95,20 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
     assert not (tmp_path / "runs").exists()
 
 
+def test_agents_that_are_evaluated_differently_are_told_before_they_train(capsys):
+    assert run_command("suite", ["dev", "--agents", "demo,ppo", "--games", "Pong"]) == 2
+    err = capsys.readouterr().err
+    flags = "protocol=machado evaluation.episodes=8 evaluation.epsilon=0.01"
+    assert f"add --set {flags}, or --mixed True" in err and err.count("\n") == 1
+    assert check_alike(cells(make_spec({"agents": "demo,ppo", "games": "Pong", "settings": dict(
+        pair.split("=") for pair in flags.split())}))) is None  # fmt: skip
+
+
 def test_every_recipe_can_work_and_says_what_to_expect():
     for name, content in recipes().items():
         spec = make_spec(read_spec(name))
         assert content.startswith("# ") and f"highscore suite {name}" in content and "# Cost: " in content, name
+        check_alike(cells(spec))
         for cell in cells(spec):
             if (cell.seed, cell.game) == (spec.seeds[0], spec.games[0]):
                 experiment = experiment_of(cell)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 KEPT = 40  # films
+LIVE = 4  # pages at once
 PATIENCE = 300.0  # seconds for a film
 LIVE_PATIENCE = 60.0  # seconds until a live page has an address
 ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+\S*")
@@ -27,8 +28,8 @@ class Films:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="highscore-films-")
-        self.lock = threading.Lock()
-        self.live: dict[str, tuple[subprocess.Popen[str], str]] = {}
+        self.filming, self.starting = threading.Lock(), threading.Lock()
+        self.live: dict[tuple[str, int], tuple[subprocess.Popen[str], str]] = {}
 
     def episode(self, run: Path, name: str, number: int) -> Path:
         """The film of a training episode.
@@ -40,7 +41,7 @@ class Films:
             FilmError: it cannot be played again; with the reason.
         """
         path = Path(self.folder.name) / f"{name}-{number}.mp4"
-        with self.lock:
+        with self.filming:
             if path.exists():
                 return path
             command = [sys.executable, "-m", "experiments.cli", "watch", str(run), "--episode", str(number)]
@@ -58,27 +59,32 @@ class Films:
                 old.unlink(missing_ok=True)
         return path
 
-    def watch(self, run: Path, name: str) -> str:
-        """The address of a live page where a run's newest agent plays; one per run.
+    def watch(self, run: Path, name: str, episode: int = 0) -> str:
+        """The address of a live page where a run's newest agent plays, or one of its training episodes plays again.
+
+        The oldest page ends when there are too many.
 
         Raises:
             FilmError: it did not start; with the reason.
         """
-        with self.lock:
-            known = self.live.get(name)
+        with self.starting:
+            known = self.live.get((name, episode))
             if known and known[0].poll() is None:
                 return known[1]
+            while len(self.live) >= LIVE:
+                end([self.live.pop(next(iter(self.live)))[0]])
+            command = [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run)]
             process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run)], text=True, bufsize=1,
+                command + (["--episode", str(episode)] if episode else []), text=True, bufsize=1,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env=os.environ | {"BROWSER": "true"},  # the dashboard's own page opens it
             )  # fmt: skip
-            self.live[name] = process, ""
+            self.live[name, episode] = process, ""
             address, said = self._address(process)
             if not address:
                 process.terminate()
                 raise FilmError(said)
-            self.live[name] = process, address
+            self.live[name, episode] = process, address
             return address
 
     @staticmethod
@@ -103,13 +109,17 @@ class Films:
 
     def close(self) -> None:
         """Ends the live pages and forgets the films."""
-        for process, _ in self.live.values():
-            if process.poll() is None:
-                process.terminate()
-        until = time.monotonic() + 5
-        for process, _ in self.live.values():
-            try:
-                process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        end([process for process, _ in self.live.values()])
         self.folder.cleanup()
+
+
+def end(processes: "list[subprocess.Popen[str]]") -> None:
+    """Ends live pages: in order, or after five seconds by force."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + 5
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -96,7 +96,7 @@ def application(root: Path) -> Any:
     def live(request: Request) -> Response:
         entry = run_of(request)
         try:
-            return answer({"address": films.watch(entry.record.path, entry.id)})
+            return answer({"address": films.watch(entry.record.path, entry.id, max(0, whole(request, "episode", 0)))})
         except FilmError as error:
             raise HTTPException(409, str(error)) from None
 

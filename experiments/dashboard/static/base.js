@@ -58,15 +58,31 @@ export async function play(id, at, name) {
     const state = el("p", { class: "quiet" }, el("span", { class: "wait" }), " the emulator plays it again…");
     const film = el("video", { src: found.film, controls: true, autoplay: true, muted: true, loop: true });
     film.addEventListener("loadeddata", () => state.replaceChildren(el("a", { href: `#/run/${id}` }, "all about this run")));
+    const live = el("button", { class: "main", onclick: () => watch(live, id, `?episode=${found.episode}`) }, "Watch it live: what the agent saw and wanted");
     film.addEventListener("error", async () => {
       state.textContent = await ask(found.film).then(() => "this browser cannot play it", (error) => error.message);
     });
     show(
       el("h2", {}, name),
       el("p", {}, `Episode ${found.episode}, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
-      film, state,
+      film, state, live,
     );
   } catch (error) {
     show(el("h2", {}, name), el("p", {}, error.message));
   }
+}
+
+// A live page in a tab of its own, which a button opens: the newest agent plays, or an episode plays again.
+export async function watch(button, id, query = "") {
+  const said = button.textContent;
+  button.disabled = true; button.textContent = "starting the game…";
+  const tab = window.open("", "_blank");
+  try {
+    const { address } = await ask(`/api/run/${id}/watch${query}`, { method: "POST" });
+    if (tab) tab.location = address; else location.href = address;
+  } catch (error) {
+    if (tab) tab.close();
+    show(el("h2", {}, "Watch it play"), el("p", {}, error.message), el("p", {}, "In a terminal: ", el("code", { class: "command" }, "highscore watch runs/NAME")));
+  }
+  button.disabled = false; button.textContent = said;
 }

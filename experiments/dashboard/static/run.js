@@ -1,6 +1,6 @@
 // One run: its charts, configuration, evaluations, checkpoints, films and log.
 
-import { ask, colour, el, frames, number, play, show } from "./base.js";
+import { ask, colour, el, frames, number, play, show, watch } from "./base.js";
 import { AXES, Plot, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { keep, store, wishes } from "./store.js";
@@ -24,7 +24,7 @@ export class RunPage {
     const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); this.draw(); } });
     for (const [value, text] of Object.entries(AXES)) axis.append(el("option", { value, textContent: text, selected: wishes.axis === value }));
     const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, oninput: () => { wishes.smooth = +slider.value; keep(); this.draw(); } });
-    const live = el("button", { class: "main", onclick: () => this.watch(live) }, "Watch it play");
+    const live = el("button", { class: "main", onclick: () => watch(live, this.id) }, "Watch it play");
     const find = el("input", { type: "search", placeholder: "setting", "aria-label": "find a setting", oninput: () => list() });
     const rows = el("tbody");
     const list = () => rows.replaceChildren(...Object.entries(settings).filter(([key, value]) => `${key} ${value}`.includes(find.value)).map(([key, value]) => el("tr", {}, el("td", { class: "left" }, key), el("td", { class: "left wrap" }, String(value)))));
@@ -93,18 +93,6 @@ export class RunPage {
   gone() {
     this.drop();
     this.host.replaceChildren(el("h1", {}, "This run is gone"), el("p", {}, "Its directory was removed. ", el("a", { href: "#/" }, "All runs")));
-  }
-  async watch(button) {
-    button.disabled = true; button.textContent = "starting the game…";
-    const tab = window.open("", "_blank");
-    try {
-      const { address } = await ask(`/api/run/${this.id}/watch`, { method: "POST" });
-      if (tab) tab.location = address; else location.href = address;
-    } catch (error) {
-      if (tab) tab.close();
-      show(el("h2", {}, "Watch it play"), el("p", {}, error.message), el("p", {}, "In a terminal: ", el("code", { class: "command" }, `highscore watch ${this.data.path}`)));
-    }
-    button.disabled = false; button.textContent = "Watch it play";
   }
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
   drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels?.replaceChildren(); }

@@ -41,7 +41,7 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
         if comparison.mixed:
             for figure in figures.values():
                 text = "MIXED FINGERPRINTS: not measured alike"
-                figure.text(0.995, 0.005, text, color="#b00020", ha="right", va="bottom", fontsize=7)
+                figure.suptitle(text, x=0.99, ha="right", color="#b00020", fontsize=7)
     return figures
 
 
@@ -107,6 +107,8 @@ def band(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) 
     if len(values) > 1:
         chosen = np.random.default_rng(0).integers(len(values), size=(1_000, len(values)))
         low, high = np.quantile(values[chosen].mean(1), [0.025, 0.975], axis=0)
+        if len(x) == 1:
+            axes.vlines(x, low, high, color=colour)
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -133,7 +135,7 @@ def curves(comparison: Comparison) -> Any:
                     style = ("--", ":", "-.")[i % 3]
                     place.plot(*zip(*shown, strict=True), style, color=GREY, label=f"{published.name}, published")
         place.set_title(game)
-        place.margins(x=0.02)
+        place.set_xlim(0, 1.03 * place.dataLim.xmax)
         if number >= len(games) - columns:
             place.set_xlabel("million emulator frames")
         if number % columns == 0:
@@ -220,6 +222,7 @@ def efficiency(comparison: Comparison) -> Any:
                 place.plot(grid / unit, middle, color=colour, label=agent, marker="o" if len(grid) == 1 else "")
                 place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
         place.set_xlabel(words)
+        place.set_xlim(0, 1.03 * place.dataLim.xmax)
     axes[0, 0].set_title("sample efficiency")
     axes[0, 1].set_title("wall-clock, without evaluations and pauses")
     axes[0, 0].set_ylabel(f"human-normalised IQM, {games_of(comparison)}")

@@ -28,7 +28,7 @@ def spread(interval: Any, form: Any = number) -> str:
 
 
 def two(value: float) -> str:
-    return f"{value:.2f}"
+    return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
 
 
 def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -49,8 +49,7 @@ def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Human-normalised aggregates, a row per agent: (header, rows)."""
     names = list(next(iter(data["aggregates"].values()), {}))
-    header = ["agent", *names, "Atari-5 estimate"]
-    rows = []
+    header, rows = ["agent", *names, "Atari-5 estimate"], []
     for agent, found in data["aggregates"].items():
         estimate = data["atari5"][agent]
         row = [f"{two(found[name]['value'])} {spread(found[name]['interval'], two)}" for name in names]
@@ -58,6 +57,8 @@ def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for agent in data["published"]:
         if agent["aggregates"]:
             rows.append([f"{agent['name']} (published)", *(two(agent["aggregates"][name]) for name in names), ""])
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
 
 

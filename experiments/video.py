@@ -19,7 +19,7 @@ SCALE = 3  # pixels a side for each of the game's: browsers blur what they scale
 
 def enlarge(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:
     """Every pixel of [height, width, ...] as a square of `scale` pixels."""
-    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+    return pixels.repeat(scale, axis=1).repeat(scale, axis=0)  # rows last: they are copied whole
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: int = 60) -> int:
@@ -46,7 +46,7 @@ def write_film(path: Path, frames: Iterable[tuple[np.ndarray, np.ndarray]], rate
     try:
         with av.open(str(aside), "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=rate)
-            stream.pix_fmt, stream.options = "yuv420p", {"crf": "23", "preset": "veryfast"}
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "23", "preset": "superfast"}
             voice = Voice(container, sound) if sound else None
             for pixels, samples in frames:
                 if count == 0:

@@ -24,6 +24,7 @@ export class LeaderboardPage {
   close() {}
 }
 
+const two = (x) => (Math.round(100 * x) / 100 + 0).toFixed(2);  // never -0.00
 const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function board(data) {
@@ -34,7 +35,7 @@ function board(data) {
     const place = (x) => `${Math.max(0, Math.min(100, (100 * x) / ends[s]))}%`;
     if (interval) { const bar = el("i"); bar.style.left = place(interval[0]); bar.style.right = `calc(100% - ${place(interval[1])})`; track.append(bar); }
     const mark = el("b"); mark.style.left = place(value); track.append(mark);
-    return el("td", {}, value.toFixed(2), " ", el("span", { class: "interval" }, interval ? `[${interval.map((x) => x.toFixed(2)).join(", ")}]` : ""), track);
+    return el("td", {}, two(value), " ", el("span", { class: "interval" }, interval ? `[${interval.map(two).join(", ")}]` : ""), track);
   };
   const line = (row, published) => el("tr", {},
     el("td", { class: "left wrap" }, row.agent, published ? el("div", { class: "interval" }, `published: ${row.protocol}; ${row.source}`) : null),

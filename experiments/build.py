@@ -21,6 +21,7 @@ from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
+from experiments.allocator import keep_freed_memory
 from experiments.build_network import build_network, state_bytes
 from experiments.config import ON_POLICY, Experiment
 from networks.rnd import RND
@@ -42,6 +43,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
+    keep_freed_memory()
     torch.manual_seed(experiment.seed)
     np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
     random.seed(experiment.seed)

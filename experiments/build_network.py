@@ -21,9 +21,9 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN
 
-TORSOS = {"nature": NatureCNN, "minatar": MinAtarCNN, "mlp": MLP}
+TORSOS = {"nature": NatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
 HEADS = {"linear": Linear, "dueling": Dueling}
 
 

@@ -28,9 +28,9 @@ ON_POLICY = PQN | PPO | IMPALA  # these learn from rollouts
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "impala", "minatar", "mlp"] = "nature"
-    """convolutions of Mnih et al. (2015), residual ones of Espeholt et al. (2018), the one layer of Young & Tian
-    (2019) for small boards, or a perceptron for the smallest"""
+    torso: Literal["nature", "nips", "impala", "minatar", "mlp"] = "nature"
+    """convolutions of Mnih et al. (2015), the smaller ones of Mnih et al. (2013), residual ones of Espeholt et al.
+    (2018), the one layer of Young & Tian (2019) for small boards, or a perceptron for the smallest"""
     width: int = 1
     """impala: times 16, 32 and 32 channels"""
     blocks: int = 2

@@ -22,20 +22,30 @@ class NatureCNN(nn.Module):
         layer_norm: normalises over a layer's outputs, before its ReLU (Gallici et al. 2025, sec. 4).
     """
 
+    layers: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, side, stride
+
     def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
         super().__init__()
         layers: list[nn.Module] = []
-        for out, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+        for out, kernel, stride in self.layers:
             layers.append(nn.Conv2d(shape[0], out, kernel, stride))
             shape = (out, *((side - kernel) // stride + 1 for side in shape[1:]))
             if min(shape) < 1:
-                raise ValueError("NatureCNN needs observations of at least 36 x 36 pixels; try --network.torso minatar")
+                raise ValueError(
+                    f"{type(self).__name__} needs observations of at least 36 x 36 pixels; try --network.torso minatar"
+                )
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
         self.conv = nn.Sequential(*layers)
         self.size = math.prod(shape)
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.conv(to_unit_range(obs)).flatten(1)
+
+
+class NipsCNN(NatureCNN):
+    """The smaller convolutions of Mnih et al. (2013), sec. 4.1: a third of the work, F = 2592 features."""
+
+    layers = ((16, 8, 4), (32, 4, 2))
 
 
 class Residual(nn.Module):

@@ -32,10 +32,16 @@ from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_video
 from tests.test_resume import small
 
+SMALL = replace(preset("prioritized").network, torso="nips", hidden=32)
 TINY = replace(
-    preset("prioritized"), game="Pong", frames=12_000, num_envs=2, explore=Linear(1.0, 0.1, 1_000, 500),
+    preset("prioritized"), network=SMALL, game="Pong", frames=12_000, num_envs=2,
+    explore=Linear(1.0, 0.1, 1_000, 500),
     replay=ReplayConfig(5_000, 16, 1_000, 8, 0.6, Linear(0.4, 1.0, 3_000)), target_period=50,
     evaluation=Evaluation(8_000, episodes=2, epsilon=0.05, video_seconds=1), protocol="machado",
+)  # fmt: skip
+SHORT = replace(
+    TINY, game="Breakout", frames=2_800, replay=replace(TINY.replay, learn_start=400),
+    evaluation=Evaluation(2_000, episodes=1, epsilon=0.5, video_seconds=0),
 )  # fmt: skip
 
 
@@ -190,6 +196,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
         "--name",
         "r",
     ]
+    command += ["--network.torso", "nips", "--network.hidden", "16", "--rollout.epochs", "1"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -220,12 +227,11 @@ def test_training_goes_on_from_the_weights_of_another_run(finished):
 
 def test_same_seed_same_training(tmp_path):
     """The weights of two trainings are equal, bit for bit; another seed's are not."""
-    short = replace(TINY, frames=5_200, evaluation=Evaluation(4_000, 1, 0.5, 0), game="Breakout")
 
     def tensors(seed, name):
         torch.manual_seed(int(time.time()))
         run, _ = run_training(
-            Train(replace(short, seed=seed), device="cpu", wandb="off", runs=tmp_path, name=name), quiet()
+            Train(replace(SHORT, seed=seed), device="cpu", wandb="off", runs=tmp_path, name=name), quiet()
         )
         return run.load_checkpoint()[0]
 
@@ -238,11 +244,11 @@ def test_watching_does_not_change_training(tmp_path):
     """Evaluations draw their own random numbers."""
 
     def tensors(period, name):
-        short = replace(TINY, frames=5_200, evaluation=Evaluation(period, 1, 0.5, 0), game="Breakout")
+        short = replace(SHORT, evaluation=replace(SHORT.evaluation, period=period))
         run, _ = run_training(Train(short, device="cpu", wandb="off", runs=tmp_path, name=name), quiet())
         return run.load_checkpoint()[0]
 
-    often, never = tensors(2_000, "a"), tensors(10_000, "b")
+    often, never = tensors(1_000, "a"), tensors(10_000, "b")
     assert all(torch.equal(x, never[name]) for name, x in often.items())
 
 

@@ -16,6 +16,7 @@ from experiments.build import build, check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.log import Log
+from experiments.presets import changes
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
 from experiments.trace import Trace
@@ -107,10 +108,15 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
         begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
     filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
-    run = Run.create(options.runs, experiment, options.name, device=str(setup.games.device), wandb=filed)
+    changed = changes(experiment)
+    run = Run.create(
+        options.runs, experiment, options.name, device=str(setup.games.device), wandb=filed, changed=changed
+    )
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
     with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
         log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
+        if changed:
+            log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
         if experiment.replay is not None:
             log.say(check_memory(experiment, setup.games.device))
         log.say(disk)

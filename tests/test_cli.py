@@ -10,7 +10,7 @@ import torch
 
 from experiments import build, train
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, changes
 from experiments.speed import speed_of
 
 
@@ -105,6 +105,8 @@ def test_overrides_reach_every_corner():
     assert (x.game, x.frames, x.seed, x.algorithm.n_steps, x.algorithm.double) == ("MsPacman", 2_000_000, 3, 3, True)
     assert (x.replay.capacity, x.optimiser.learning_rate, x.explore.end) == (100_000, 1e-3, 0.1)
     assert (x.network.head, x.evaluation.period, options.wandb) == ("dueling", 50_000, "off")
+    assert changes(x)["algorithm.n_steps"] == [1, 3] and changes(x)["network.head"] == ["linear", "dueling"]
+    assert changes(parse_train("dqn --game Pong --seed 9 --num-envs 64".split()).experiment) == {"num_envs": [8, 64]}
     assert parse_train(["demo", "--rollout.epochs", "1"]).experiment.rollout.epochs == 1
 
 

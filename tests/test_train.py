@@ -61,7 +61,7 @@ def finished(tmp_path_factory):
 
 def test_a_finished_run_has_everything(finished):
     run = Run.open(finished.path)
-    assert run.experiment == TINY
+    assert run.experiment == TINY and run.config["changed"]["num_envs"] == [8, 2]
     rows = list(read_rows(run.path / "metrics.jsonl"))
     trained = [row for row in rows if row.get("losses/td_loss") is not None]
     assert trained and all(math.isfinite(row["losses/td_loss"]) for row in trained)

@@ -1,9 +1,11 @@
 """Published settings by name, complete; each cites its table and lists its deviations."""
 
 import difflib
+from typing import Any
 
-from experiments.config import Experiment
+from experiments.config import Experiment, to_json
 from experiments.presets import distributional, dqn, memory, policy, pqn, worlds
+from experiments.records import flat
 
 FILES = (dqn, distributional, pqn, policy, memory, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
@@ -20,3 +22,10 @@ def preset(name: str) -> Experiment:
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(PRESETS)}"
         raise ValueError(f"there is no preset called {name!r}; {hint}")
     return PRESETS[name]
+
+
+def changes(experiment: Experiment) -> dict[str, list[Any]]:
+    """What an experiment changes in its preset, beside game and seed: {setting: [the preset's value, its own]}."""
+    theirs, ours = flat(to_json(PRESETS[experiment.preset])), flat(to_json(experiment))
+    names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in ("game", "seed")]
+    return {name: [theirs.get(name), ours.get(name)] for name in names if theirs.get(name) != ours.get(name)}

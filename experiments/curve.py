@@ -3,6 +3,7 @@
 For Atari that is a published curve; for other worlds the mean score of a player who chooses by chance.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ class Curve:
     """a run directory"""
     out: Path
     """a folder for the files, such as experiments/evidence/dqn-breakout"""
-    reference: str = "DQN CNN"
-    """for Atari, an agent of Dopamine's: DQN, C51, QR-DQN, IQN or Rainbow, then CNN or Impala"""
+    reference: str = "DQN CNN (Dopamine)"
+    """for Atari, an agent with a published curve, such as QR-DQN CNN (Dopamine) or PPO (Hafner et al.)"""
 
 
 class Point(NamedTuple):
@@ -41,12 +42,17 @@ class Point(NamedTuple):
     episodes: int
     score: float  # mean raw training score of the episodes that ended in it
     published: float
-    published_sd: float  # over their seeds
+    published_sd: float  # over their seeds; NaN if they do not say
 
     @property
     def deviations(self) -> float:
         """How many of their standard deviations lie between us and them."""
         return (self.score - self.published) / self.published_sd
+
+    @property
+    def well(self) -> bool:
+        """Whether we are within three deviations; where there are none, whether we are not below."""
+        return self.score >= self.published if math.isnan(self.published_sd) else abs(self.deviations) <= 3
 
 
 def published(game: str, agent: str) -> dict[int, tuple[float, float]]:
@@ -55,9 +61,9 @@ def published(game: str, agent: str) -> dict[int, tuple[float, float]]:
     Raises:
         ValueError: no such curve; says which there are.
     """
-    curve = published_curve(f"{agent} (Dopamine)", game)
-    assert curve.sd is not None, agent  # Dopamine's have one
-    return {round(m): (mean, sd) for m, mean, sd in zip(curve.million_frames, curve.mean, curve.sd, strict=True)}
+    curve = published_curve(agent, game)
+    spread = curve.sd or [math.nan] * len(curve.mean)
+    return {round(m): (mean, sd) for m, mean, sd in zip(curve.million_frames, curve.mean, spread, strict=True)}
 
 
 def points(episodes: list[dict[str, Any]], reference: dict[int, tuple[float, float]], frames: int) -> list[Point]:
@@ -128,7 +134,7 @@ def draw(
 
 
 def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
-    """Draws; returns the table, what is to be known of it, and whether every point is within three deviations."""
+    """Draws; returns the table, what is to be known of it, and whether every point compares well."""
     reference = published(run.experiment.game, options.reference)
     found = points(episodes, reference, frames)
     if not found:
@@ -137,13 +143,15 @@ def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], f
     def compare(axes: Any) -> None:
         x = [p.million - 0.5 for p in found]  # the middle of each million
         theirs, spread = [p.published for p in found], [3 * p.published_sd for p in found]
-        label = f"Dopamine {options.reference}, per million frames, and 3 sd of 5 seeds"
+        label = f"{options.reference}, per million frames" + (
+            "" if np.isnan(spread).all() else ", and 3 sd of its seeds"
+        )
         axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
 
     draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in found])
     table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations"]]
     table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:], p.deviations))] for p in found]
-    return table, {"reference": f"Dopamine {options.reference}"}, all(abs(p.deviations) <= 3 for p in found)
+    return table, {"reference": options.reference}, all(p.well for p in found)
 
 
 def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:

@@ -1,11 +1,12 @@
 """Our curves are measured as the published ones are."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from experiments.chance import random_scores
-from experiments.curve import Part, parts, points, published
+from experiments.curve import Part, Point, parts, points, published
 from experiments.presets import preset
 
 
@@ -20,12 +21,18 @@ def test_points_are_means_over_each_whole_million_of_frames():
 
 def test_published_curves_are_those_of_the_table():
     """The early curves that a correct implementation should follow."""
-    curve = published("Breakout", "DQN CNN")
+    curve = published("Breakout", "DQN CNN (Dopamine)")
     assert [round(curve[m][0], 1) for m in (1, 2, 3, 4, 5)] == [1.8, 7.1, 14.2, 18.5, 23.4]
-    assert round(published("Pong", "QR-DQN CNN")[4][0], 1) == 7.4
-    for game, agent in (("Tetris", "DQN CNN"), ("Pong", "DQN")):
+    assert round(published("Pong", "QR-DQN CNN (Dopamine)")[4][0], 1) == 7.4
+    for game, agent in (("Tetris", "DQN CNN (Dopamine)"), ("Pong", "DQN CNN")):
         with pytest.raises(ValueError, match="there are"):
             published(game, agent)
+    assert published("CrazyClimber", "PPO (Hafner et al.)")[2][0] == 18_870
+
+
+def test_a_point_compares_well_within_three_deviations_or_where_none_are_known_above():
+    assert [Point(1, 1, score, 10.0, 2.0).well for score in (3.9, 4.0, 16.0, 16.1)] == [False, True, True, False]
+    assert [Point(1, 1, score, 10.0, math.nan).well for score in (9.9, 10.0, 99.0)] == [False, True, True]
 
 
 def test_parts_are_means_over_tenths_of_a_training():

@@ -35,9 +35,9 @@ RECURRENT_DQN = Experiment(
 # Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of 256
 # games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one update
 # per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players those of
-# a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of episodes, where the
-# memory clears; importance weights with exponent 0.6, which the published version's table has; sticky actions instead
-# of no-ops.
+# a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of episodes, where
+# the memory clears; importance weights with exponent 0.6, which the published version's table has; sticky actions
+# instead of no-ops.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",

@@ -41,7 +41,9 @@ def learn(agent: Agent, players: Players, memory: Shards, agent_steps: int) -> I
     blocks = 0
     while memory.steps_added < agent_steps:
         block, told = players.recv()
-        memory.shards[told.player].extend(*tree_map(lambda x: x.to(players.device), tuple(block)))
+        to = players.device
+        step, action, note, state = tree_map(lambda x: x.to(to), (block.step, block.action, block.note, block.state))
+        memory.shards[told.player].extend(step, action, note, state, block.priority)
         players.release(told)
         staleness = agent.updates - told.version
         metrics: dict[str, Any] = {}

@@ -176,23 +176,25 @@ def measure(name: str, game: str, players: tuple[int, ...], seconds: float, devi
 
 def show(name: str, rows: list[dict[str, Any]], console: Console) -> None:
     """Prints what was found."""
-    table = Table(title=f"{name} with players of their own", title_justify="left")
-    for column in (
-        "players", "playing alone", "the model", "learning", "the model", "updates/s", "learner idle", "staleness",
-        "a block", "taking it", "weights out",
-    ):  # fmt: skip
-        table.add_column(column)
+    table = Table(title=f"{name}: agent steps per second, and what the model says", title_justify="left")
+    for column in ("players", "playing", "model", "learning", "model", "updates/s", "learner idle", "staleness"):
+        table.add_column(column, justify="right")
     for row in rows:
-        x = row["whole"]
+        alone, x = row["alone"], row["whole"]
         table.add_row(
-            str(row["players"]), f"{row['alone']['agent_steps_per_second']:,.0f} steps/s",
-            f"{row['predicted_alone']:,.0f}", f"{x['agent_steps_per_second']:,.0f} steps/s",
-            f"{row['predicted']:,.0f}", f"{x['updates_per_second']:.1f}",
-            f"{x['learner_idle']:.0%}", f"{x['staleness']:.0f} updates",
-            f"{x['block_steps']} steps, {x['block_bytes'] / 1e6:.1f} MB", f"{x['take_ms']:.1f} ms",
-            f"{x['weights_bytes'] / 1e6:.1f} MB, {x['publish_ms']:.1f} ms",
+            str(row["players"]), f"{alone['agent_steps_per_second']:,.0f}", f"{row['predicted_alone']:,.0f}",
+            f"{x['agent_steps_per_second']:,.0f}", f"{row['predicted']:,.0f}", f"{x['updates_per_second']:.1f}",
+            f"{x['learner_idle']:.0%}", f"{x['staleness']:.0f}",
         )  # fmt: skip
     console.print(table)
+    x = rows[0]["whole"]
+    console.print(
+        f"A player spends {1e3 * rows[0]['alone']['play_seconds_per_step']:.2f} ms on a step. A block is"
+        f" {x['block_steps']} steps, {x['block_bytes'] / 1e6:.2f} MB; the learner takes it in {x['take_ms']:.1f} ms."
+        f" Weights are {x['weights_bytes'] / 1e6:.1f} MB, given out in {x['publish_ms']:.1f} ms; an update takes"
+        f" {1e3 * x['update_seconds']:.0f} ms, one for {x['period']:g} steps. Staleness is in updates.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ def small(preset="dqn", **changes):
 def play(x, blocks, **how):
     """The player number 1, and copies of the blocks that it filled."""
     player = Player(x, number=1, life=0, first_row=0, **how)
+    with torch.no_grad():  # larger than at first, and without biases, so that what is seen matters
+        for parameter in player.agent.online.parameters():
+            parameter.mul_(3 if parameter.dim() > 1 else 0)
     shape, filled, ended = like(x, example_row(x, player.agent)), [], []
     memory = torch.zeros(size_of(shape), dtype=torch.uint8)
     for _ in range(blocks):

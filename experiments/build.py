@@ -3,6 +3,7 @@
 import math
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from envs.protocols import PROTOCOLS, Protocol
 from experiments.allocator import keep_freed_memory
 from experiments.build_network import build_network, state_bytes
 from experiments.config import ON_POLICY, Experiment
+from experiments.loop import Moment, train
+from experiments.segments import Segments
 from networks.rnd import RND
 
 
@@ -35,6 +38,19 @@ class Setup:
     agent: Agent
     memory: Replay | Rollout
 
+    def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
+        """The training from a moment on, or from the start."""
+        agent_steps = -(-x.frames // x.frame_skip)
+        return train(self.agent, self.games, self.memory, x.explore, agent_steps, x.seed, begin)
+
+    def segments(self, folder: Path) -> Any:
+        """The experience's rows on disk, if it is worth keeping."""
+        return Segments(folder) if isinstance(self.memory, Replay) else None
+
+    def speeds(self) -> dict[str, float]:
+        """What there is to say about the time since the last call."""
+        return {}
+
 
 def build(experiment: Experiment, device: torch.device) -> Setup:
     """Builds everything that an experiment names; seeds torch, NumPy and Python.
@@ -44,17 +60,22 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     """
     check(experiment, device)
     keep_freed_memory()
+    seed_everything(experiment)
+    games = make_games(experiment, experiment.num_envs, device)
+    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
+    memory = build_memory(experiment, agent.online)
+    agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
+    return Setup(games, agent, memory)
+
+
+def seed_everything(experiment: Experiment) -> None:
+    """Seeds torch, NumPy and Python, and lets torch repeat itself if it is asked to."""
     torch.manual_seed(experiment.seed)
     np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
     random.seed(experiment.seed)
     torch.use_deterministic_algorithms(experiment.deterministic)
     if experiment.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
-    games = make_games(experiment, experiment.num_envs, device)
-    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
-    memory = build_memory(experiment, agent.online)
-    agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
-    return Setup(games, agent, memory)
 
 
 def make_games(experiment: Experiment, num_envs: int, device: torch.device, protocol: str = "") -> Games:

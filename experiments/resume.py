@@ -9,13 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
-from agents.replay import Replay
 from experiments import snapshot
-from experiments.build import Setup, build, device_of
+from experiments.build import Setup, device_of
+from experiments.distributed import recovery
+from experiments.distributed.company import Company, build
 from experiments.log import Log
 from experiments.loop import Moment, Scores
 from experiments.run import Run, RunError, read_checkpoint
-from experiments.segments import Segments
 from experiments.train import say_what_next
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
@@ -74,8 +74,8 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
 class Recovered(NamedTuple):
     """A training as it was when a checkpoint was written."""
 
-    setup: Setup
-    segments: Segments | None  # the replay's rows on disk
+    setup: Setup | Company
+    segments: Any  # the replay's rows on disk
     moment: Moment
     state: dict[str, Any]  # checkpoint.json
     exact: bool  # whether the emulators are where they were
@@ -106,6 +106,7 @@ def recover(run: Run, device: Any) -> Recovered:
             continue
         if not exact:
             notes.append("the emulators do not show again what they showed: every game begins a new episode")
+            assert isinstance(setup, Setup)
             moment = snapshot.begin_new_episodes(setup, moment)
         run.forget_after(path)
         return Recovered(setup, segments, moment, state, exact, notes)
@@ -115,8 +116,8 @@ def recover(run: Run, device: Any) -> Recovered:
 
 
 def bring_back(
-    run: Run, setup: Setup, tensors: dict[str, Any], state: dict[str, Any]
-) -> tuple[Moment, bool, Segments | None]:
+    run: Run, setup: Setup | Company, tensors: dict[str, Any], state: dict[str, Any]
+) -> tuple[Moment, bool, Any]:
     """A freshly built training as of one checkpoint: (moment, whether the emulators are there, the replay's files).
 
     Raises:
@@ -129,12 +130,11 @@ def bring_back(
     run.check_positions(facts["positions"])
     if not isinstance(facts["evaluation_due"], bool):
         raise ValueError("evaluation_due is true or false")
-    moment, exact = snapshot.restore(setup, tensors, facts)
+    moment, exact = (recovery if isinstance(setup, Company) else snapshot).restore(setup, tensors, facts)
     if moment.agent_steps != state["agent_steps"]:
         raise ValueError("its games played another number of steps")
-    segments = None
-    if isinstance(setup.memory, Replay):
-        segments = Segments(run.path / "replay")
+    segments = setup.segments(run.path / "replay")
+    if segments is not None:
         segments.read(setup.memory, facts["rows"])
     return moment, exact, segments
 

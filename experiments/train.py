@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from experiments.build import build, check_memory, device_of, frame_bytes
+from experiments.build import check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
+from experiments.distributed.company import build
 from experiments.log import Log
 from experiments.presets import changes
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError

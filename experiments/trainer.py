@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from agents.replay import Replay
 from agents.sequence import Sequence, tree_leaves
+from envs.games import Played
 from envs.library import game_of
 from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
+from experiments.distributed.company import Company
 from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.fingerprint import identity
 from experiments.log import Log, plain
-from experiments.loop import Episode, Moment, Scores, train
+from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, Run, RunError, read_rows, write_atomically, write_json
-from experiments.segments import Segments
 from experiments.sync import headline
 from experiments.usage import usage
 from experiments.video import video_of
@@ -66,7 +66,7 @@ class Trainer:
         setup: as built for the run, or brought back to where a checkpoint found it.
     """
 
-    def __init__(self, run: Run, setup: Setup, log: Log, interruption: Interruption):
+    def __init__(self, run: Run, setup: Setup | Company, log: Log, interruption: Interruption):
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment, self.game = run.experiment, game_of(run.experiment.game)
         self.protocol = self.game.protocol(run.experiment.protocol)
@@ -77,7 +77,7 @@ class Trainer:
         self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
         self.evaluation_due = False
-        self.segments = Segments(run.path / "replay") if isinstance(setup.memory, Replay) else None
+        self.segments = setup.segments(run.path / "replay")
         self.clock = (time.monotonic(), 0)
         setup.games.say = log.event
 
@@ -115,11 +115,8 @@ class Trainer:
         setup, experiment = self.setup, self.experiment
         if self.evaluation_due and self.frames() < experiment.frames:
             self.evaluate()
-        agent_steps = -(-experiment.frames // self.game.frame_skip)
         moment = begin
-        for moment in train(
-            setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed, begin
-        ):  # fmt: skip
+        for moment in setup.moments(experiment, begin):
             self.follow(moment)
             if self.interruption.signal or stop():
                 break
@@ -137,7 +134,9 @@ class Trainer:
         before, self.agent_steps = self.frames(), moment.agent_steps
         self.metrics, self.batch = moment.metrics or self.metrics, moment.batch or self.batch
         for episode in self.scores.add(moment.step):
-            self.keep(episode)
+            self.keep(episode, self.setup.games.played(episode.game))
+        for episode, played in moment.ended:
+            self.keep(self.scores.count(episode), played)
         if self.device.type == "cpu":  # elsewhere looking means waiting
             self.check(moment)
 
@@ -152,9 +151,8 @@ class Trainer:
         if passed(self.experiment.checkpoint_period):
             self.try_to_save(moment)
 
-    def keep(self, episode: Episode) -> None:
+    def keep(self, episode: Episode, played: Played) -> None:
         """Logs a finished episode, and how it can be played again."""
-        played = self.setup.games.played(episode.game)
         recording = Recording.of(self.game.name, self.protocol, played)
         where = self.run.append_bytes("recordings/training.rec", recording.pack())
         self.log.episode({
@@ -201,11 +199,10 @@ class Trainer:
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
-        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device))
+        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device) | self.setup.speeds())
         if self.segments is not None:  # now and then, so that a checkpoint has little left to write
-            segments, memory = self.segments, self.setup.memory
-            assert isinstance(memory, Replay)
-            self.or_say_full(lambda: segments.write(memory))
+            segments = self.segments
+            self.or_say_full(lambda: segments.write(self.setup.memory))
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""
@@ -295,15 +292,14 @@ class Trainer:
             "metrics": {name: plain(x) for name, x in self.metrics.items()},
         }  # fmt: skip
         if self.segments is not None:
-            assert isinstance(self.setup.memory, Replay)
             more["rows"] = self.segments.write(self.setup.memory)
         path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
         if self.segments is not None:
             kept = (json.loads((p / "checkpoint.json").read_text()) for p in self.run.checkpoints())
-            self.segments.forget(min(state["resume"]["rows"]["oldest"] for state in kept))
+            self.segments.forget([state["resume"]["rows"] for state in kept])
         return path
 
-    def take_up(self, state: dict[str, Any], segments: Segments | None) -> None:
+    def take_up(self, state: dict[str, Any], segments: Any) -> None:
         """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""
         facts = state["resume"]
         self.scores, self.metrics = Scores.from_facts(facts["scores"], self.setup.games.num_envs), facts["metrics"]

@@ -4,10 +4,10 @@ import difflib
 from typing import Any
 
 from experiments.config import Experiment, to_json
-from experiments.presets import distributional, dqn, memory, policy, pqn, worlds
+from experiments.presets import distributional, dqn, memory, players, policy, pqn, worlds
 from experiments.records import flat
 
-FILES = (dqn, distributional, pqn, policy, memory, worlds)
+FILES = (dqn, distributional, pqn, policy, memory, players, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
 
 

@@ -42,17 +42,27 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
-    torch.manual_seed(experiment.seed)
-    np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
-    random.seed(experiment.seed)
-    torch.use_deterministic_algorithms(experiment.deterministic)
-    if experiment.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
+    seed_all(experiment.seed)
+    be_deterministic(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     memory = build_memory(experiment, agent.online)
     agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
+
+
+def seed_all(seed: int) -> None:
+    """Seeds torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # nothing of ours draws from these two; a game or a library may
+    random.seed(seed)
+
+
+def be_deterministic(experiment: Experiment) -> None:
+    """Lets torch choose only operations that repeat themselves, if the experiment says so."""
+    torch.use_deterministic_algorithms(experiment.deterministic)
+    if experiment.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
 
 
 def make_games(experiment: Experiment, num_envs: int, device: torch.device, protocol: str = "") -> Games:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from rich.console import Console
 
 from agents.replay import Replay
 from experiments import snapshot
 from experiments.build import Setup, build, device_of
+from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.loop import Moment, Scores
 from experiments.run import Run, RunError, read_checkpoint
@@ -44,31 +46,54 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
     Raises:
         RunError: there is nothing to go on from, nothing left to do, or another process is at it.
     """
-    begun = time.monotonic()
-    run = Run.reopen(options.run)
-    begun_on = run.config.get("device", "cpu")
-    device = device_of(begun_on if options.device == "same" else options.device)
+    begun, run = time.monotonic(), Run.reopen(options.run)
+    device = device_for(options, run, ranks=1)
     try:
-        back = recover(run, device)
+        back = recover(run, lambda: build(run.experiment, device))
     except BaseException:
         run.close()
         raise
+    return go_on(options, back, run, console, begun, stop)
+
+
+def device_for(options: Resume, run: Run, ranks: int) -> torch.device:
+    """Where a run goes on.
+
+    Raises:
+        ValueError: there is no such device, or the run needs another number of ranks.
+    """
+    if run.ranks != ranks:
+        raise RunError(f"{run.path} was begun on {run.ranks} ranks; go on with it so: {run.resume_command}")
+    return device_of(run.begun_on if options.device == "same" else options.device)
+
+
+def go_on(
+    options: Resume, back: "Recovered", run: Run, console: Console, begun: float,
+    stop: Callable[[], bool] = lambda: False, follow: Callable[..., Trainer] = Trainer,
+    interruption: Interruption | None = None,
+) -> tuple[Run, int]:  # fmt: skip
+    """Goes on from where a training was brought back to; as `resume`.
+
+    Args:
+        begun: when it was asked to, by the monotonic clock.
+        follow: makes the trainer.
+    """
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
-    with Interruption() as interruption, Log(run, run.experiment.frames, mirror, console) as log:
-        trainer = Trainer(run, back.setup, log, interruption)
+    with interruption or Interruption() as asked, Log(run, run.experiment.frames, mirror, console) as log:
+        trainer = follow(run, back.setup, log, asked)
         trainer.take_up(back.state, back.segments)
         if not back.exact:
             trainer.scores.give_up()
         for text in back.notes:
             log.event(text)
-        if device.type != begun_on:
-            log.event(f"it was begun on {begun_on}: from here, on {device}, it differs in the last digits")
+        if trainer.device.type != run.begun_on:
+            log.event(f"it was begun on {run.begun_on}: from here, on {trainer.device}, it differs in the last digits")
         log.event(
             f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
             f" {time.monotonic() - begun:.1f} s after it was asked to"
         )
         trainer.train(back.moment, stop)
-    return run, interruption.signal
+    return run, asked.signal
 
 
 class Recovered(NamedTuple):
@@ -82,40 +107,58 @@ class Recovered(NamedTuple):
     notes: list[str]  # what people should know
 
 
-def recover(run: Run, device: Any) -> Recovered:
+def recover(
+    run: Run, make: Callable[[], Setup], rank: int = 0, agree: Callable[[bool], bool] = lambda holds: holds
+) -> Recovered:
     """Brings a training back from its newest checkpoint that is whole.
+
+    Args:
+        make: builds it afresh.
+        rank: which process's part of the checkpoint is wanted.
+        agree: whether what holds here holds on all ranks; all call it equally often.
 
     Raises:
         RunError: there is none, or the run is finished.
     """
     notes: list[str] = []
     for path in reversed(run.checkpoints()):
+        setup, problem = None, ""
         try:
             tensors, state = read_checkpoint(path)
+            if state.get("finished") is True:
+                raise Finished(f"{run.path} is finished; there is nothing to go on with")
+            setup = make()
+            tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
+            moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts}, rank)
+        except Finished:
+            raise
         except RunError as error:
-            notes.append(f"PASSED OVER: {error}; trying the one before")
-            continue
-        if state.get("finished") is True:
-            raise RunError(f"{run.path} is finished; there is nothing to go on with")
-        setup = build(run.experiment, device)
-        try:
-            moment, exact, segments = bring_back(run, setup, tensors, state)
+            problem = f"{error}"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            setup.games.close()
-            notes.append(f"PASSED OVER: checkpoint {path} ({error}); trying the one before")
+            problem = f"checkpoint {path} ({error})"
+        if not agree(not problem):
+            if setup is not None:
+                setup.games.close()
+            notes.append(f"PASSED OVER: {problem or f'checkpoint {path} (another rank cannot)'}; trying the one before")
             continue
-        if not exact:
+        assert setup is not None
+        if not (exact := agree(exact)):
             notes.append("the emulators do not show again what they showed: every game begins a new episode")
             moment = snapshot.begin_new_episodes(setup, moment)
-        run.forget_after(path)
+        if rank == 0:
+            run.forget_after(path)
         return Recovered(setup, segments, moment, state, exact, notes)
     for text in notes:
         print(text, file=sys.stderr)
     raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
 
 
+class Finished(RunError):
+    """A run that needs nothing more."""
+
+
 def bring_back(
-    run: Run, setup: Setup, tensors: dict[str, Any], state: dict[str, Any]
+    run: Run, setup: Setup, tensors: dict[str, Any], state: dict[str, Any], rank: int = 0
 ) -> tuple[Moment, bool, Segments | None]:
     """A freshly built training as of one checkpoint: (moment, whether the emulators are there, the replay's files).
 
@@ -123,7 +166,7 @@ def bring_back(
         ValueError, KeyError, TypeError, AttributeError: the checkpoint is not one of such a training.
     """
     facts = state["resume"]
-    Scores.from_facts(facts["scores"], setup.games.num_envs)
+    Scores.from_facts(facts["scores"], run.experiment.num_envs)
     for count in (state["agent_steps"], facts["mirrored"], *facts["positions"].values()):
         snapshot.whole(count)
     run.check_positions(facts["positions"])
@@ -134,7 +177,7 @@ def bring_back(
         raise ValueError("its games played another number of steps")
     segments = None
     if isinstance(setup.memory, Replay):
-        segments = Segments(run.path / "replay")
+        segments = Segments(run.rows_of(rank))
         segments.read(setup.memory, facts["rows"])
     return moment, exact, segments
 
@@ -143,7 +186,11 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    console = Console()
+    world, console = World.of_torchrun(), Console()
+    if world.size > 1:
+        from experiments.distributed import together
+
+        return together.run_rank(world, lambda: parse(Resume, args), together.resume)
     return say_what_next(console, *resume(parse(Resume, args), console))
 
 

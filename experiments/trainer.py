@@ -5,9 +5,9 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save
@@ -39,11 +39,11 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.signal = 0
+        self.asked = 0  # the signal that did, or 0
         self.may_abandon = False
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._ask)
         return self
@@ -53,9 +53,14 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: Any) -> None:
-        again, self.signal = self.signal, number
+        again, self.asked = self.asked, number
         if again or self.may_abandon:
             raise KeyboardInterrupt
+
+    @property
+    def signal(self) -> int:
+        """The signal to stop for now, or 0."""
+        return self.asked
 
 
 class Trainer:
@@ -70,14 +75,14 @@ class Trainer:
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment, self.game = run.experiment, game_of(run.experiment.game)
         self.protocol = self.game.protocol(run.experiment.protocol)
-        self.scores = Scores(setup.games.num_envs)
+        self.scores = Scores(run.experiment.num_envs)
         self.device = setup.games.device
         self.agent_steps = 0
         self.metrics: dict[str, Any] = {}
         self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
         self.evaluation_due = False
-        self.segments = Segments(run.path / "replay") if isinstance(setup.memory, Replay) else None
+        self.segments = Segments(run.rows_of(0)) if isinstance(setup.memory, Replay) else None
         self.clock = (time.monotonic(), 0)
         setup.games.say = log.event
 
@@ -106,26 +111,33 @@ class Trainer:
             saved = self.run.checkpoints()
             raise RunError(
                 f"the disk is full ({error.strerror});"
-                + (f" free some, then: highscore resume {self.run.path}" if saved else " nothing could be saved")
+                + (f" free some, then: {self.run.resume_command}" if saved else " nothing could be saved")
             ) from None
         finally:
             self.setup.games.close()
 
     def _train(self, begin: Moment | None, stop: Callable[[], bool]) -> None:
-        setup, experiment = self.setup, self.experiment
-        if self.evaluation_due and self.frames() < experiment.frames:
+        frames = self.experiment.frames
+        if self.evaluation_due and self.frames() < frames:
             self.evaluate()
-        agent_steps = -(-experiment.frames // self.game.frame_skip)
+        agent_steps = -(-frames // self.game.frame_skip)
         moment = begin
-        for moment in train(
-            setup.agent, setup.games, setup.memory, experiment.explore, agent_steps, experiment.seed, begin
-        ):  # fmt: skip
+        for moment in self.moments(agent_steps, begin):
             self.follow(moment)
             if self.interruption.signal or stop():
                 break
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()
+        self.conclude(moment)
+
+    def moments(self, agent_steps: int, begin: Moment | None) -> Iterator[Moment]:
+        """The training itself, from a moment or from the start."""
+        setup, x = self.setup, self.experiment
+        return train(setup.agent, setup.games, setup.memory, x.explore, agent_steps, x.seed, begin)
+
+    def conclude(self, moment: Moment) -> None:
+        """Saves for the last time."""
         if (self.run.path / "best").is_dir():
             self.log.mirror.checkpoint(self.run.path / "best", "best")
         self.log.mirror.checkpoint(self.save(moment))
@@ -202,10 +214,14 @@ class Trainer:
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
         self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device))
-        if self.segments is not None:  # now and then, so that a checkpoint has little left to write
-            segments, memory = self.segments, self.setup.memory
-            assert isinstance(memory, Replay)
-            self.or_say_full(lambda: segments.write(memory))
+        self.or_say_full(self.write_rows)  # now and then, so that a checkpoint has little left to write
+
+    def write_rows(self) -> dict[str, Any] | None:
+        """Writes what the replay has that is new; returns the manifest of all of it, or None: there is no replay."""
+        if self.segments is None:
+            return None
+        assert isinstance(self.setup.memory, Replay)
+        return self.segments.write(self.setup.memory)
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""
@@ -288,25 +304,34 @@ class Trainer:
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 raise self.diverged(name)
         write_json(self.run.path / "summary.json", self.summary())
-        tensors, facts = snapshot.take(self.setup, moment)
+        tensors, facts = self.snapshot(moment)
         more = {
             "scores": self.scores.facts(), "mirrored": self.log.mirror.sent, "positions": self.run.positions(),
-            "evaluation_due": self.evaluation_due, "rows": None,
-            "metrics": {name: plain(x) for name, x in self.metrics.items()},
+            "evaluation_due": self.evaluation_due, "metrics": {name: plain(x) for name, x in self.metrics.items()},
         }  # fmt: skip
-        if self.segments is not None:
-            assert isinstance(self.setup.memory, Replay)
-            more["rows"] = self.segments.write(self.setup.memory)
         path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
-        if self.segments is not None:
-            kept = (json.loads((p / "checkpoint.json").read_text()) for p in self.run.checkpoints())
-            self.segments.forget(min(state["resume"]["rows"]["oldest"] for state in kept))
+        self.forget_rows(lambda facts: facts["rows"])
         return path
+
+    def snapshot(self, moment: Moment) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """(tensors, facts) of the training after an iteration; the replay's rows are written beside."""
+        tensors, facts = snapshot.take(self.setup, moment)
+        return tensors, facts | {"rows": self.write_rows()}
+
+    def forget_rows(self, rows_in: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Removes the rows that no checkpoint names.
+
+        Args:
+            rows_in: finds the replay's manifest in what a checkpoint says for resuming.
+        """
+        if self.segments is not None:
+            kept = (json.loads((p / "checkpoint.json").read_text())["resume"] for p in self.run.checkpoints())
+            self.segments.forget(min(rows_in(facts)["oldest"] for facts in kept))
 
     def take_up(self, state: dict[str, Any], segments: Segments | None) -> None:
         """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""
         facts = state["resume"]
-        self.scores, self.metrics = Scores.from_facts(facts["scores"], self.setup.games.num_envs), facts["metrics"]
+        self.scores, self.metrics = Scores.from_facts(facts["scores"], self.experiment.num_envs), facts["metrics"]
         self.agent_steps, self.evaluation = state["agent_steps"], state["evaluation"]
         self.evaluation_due = facts["evaluation_due"]
         self.clock = (time.monotonic(), self.frames())

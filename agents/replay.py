@@ -37,6 +37,10 @@ class ReplayConfig:
     """where frames are kept: auto, beside the agent; ram, in this machine's memory; compressed, there without loss in
     three tenths of the room or less; disk, in a file in the folder for temporary files; cuda, on the GPU"""
 
+    def planned_updates(self, agent_steps: int) -> int:
+        """Updates that so many agent steps pay for."""
+        return max(int((agent_steps - self.learn_start) // self.learn_period), 0)
+
     def bytes_needed(self, frame_bytes: int, state_bytes: int = 0) -> int:
         """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
 
@@ -61,7 +65,8 @@ class Replay:
 
     Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their
     memory at `first`, and losses skip `last`. Its first step is never a `last`. Starts whose history or
-    future is not in the ring have priority 0.
+    future is not in the ring have priority 0. A step that a `first` follows is a `last`, whatever was said when it
+    was added: what came of its action is not known.
     """
 
     def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int = 0):
@@ -91,14 +96,27 @@ class Replay:
         if at % self.config.stride == 0:  # no sequence begins elsewhere
             for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
                 ring[at // self.config.stride] = new
-        # The row just overwritten cannot be a start, nor can those whose stacked history it was.
-        self._mark(range(at, at + self.stack), 0.0)
-        begin = self.rows_added - self.length + 1  # sequences from here are now complete
-        if begin >= 0 and begin % self.config.stride == 0:
-            ended = self.rows[0].last[begin % self.size].cpu().numpy()
-            self._mark([begin], np.where(ended, 0.0, self.max_priority**self.config.priority_exponent))
-        self.rows_added += 1
+        self._appended(1, np.full((1, self.num_envs), np.nan))
         self.steps_added += self.num_envs - int(step.last.sum())
+
+    def extend(self, step: TimeStep, action: Tensor, note: Any, state: Any, priority: Tensor) -> None:
+        """Appends K steps in a row of every game, played elsewhere; the rows must have been allocated.
+
+        Args:
+            step: [K, N, ...], of each only the newest frame.
+            action, note: [K, N, ...].
+            state: [K', N, ...], the memory before each of the steps at which a sequence may begin.
+            priority: float [K, N], of the sequences that each step is the last of; NaN for the largest seen so far.
+        """
+        assert len(action) + self.length + self.stack < self.size, (len(action), self.size)
+        at = torch.arange(self.rows_added, self.rows_added + len(action)) % self.size
+        for ring, new in zip(tree_leaves(self.rows[:3]), tree_leaves((step, action, note)), strict=True):
+            ring[at] = new
+        kept = at[at % self.config.stride == 0] // self.config.stride
+        for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
+            ring[kept] = new
+        self._appended(len(action), priority.cpu().double().numpy())
+        self.steps_added += action.numel() - int(step.last.sum())
 
     def batches(self) -> Iterator[Sequence]:
         """As many batches as the steps added so far have paid for and nobody has taken yet."""
@@ -108,13 +126,17 @@ class Replay:
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for."""
-        return max(int((agent_steps - self.config.learn_start) // self.config.learn_period), 0)
+        return self.config.planned_updates(agent_steps)
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
         leaf = self.tree.find(self.rng.random(batch_size) * self.tree.total)
-        beta = self.config.importance_exponent(self.steps_added)
-        weight = importance_weights(self.tree[leaf], beta)
+        weight = importance_weights(self.tree[leaf], self.config.importance_exponent(self.steps_added))
+        seq = self.gather(leaf)
+        return seq._replace(weight=torch.as_tensor(weight, dtype=torch.float32, device=seq.action.device))
+
+    def gather(self, leaf: np.ndarray) -> Sequence:
+        """The sequences that begin at some leaves [B], each of weight 1."""
         start = torch.as_tensor(leaf, device=self.rows[1].device)
 
         def window(begin: int, end: int) -> Tensor:
@@ -124,13 +146,14 @@ class Replay:
 
         steps = window(0, self.length)
         step, action, note = tree_map(lambda ring: take(ring, steps), (self.rows[0]._replace(obs=()), *self.rows[1:3]))
+        ends = torch.cat([step.last[:-1] | step.first[1:], step.last[-1:]])
         past = window(1 - self.stack, self.length)
         obs = stack_frames(self.rows[0].obs, past, take(self.rows[0].first, past), self.stack)
         row = start // self.num_envs // self.config.stride
         state = tree_map(lambda ring: take(ring, row * self.num_envs + start % self.num_envs), self.rows[3])
         return Sequence(
-            step._replace(obs=obs), action, note, state,
-            torch.as_tensor(weight, dtype=torch.float32, device=start.device), torch.as_tensor(self._id_of(leaf)),
+            step._replace(obs=obs, last=ends), action, note, state,
+            torch.ones(len(leaf), device=start.device), torch.as_tensor(self._id_of(leaf)),
         )  # fmt: skip
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
@@ -209,9 +232,27 @@ class Replay:
             return torch.from_numpy(np.zeros((size, *x.shape), x.numpy().dtype))
         return x.new_zeros(size, *x.shape)
 
-    def _mark(self, rows: Any, priority: np.ndarray | float) -> None:
-        leaf = np.asarray(rows)[:, None] % self.size * self.num_envs + np.arange(self.num_envs)
-        self.tree[leaf.ravel()] = np.broadcast_to(priority, leaf.shape).ravel()
+    def _appended(self, count: int, priority: np.ndarray) -> None:
+        """Counts rows that were just written: some starts are gone, and other sequences are now complete.
+
+        Args:
+            priority: [count, N], of the sequences that these rows complete; NaN for the largest seen so far.
+        """
+        rows = np.arange(self.rows_added, self.rows_added + count)
+        self.rows_added += count
+        # What was just overwritten cannot be a start, nor can those whose stacked history it was.
+        gone = np.arange(rows[0], rows[-1] + self.stack)
+        begin = rows - self.length + 1
+        complete = (begin >= 0) & (begin % self.config.stride == 0)
+        begin, new = begin[complete], priority[complete] + 1e-6
+        self.max_priority = float(np.nanmax(new, initial=self.max_priority))
+        new = np.where(np.isnan(new), self.max_priority, new) ** self.config.priority_exponent
+        at = torch.from_numpy(begin % self.size)
+        ended = self.rows[0].last[at] | self.rows[0].first[(at + 1) % self.size]
+        row, columns = np.concatenate([gone, begin]) % self.size, np.arange(self.num_envs)
+        new = np.concatenate([np.zeros((len(gone), self.num_envs)), np.where(ended.cpu().numpy(), 0.0, new)])
+        # Where a row is both, it is complete by now: numpy assigns in order.
+        self.tree[(row[:, None] * self.num_envs + columns).ravel()] = new.ravel()
 
 
 def take(ring: Any, leaf: Tensor) -> Tensor:

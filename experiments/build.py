@@ -3,6 +3,7 @@
 import math
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
 from experiments.build_network import build_network, state_bytes
 from experiments.config import ON_POLICY, Experiment
+from experiments.loop import Moment, train
+from experiments.segments import Segments
 from networks.rnd import RND
 
 
@@ -34,6 +37,19 @@ class Setup:
     agent: Agent
     memory: Replay | Rollout
 
+    def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
+        """The training from a moment on, or from the start."""
+        agent_steps = -(-x.frames // x.frame_skip)
+        return train(self.agent, self.games, self.memory, x.explore, agent_steps, x.seed, begin)
+
+    def segments(self, folder: Path) -> Any:
+        """The experience's rows on disk, if it is worth keeping."""
+        return Segments(folder) if isinstance(self.memory, Replay) else None
+
+    def speeds(self) -> dict[str, float]:
+        """What there is to say about the time since the last call."""
+        return {}
+
 
 def build(experiment: Experiment, device: torch.device) -> Setup:
     """Builds everything that an experiment names; seeds torch, NumPy and Python.
@@ -42,8 +58,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
-    seed_all(experiment.seed)
-    be_deterministic(experiment)
+    seed_everything(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     memory = build_memory(experiment, agent.online)
@@ -51,15 +66,11 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     return Setup(games, agent, memory)
 
 
-def seed_all(seed: int) -> None:
-    """Seeds torch, NumPy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # nothing of ours draws from these two; a game or a library may
-    random.seed(seed)
-
-
-def be_deterministic(experiment: Experiment) -> None:
-    """Lets torch choose only operations that repeat themselves, if the experiment says so."""
+def seed_everything(experiment: Experiment) -> None:
+    """Seeds torch, NumPy and Python, and lets torch repeat itself if it is asked to."""
+    torch.manual_seed(experiment.seed)
+    np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
+    random.seed(experiment.seed)
     torch.use_deterministic_algorithms(experiment.deterministic)
     if experiment.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this

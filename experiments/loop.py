@@ -1,14 +1,14 @@
 """The training loop, and evaluation."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from agents.agent import Agent
 from agents.sequence import Sequence
-from envs.games import Games
+from envs.games import Games, Played
 from envs.timestep import TimeStep
 
 
@@ -20,6 +20,7 @@ class Moment(NamedTuple):
     state: Any  # [N, ...] the agent's memory before it acts on `step`; () if it has none
     metrics: dict[str, Tensor]  # of the last update in this iteration; empty if there was none
     batch: Sequence | None = None  # what that update learned from
+    ended: Iterable[tuple["Episode", Played]] = ()  # episodes that `step` does not tell of: others played them
 
 
 def train(
@@ -97,11 +98,15 @@ class Scores:
             self.score[game] += reward
             self.agent_steps[game] += not first
             if last:
-                self.episodes += 1
-                ended.append(Episode(game, self.score[game], self.agent_steps[game], self.episodes))
-                self.recent.append(self.score[game])
+                ended.append(self.count(Episode(game, self.score[game], self.agent_steps[game], 0)))
                 self.score[game], self.agent_steps[game] = 0.0, 0
         return ended
+
+    def count(self, episode: Episode) -> Episode:
+        """Takes in a whole episode; returns it with its number."""
+        self.episodes += 1
+        self.recent.append(episode.score)
+        return episode._replace(number=self.episodes)
 
     def facts(self) -> dict[str, Any]:
         """All there is to it, as JSON holds it: `Scores.from_facts` makes it again."""

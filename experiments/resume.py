@@ -10,14 +10,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from rich.console import Console
 
-from agents.replay import Replay
 from experiments import snapshot
-from experiments.build import Setup, build, device_of
+from experiments.build import Setup, device_of
+from experiments.distributed import recovery
+from experiments.distributed.company import Company, build
 from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.loop import Moment, Scores
 from experiments.run import Run, RunError, read_checkpoint
-from experiments.segments import Segments
 from experiments.train import say_what_next
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
@@ -99,8 +99,8 @@ def go_on(
 class Recovered(NamedTuple):
     """A training as it was when a checkpoint was written."""
 
-    setup: Setup
-    segments: Segments | None  # the replay's rows on disk
+    setup: Setup | Company
+    segments: Any  # the replay's rows on disk
     moment: Moment
     state: dict[str, Any]  # checkpoint.json
     exact: bool  # whether the emulators are where they were
@@ -108,7 +108,7 @@ class Recovered(NamedTuple):
 
 
 def recover(
-    run: Run, make: Callable[[], Setup], rank: int = 0, agree: Callable[[bool], bool] = lambda holds: holds
+    run: Run, make: Callable[[], Setup | Company], rank: int = 0, agree: Callable[[bool], bool] = lambda holds: holds
 ) -> Recovered:
     """Brings a training back from its newest checkpoint that is whole.
 
@@ -129,7 +129,7 @@ def recover(
                 raise Finished(f"{run.path} is finished; there is nothing to go on with")
             setup = make()
             tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
-            moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts}, rank)
+            moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
         except Finished:
             raise
         except RunError as error:
@@ -144,6 +144,7 @@ def recover(
         assert setup is not None
         if not (exact := agree(exact)):
             notes.append("the emulators do not show again what they showed: every game begins a new episode")
+            assert isinstance(setup, Setup)
             moment = snapshot.begin_new_episodes(setup, moment)
         if rank == 0:
             run.forget_after(path)
@@ -158,8 +159,8 @@ class Finished(RunError):
 
 
 def bring_back(
-    run: Run, setup: Setup, tensors: dict[str, Any], state: dict[str, Any], rank: int = 0
-) -> tuple[Moment, bool, Segments | None]:
+    run: Run, setup: Setup | Company, tensors: dict[str, Any], state: dict[str, Any]
+) -> tuple[Moment, bool, Any]:
     """A freshly built training as of one checkpoint: (moment, whether the emulators are there, the replay's files).
 
     Raises:
@@ -172,12 +173,11 @@ def bring_back(
     run.check_positions(facts["positions"])
     if not isinstance(facts["evaluation_due"], bool):
         raise ValueError("evaluation_due is true or false")
-    moment, exact = snapshot.restore(setup, tensors, facts)
+    moment, exact = (recovery if isinstance(setup, Company) else snapshot).restore(setup, tensors, facts)
     if moment.agent_steps != state["agent_steps"]:
         raise ValueError("its games played another number of steps")
-    segments = None
-    if isinstance(setup.memory, Replay):
-        segments = Segments(run.rows_of(rank))
+    segments = setup.segments(run.path / "replay")
+    if segments is not None:
         segments.read(setup.memory, facts["rows"])
     return moment, exact, segments
 

@@ -79,10 +79,6 @@ class Run:
             return f"highscore resume {self.path}"
         return f"torchrun --nproc-per-node={self.ranks} -m experiments.resume {self.path}"
 
-    def rows_of(self, rank: int) -> Path:
-        """Where the rows of one process's replay are kept."""
-        return self.path / "replay" / str(rank) if rank else self.path / "replay"
-
     @classmethod
     def create(cls, root: Path, experiment: Experiment, name: str = "", **more: Any) -> "Run":
         """Makes a new directory, which no other run has or gets.

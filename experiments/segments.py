@@ -116,8 +116,9 @@ class Segments:
             if int(path.stem) > last:
                 path.unlink()
 
-    def forget(self, before: int) -> None:
-        """Removes the files of which no row is as new as row number `before`."""
+    def forget(self, manifests: list[dict[str, Any]]) -> None:
+        """Removes the files that none of these manifests, and no later one, needs."""
+        before = min(manifest["oldest"] for manifest in manifests)
         for path in self.folder.glob("*.rows"):
             if (int(path.stem) + 1) * ROWS <= before:
                 path.unlink()

@@ -217,7 +217,7 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
             for _ in range(agent_steps // 2_500):
                 add(2_500)
                 began = time.monotonic()
-                store.write(memory)  # type: ignore[arg-type]
+                store.write(memory)
                 writes.append(time.monotonic() - began)
 
         with console.status("filling the replay"):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.sequence import tree_leaves, tree_map
 from experiments.build import Setup
+from experiments.distributed.company import Company
 from experiments.loop import Moment
 
 # Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
@@ -20,7 +21,7 @@ SHARED = ("online.", "target.", "optimiser.")  # by all ranks that learn togethe
 GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
 
 
-def take(setup: Setup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def take(setup: Setup | Company, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, facts) of a training after an iteration; the rows of a replay are kept elsewhere."""
     games, game_tensors = setup.games.state()
     memory, memory_tensors = setup.memory.state()
@@ -95,14 +96,19 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     with agent.evaluating():  # only for their shapes: nothing may move
         action, note, _ = agent.act(step, state, 0.0)
     setup.memory.restore(facts["memory"], part("memory."), (step, action, note, state))
+    restore_chance(tensors, facts, games.device)
+    return Moment(games.agent_steps, step, state, {}), exact
+
+
+def restore_chance(tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:
+    """Takes the random states of Python, NumPy and torch to where `take` found them."""
     version, internal, gauss = facts["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = facts["numpy"]
     np.random.set_state((kind, np.array(keys, np.uint32), *rest))
     torch.set_rng_state(tensors["random.torch"])
-    if games.device.type == "cuda" and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"], games.device)
-    return Moment(games.agent_steps, step, state, {}), exact
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
 
 
 def begin_new_episodes(setup: Setup, moment: Moment) -> Moment:

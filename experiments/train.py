@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from experiments.build import Setup, build, check_memory, device_of, frame_bytes
+from experiments.build import Setup, check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
+from experiments.distributed.company import Company, build
 from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
@@ -107,7 +108,7 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
 
 
 def train_and_keep(
-    options: Train, setup: Setup, console: Console, stop: Callable[[], bool] = lambda: False,
+    options: Train, setup: Setup | Company, console: Console, stop: Callable[[], bool] = lambda: False,
     follow: Callable[..., Trainer] = Trainer, interruption: Interruption | None = None, **more: Any,
 ) -> tuple[Run, int]:  # fmt: skip
     """Trains what was built and keeps it in a new run directory; as `run_training`.

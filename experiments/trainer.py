@@ -5,26 +5,26 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from safetensors.torch import save
 
-from agents.replay import Replay
 from agents.sequence import Sequence, tree_leaves
+from envs.games import Played
 from envs.library import game_of
 from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
+from experiments.distributed.company import Company
 from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.fingerprint import identity
 from experiments.log import Log, plain
-from experiments.loop import Episode, Moment, Scores, train
+from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, Run, RunError, read_rows, write_atomically, write_json
-from experiments.segments import Segments
 from experiments.sync import headline
 from experiments.usage import usage
 from experiments.video import video_of
@@ -71,7 +71,7 @@ class Trainer:
         setup: as built for the run, or brought back to where a checkpoint found it.
     """
 
-    def __init__(self, run: Run, setup: Setup, log: Log, interruption: Interruption):
+    def __init__(self, run: Run, setup: Setup | Company, log: Log, interruption: Interruption):
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment, self.game = run.experiment, game_of(run.experiment.game)
         self.protocol = self.game.protocol(run.experiment.protocol)
@@ -82,7 +82,7 @@ class Trainer:
         self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
         self.evaluation_due = False
-        self.segments = Segments(run.rows_of(0)) if isinstance(setup.memory, Replay) else None
+        self.segments = setup.segments(run.path / "replay")
         self.clock = (time.monotonic(), 0)
         setup.games.say = log.event
 
@@ -120,9 +120,8 @@ class Trainer:
         frames = self.experiment.frames
         if self.evaluation_due and self.frames() < frames:
             self.evaluate()
-        agent_steps = -(-frames // self.game.frame_skip)
         moment = begin
-        for moment in self.moments(agent_steps, begin):
+        for moment in self.setup.moments(self.experiment, begin):
             self.follow(moment)
             if self.interruption.signal or stop():
                 break
@@ -130,11 +129,6 @@ class Trainer:
         if not self.interruption.signal:
             self.evaluate()
         self.conclude(moment)
-
-    def moments(self, agent_steps: int, begin: Moment | None) -> Iterator[Moment]:
-        """The training itself, from a moment or from the start."""
-        setup, x = self.setup, self.experiment
-        return train(setup.agent, setup.games, setup.memory, x.explore, agent_steps, x.seed, begin)
 
     def conclude(self, moment: Moment) -> None:
         """Saves for the last time."""
@@ -149,7 +143,9 @@ class Trainer:
         before, self.agent_steps = self.frames(), moment.agent_steps
         self.metrics, self.batch = moment.metrics or self.metrics, moment.batch or self.batch
         for episode in self.scores.add(moment.step):
-            self.keep(episode)
+            self.keep(episode, self.setup.games.played(episode.game))
+        for episode, played in moment.ended:
+            self.keep(self.scores.count(episode), played)
         if self.device.type == "cpu":  # elsewhere looking means waiting
             self.check(moment)
 
@@ -164,9 +160,8 @@ class Trainer:
         if passed(self.experiment.checkpoint_period):
             self.try_to_save(moment)
 
-    def keep(self, episode: Episode) -> None:
+    def keep(self, episode: Episode, played: Played) -> None:
         """Logs a finished episode, and how it can be played again."""
-        played = self.setup.games.played(episode.game)
         recording = Recording.of(self.game.name, self.protocol, played)
         where = self.run.append_bytes("recordings/training.rec", recording.pack())
         self.log.episode({
@@ -213,15 +208,12 @@ class Trainer:
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
-        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device))
+        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device) | self.setup.speeds())
         self.or_say_full(self.write_rows)  # now and then, so that a checkpoint has little left to write
 
     def write_rows(self) -> dict[str, Any] | None:
         """Writes what the replay has that is new; returns the manifest of all of it, or None: there is no replay."""
-        if self.segments is None:
-            return None
-        assert isinstance(self.setup.memory, Replay)
-        return self.segments.write(self.setup.memory)
+        return None if self.segments is None else self.segments.write(self.setup.memory)
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""
@@ -326,9 +318,9 @@ class Trainer:
         """
         if self.segments is not None:
             kept = (json.loads((p / "checkpoint.json").read_text())["resume"] for p in self.run.checkpoints())
-            self.segments.forget(min(rows_in(facts)["oldest"] for facts in kept))
+            self.segments.forget([rows_in(facts) for facts in kept])
 
-    def take_up(self, state: dict[str, Any], segments: Segments | None) -> None:
+    def take_up(self, state: dict[str, Any], segments: Any) -> None:
         """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""
         facts = state["resume"]
         self.scores, self.metrics = Scores.from_facts(facts["scores"], self.experiment.num_envs), facts["metrics"]

@@ -14,7 +14,7 @@ from envs.timestep import TimeStep
 from experiments.build import build_agent
 from experiments.cli import parse_train, run_command
 from experiments.distributed import together
-from experiments.distributed.follow import Other
+from experiments.distributed.ranks import Other
 from experiments.distributed.world import World
 from experiments.resume import Resume
 

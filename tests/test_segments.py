@@ -59,7 +59,7 @@ def test_what_comes_back_is_what_was_there(tmp_path, pace, storage):
     for _ in range(120 // pace):
         step = play(replay, rng, pace, step)
         manifest = store.write(replay)
-        store.forget(before["oldest"] if before else 0)
+        store.forget([before or {"oldest": 0}])
         before = manifest
         if replay.rows_added > 5:
             assert_equal(replay, again(replay, Segments(tmp_path / "replay"), manifest))
@@ -87,7 +87,7 @@ def test_only_new_rows_are_written_and_old_files_go(tmp_path):
         manifest = store.write(replay)
         touched = [path for path, then in times.items() if path.stat().st_mtime_ns != then]
         assert len(touched) <= 1  # the file that was not full yet
-        store.forget(manifest["oldest"])
+        store.forget([manifest])
     assert len(list((tmp_path / "replay").iterdir())) <= 30 // 7 + 2
 
 

@@ -1,1 +1,18 @@
-"""The same agent in many processes."""
+"""The same agent in many processes.
+
+Many players, one learner (--distributed local), each in a process of its own:
+
+player.py      games and agent.act: fills blocks
+blocks.py      what a player saw and did in some steps, as one piece of memory
+priorities.py  initial priorities, computed by the player
+learner.py     the loop: takes blocks, learns what they have paid for
+local.py       players as processes of this machine: blocks and weights in shared memory
+recovery.py    checkpoints of it all
+
+Several learners (torchrun), which all play, too:
+
+world.py       what they say to each other: gradients, counts, checkpoints
+share.py       one rank's share of games and batches
+ranks.py       who logs, evaluates and saves
+together.py    train and resume
+"""

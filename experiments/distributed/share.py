@@ -10,7 +10,8 @@ of a batch.
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,10 @@ from agents.rollout import Rollout
 from agents.sequence import Sequence
 from envs.games import Games, Played
 from envs.timestep import TimeStep
-from experiments.build import Setup, be_deterministic, build_agent, build_memory, check, make_games, seed_all
+from experiments.build import Setup, build_agent, build_memory, check, make_games, seed_everything
 from experiments.config import Experiment
 from experiments.distributed.world import World
+from experiments.loop import Moment, train
 
 
 class GamesShare(Games):
@@ -75,21 +77,19 @@ class GamesShare(Games):
         none, (reward, *flags) = torch.empty(0), facts
         self.whole = TimeStep(none, none, reward, *(x.bool() for x in flags))
 
-    def owner(self, game: int) -> int:
-        """The rank that plays a game."""
-        return game // self.num_envs
-
     def played(self, game: int) -> Played:
-        """The episode that one of all ranks' games plays; what another rank plays, it must tell now."""
-        if (rank := self.owner(game)) == self.world.rank:
-            return super().played(game % self.num_envs)
-        told = json.loads(self.world.receive(rank))
+        """The episode that any rank's game plays. All ranks call it; only the owner and the first learn of it."""
+        owner, rank = game // self.num_envs, self.world.rank
+        if rank == owner:
+            played = super().played(game % self.num_envs)
+            if rank:
+                facts = played._asdict() | {"actions": played.actions.hex()}
+                self.world.send(json.dumps(facts).encode(), 0)
+            return played
+        if rank:
+            return Played(0, 0, b"", [])
+        told = json.loads(self.world.receive(owner))
         return Played(**told | {"actions": bytes.fromhex(told["actions"])})
-
-    def tell_played(self, game: int) -> None:
-        """Tells the first rank of an episode of this one."""
-        played = self.played(game)._asdict()
-        self.world.send(json.dumps(played | {"actions": played["actions"].hex()}).encode(), 0)
 
 
 class ReplayShare(Replay):
@@ -108,7 +108,28 @@ class ReplayShare(Replay):
         return super().batches()
 
 
-def build_share(experiment: Experiment, world: World, device: torch.device) -> Setup:
+@dataclass
+class Share(Setup):
+    """What a rank needs, ready to start."""
+
+    world: World
+
+    def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
+        """This rank's part of the training; every moment shows all ranks' games, without the frames."""
+        assert isinstance(self.games, GamesShare)
+        if begin is not None:
+            self.games.exchange(begin.step)
+        explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
+        agent_steps = -(-x.frames // x.frame_skip)
+        for moment in train(self.agent, self.games, self.memory, explore, agent_steps, seed, begin):
+            yield moment._replace(step=self.games.whole)
+
+    def segments(self, folder: Path) -> Any:
+        """The rows of this rank's replay on disk."""
+        return super().segments(folder / str(self.world.rank) if self.world.rank else folder)
+
+
+def build_share(experiment: Experiment, world: World, device: torch.device) -> Share:
     """Builds this rank's share; seeds torch, NumPy and Python.
 
     Raises:
@@ -118,8 +139,7 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     # The ranks of one machine share its memory, but each has a GPU of its own.
     check(experiment if device.type == "cpu" else replace(experiment, replay=share.replay), device)
     seed, steps = seed_of(experiment.seed, world.rank), experiment.frames // experiment.frame_skip
-    seed_all(experiment.seed)  # the same parameters on every rank
-    be_deterministic(experiment)
+    seed_everything(experiment)  # the same parameters on every rank
     games = GamesShare(make_games(share, share.num_envs, device), world)
     agent = build_agent(share, games.observation_shape, games.num_actions, device)
     agent.average = world.average
@@ -128,8 +148,8 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
         memory = ReplayShare(memory, lambda: games.agent_steps)
     agent.plan(memory.planned_updates(steps if isinstance(memory, Replay) else steps // world.size))
     if world.rank:
-        seed_all(seed)  # but games, exploration and noise of its own
-    return Setup(games, agent, memory)
+        seed_everything(replace(experiment, seed=seed))  # but games, exploration and noise of its own
+    return Share(games, agent, memory, world)
 
 
 def cut(experiment: Experiment, size: int) -> Experiment:
@@ -146,6 +166,8 @@ def cut(experiment: Experiment, size: int) -> Experiment:
             raise ValueError(
                 f"{flag} is {number}, which {size} ranks cannot share equally; try {flag} {-(-number // size) * size}"
             )
+    if experiment.distributed != "none":
+        raise ValueError(f"--distributed {experiment.distributed}: torchrun's ranks play themselves")
     if experiment.bonus.weight:
         raise ValueError("--bonus.weight: its statistics are of all that is seen, so it needs a single process")
     replay = experiment.replay

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from experiments.build import Setup, device_of
 from experiments.config import Experiment
-from experiments.distributed.follow import First, Other, RankInterruption
-from experiments.distributed.share import build_share, cut
+from experiments.distributed.ranks import First, Other, RankInterruption
+from experiments.distributed.share import Share, build_share, cut
 from experiments.distributed.world import Gone, World
 from experiments.resume import Resume, device_for, go_on, recover
 from experiments.run import Run
@@ -93,6 +93,7 @@ def resume(options: Resume, world: World, console: Console) -> tuple[Run, int]:
             go_on(options, back, run, console, begun, follow=first(world), interruption=interruption)
             return run, interruption.signal or interruption.asked
         world.tell("")
+        assert isinstance(back.setup, Share)
         trainer = Other(run, back.setup, Aside(world.rank), interruption, world)
         trainer.take_up(back.state, back.segments)
         if not back.exact:

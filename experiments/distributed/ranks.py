@@ -3,22 +3,22 @@
 import errno
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
+from envs.games import Played
 from experiments import snapshot
 from experiments.build import Setup
-from experiments.distributed.share import GamesShare, exploration, seed_of
+from experiments.distributed.share import GamesShare
 from experiments.distributed.world import Gone, World
 from experiments.evaluate import weights_hash
 from experiments.files import RunError
-from experiments.loop import Episode, Moment, Scores, train
+from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, Run
-from experiments.segments import Segments
 from experiments.trainer import Interruption, Trainer
 
 
@@ -37,26 +37,18 @@ class RankInterruption(Interruption):
 
 
 class Rank(Trainer):
-    """What all ranks do alike: they count the same scores, and write the rows of their own replay."""
+    """What all ranks do alike: they count the same scores, and keep their own replay's rows."""
 
     def __init__(self, run: Run, setup: Setup, log: Any, interruption: RankInterruption, world: World):
         super().__init__(run, setup, log, interruption)
         assert isinstance(setup.games, GamesShare)
-        self.world, self.games = world, setup.games
+        self.world, self.games, self.stopping = world, setup.games, interruption
         self.games.asked_here = lambda: bool(interruption.asked)
-        self.hear = lambda: setattr(interruption, "known", self.games.asked)
-        if self.segments is not None:
-            self.segments = Segments(run.rows_of(world.rank))
 
-    def moments(self, agent_steps: int, begin: Moment | None) -> Iterator[Moment]:
-        """This rank's share of the training; every moment shows all ranks' games, without the frames."""
-        if begin is not None:
-            self.games.exchange(begin.step)
-        setup, x = self.setup, self.experiment
-        explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
-        for moment in train(setup.agent, setup.games, setup.memory, explore, agent_steps, seed, begin):
-            self.hear()
-            yield moment._replace(step=self.games.whole)
+    def follow(self, moment: Moment) -> None:
+        """Takes in one iteration of the loop."""
+        super().follow(moment)
+        self.stopping.known = self.games.asked
 
 
 class First(Rank):
@@ -104,10 +96,8 @@ class First(Rank):
 class Other(Rank):
     """A rank that only does its share."""
 
-    def keep(self, episode: Episode) -> None:
-        """Tells the first rank how an episode of this one's games can be played again."""
-        if self.games.owner(episode.game) == self.world.rank:
-            self.games.tell_played(episode.game)
+    def keep(self, episode: Episode, played: Played) -> None:
+        """The first rank does."""
 
     def check(self, moment: Moment) -> None:
         """A loss that is no number is one on the first rank, too, an update later."""
@@ -141,7 +131,7 @@ class Other(Rank):
         """Saves for the last time."""
         self.save(moment)
 
-    def take_up(self, state: dict[str, Any], segments: Segments | None) -> None:
+    def take_up(self, state: dict[str, Any], segments: Any) -> None:
         """Takes counters back to where a checkpoint was written; the logs are the first rank's."""
         self.scores = Scores.from_facts(state["resume"]["scores"], self.experiment.num_envs)
         self.agent_steps, self.segments = state["agent_steps"], segments

@@ -1,0 +1,96 @@
+"""A training whose games are played elsewhere: built from its experiment, and what its Trainer asks of it."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.agent import Agent
+from agents.shards import Shards
+from envs.library import game_of
+from experiments import build as single
+from experiments.build import Setup, build_agent, seed_everything
+from experiments.config import Experiment
+from experiments.distributed.blocks import block_rows, example_row
+from experiments.distributed.learner import learn
+from experiments.distributed.local import LocalPlayers
+from experiments.distributed.rows import ShardSegments
+from experiments.loop import Moment
+
+
+@dataclass
+class Company:
+    """What such a training needs, ready to start; it stands where a `Setup` does."""
+
+    games: Any  # see `Players`
+    agent: Agent
+    memory: Shards
+
+    def __post_init__(self) -> None:
+        self._asked, self._waited = time.monotonic(), 0.0
+
+    def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
+        """The training from where it is."""
+        self.games.say(
+            f"{x.players} processes play {x.num_envs // x.players} games each; their games begin new episodes"
+        )
+        return learn(self.agent, self.games, self.memory, -(-x.frames // x.frame_skip))
+
+    def segments(self, folder: Path) -> Any:
+        """The experience's rows on disk."""
+        return ShardSegments(folder, len(self.memory.shards))
+
+    def speeds(self) -> dict[str, float]:
+        """The share of the time since the last call in which the learner waited for players."""
+        then, waited = self._asked, self._waited
+        self._asked, self._waited = time.monotonic(), self.games.waited
+        return {"perf/learner_idle": (self._waited - waited) / max(self._asked - then, 1e-9)}
+
+
+def build(x: Experiment, device: torch.device) -> Setup | Company:
+    """Builds everything that an experiment names, whoever plays; seeds torch, NumPy and Python.
+
+    Raises:
+        ValueError: settings that cannot work, or more memory than the machine has; says what to change.
+    """
+    if x.distributed == "none":
+        return single.build(x, device)
+    single.check(x, device)
+    check(x)
+    seed_everything(x)
+    # Players take a core each; threads that wait for one that is taken would wait busily.
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - x.players)))
+    game = game_of(x.game)
+    agent = build_agent(x, (x.stack, *game.frame_shape), len(game.actions()), device)
+    row = example_row(x, agent)
+    assert x.replay is not None
+    memory = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
+    agent.plan(memory.planned_updates(x.frames // x.frame_skip))
+    return Company(LocalPlayers(x, row, agent.online, device), agent, memory)
+
+
+def check(x: Experiment) -> None:
+    """Refuses what players cannot do.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    if x.replay is None:
+        raise ValueError(
+            f"--distributed {x.distributed} needs a replay, and {type(x.algorithm).__name__} learns from rollouts"
+        )
+    if x.players < 1 or x.num_envs % x.players:
+        raise ValueError(
+            f"--num-envs {x.num_envs} cannot be shared equally by --players {x.players}; change one of them"
+        )
+    if x.bonus.weight:
+        raise ValueError(f"--bonus.weight: with --distributed {x.distributed} there is no pay for surprise")
+    rows = x.replay.capacity // x.num_envs
+    if rows < (least := 2 * (block_rows(x) + x.algorithm.length + 8 + x.stack)):
+        raise ValueError(
+            f"--replay.capacity {x.replay.capacity:_} is too small for blocks; it takes {least * x.num_envs:_} at least"
+        )

@@ -1,0 +1,218 @@
+"""Players as processes of this machine; blocks and weights in memory that all of them see."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from agents.agent import Agent
+from experiments.config import Experiment
+from experiments.distributed.blocks import Block, Told, carve, example_row, like, size_of
+from experiments.distributed.player import Player
+from experiments.distributed.shared import SharedMemory
+from experiments.distributed.weights import Weights, memory_for
+from experiments.run import RunError
+
+SLOTS = 2  # blocks of each player: one is filled while the other waits for the learner
+DEATHS = 5  # of one player in a row, without a block from it, that end a training
+SILENCE = 300.0  # seconds without a block from anybody, after which all players are replaced
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+class Begin(NamedTuple):
+    """Where a player takes its place up."""
+
+    player: int
+    life: int  # how many had its place before
+    block: int  # number of its first block
+    first_row: int  # rows that its shard has
+
+
+class LocalPlayers:
+    """Starts the players' processes, takes their blocks, and replaces those that die.
+
+    Args:
+        row: an example of one player's rows, see `example_row`.
+
+    Attributes:
+        lives: how many processes each player has had.
+        blocks: how many blocks of each player have arrived.
+        waited: seconds spent in waiting for blocks.
+        say: told what people should know.
+    """
+
+    def __init__(self, x: Experiment, row: Any, network: nn.Module, device: torch.device):
+        self.x, self.count, self.num_envs, self.device = x, x.players, x.num_envs, device
+        self.block = like(x, row)
+        self.rooms = [SharedMemory(SLOTS * size_of(self.block)) for _ in range(self.count)]
+        self.slots = [slots(room, self.block) for room in self.rooms]
+        self.weights_room = memory_for(network)
+        self.weights = Weights(self.weights_room, network)
+        self.lives, self.blocks = [0] * self.count, [0] * self.count
+        self.deaths = [0] * self.count  # since its last block
+        self.waited = 0.0
+        self.say: Callable[[str], None] = print
+        self.processes: dict[int, Any] = {}
+        self.pipes: dict[int, Connection] = {}
+        self.ready: deque[int] = deque()  # players whose messages have not been read
+
+    def publish(self, agent: Agent, agent_steps: int) -> None:
+        """Gives all players the agent's weights, and starts those that are not there yet."""
+        self.weights.publish(agent.updates)
+        self.weights.agent_steps = agent_steps
+        for player in range(self.count):
+            if player not in self.processes:
+                self._start(player)
+
+    def recv(self) -> tuple[Block, Told]:
+        """Waits for the next block of any player.
+
+        Raises:
+            RunError: a player dies again and again.
+        """
+        while True:
+            while not self.ready:
+                began = time.monotonic()
+                arrived = wait(list(self.pipes.values()), SILENCE)
+                self.waited += time.monotonic() - began
+                self.ready.extend(player for player, pipe in self.pipes.items() if pipe in arrived)
+                if not arrived:
+                    for player in list(self.processes):
+                        self._replace(player, f"said nothing for {SILENCE:.0f} s")
+            player = self.ready.popleft()
+            try:
+                told = self.pipes[player].recv()
+            except (EOFError, OSError):  # a message that was cut short, too, is of a block that never was
+                process = self.processes[player]
+                process.kill()
+                process.join()
+                self._replace(player, how_it_ended(process.exitcode))
+                continue
+            if isinstance(told, str):
+                self._replace(player, told)
+                continue
+            assert told.number == self.blocks[player], (told, self.blocks)
+            self.blocks[player] += 1
+            self.deaths[player] = 0
+            return self.slots[player][told.slot], told
+
+    def release(self, told: Told) -> None:
+        """Lets a player fill a block again."""
+        with suppress(OSError):  # it has died meanwhile: `recv` finds out
+            self.pipes[told.player].send(told.slot)
+
+    def close(self) -> None:
+        """Ends every player."""
+        for player in list(self.processes):
+            self._end(player)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What those who go on with the training must know."""
+        return {"lives": self.lives, "blocks": self.blocks}, {}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Takes up a `state`; the players begin new lives, and so new episodes."""
+        self.lives, self.blocks = list(facts["lives"]), list(facts["blocks"])
+
+    def _replace(self, player: int, how: str) -> None:
+        self._end(player)
+        self.deaths[player] += 1
+        if self.deaths[player] > DEATHS:
+            raise RunError(f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played")
+        self.say(
+            f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
+            " Another takes its place, and its games begin new episodes"
+        )
+        self._start(player)
+
+    def _start(self, player: int) -> None:
+        ours, theirs = _spawn.Pipe()
+        rows = self.blocks[player] * len(self.block.action)
+        begin = Begin(player, self.lives[player], self.blocks[player], rows)
+        self.lives[player] += 1
+        args = (self.x, begin, theirs, self.rooms[player], self.weights_room)
+        process = _spawn.Process(target=serve, args=args, name=f"player-{player}")
+        with undisturbed():
+            process.start()
+        theirs.close()
+        for slot in range(SLOTS):
+            ours.send(slot)
+        self.processes[player], self.pipes[player] = process, ours
+
+    def _end(self, player: int) -> None:
+        self.pipes.pop(player).close()
+        process = self.processes.pop(player)
+        process.kill()
+        process.join()
+        process.close()
+        with suppress(ValueError):
+            self.ready.remove(player)
+
+
+def slots(room: SharedMemory, block: Block) -> list[Block]:
+    """The blocks in a piece of memory."""
+    return [carve(part, block) for part in room.bytes.chunk(SLOTS)]
+
+
+@contextmanager
+def undisturbed() -> Any:
+    """Processes that are started meanwhile do not hear Ctrl-C and SIGTERM: the learner saves, then it ends them."""
+    resource_tracker.ensure_running()  # which, when it starts, lets the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code for people."""
+    return f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+
+
+def serve(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, weights_room: SharedMemory) -> None:
+    """What a player's process does: fills blocks as long as there is room for them, until its learner is gone."""
+    threading.Thread(target=follow_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            fill_blocks(x, begin, pipe, room, weights_room)
+    except Exception as error:
+        with suppress(OSError):
+            pipe.send(f"failed ({type(error).__name__}: {error})")
+        raise
+
+
+def fill_blocks(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, weights_room: SharedMemory) -> None:
+    player = Player(x, begin.player, begin.life, begin.first_row)
+    weights = Weights(weights_room, player.agent.online)
+    blocks = slots(room, like(x, example_row(x, player.agent)))
+    free: deque[int] = deque()
+    number = begin.block
+    while True:
+        while not free or pipe.poll():
+            free.append(pipe.recv())
+        version = weights.load()
+        slot = free.popleft()
+        ended = player.fill(blocks[slot], lambda: weights.agent_steps)
+        pipe.send(Told(begin.player, number, slot, version, ended))
+        number += 1
+
+
+def follow_parent() -> None:
+    """Ends this process when the one that started it ends, however it does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,45 @@
+"""A checkpoint of a training whose games are played elsewhere.
+
+Parameters, optimiser, experience and counters are as they were; players begin new lives, with other seeds than
+before, and so new episodes.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from experiments.distributed.blocks import example_row
+from experiments.distributed.company import Company
+from experiments.distributed.learner import NO_STEP
+from experiments.loop import Moment
+from experiments.snapshot import check_like, restore_chance, take, whole
+
+
+def restore(setup: Company, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
+    """Takes a freshly built training to where `snapshot.take` found another.
+
+    Returns:
+        The moment to go on from, and True: nothing is left to be done about episodes.
+
+    Raises:
+        ValueError: tensors or facts that are not those of such a training.
+    """
+    try:
+        return _restore(setup, tensors, facts), True
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
+
+
+def _restore(setup: Company, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Moment:
+    agent, players, memory = setup.agent, setup.games, setup.memory
+    check_like(tensors, take(setup, Moment(0, NO_STEP, (), {}))[0])
+    for name in ("lives", "blocks"):
+        if len([whole(n) for n in facts["games"][name]]) != players.count:
+            raise ValueError(f"it is not of {players.count} players")
+    agent.load_tensors(tensors)
+    agent.updates = whole(facts["updates"])
+    own = {name.removeprefix("memory."): x for name, x in tensors.items() if name.startswith("memory.")}
+    memory.restore(facts["memory"], own, example_row(players.x, agent))
+    players.restore(facts["games"])
+    restore_chance(tensors, facts, players.device)
+    return Moment(memory.steps_added, NO_STEP, (), {})

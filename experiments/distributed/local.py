@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -27,7 +28,18 @@ SLOTS = 2  # blocks of each player: one is filled while the other waits for the 
 DEATHS = 5  # of one player in a row, without a block from it, that end a training
 SILENCE = 300.0  # seconds without a block from anybody, after which all players are replaced
 
-_spawn = multiprocessing.get_context("spawn")
+
+def context() -> Any:
+    """How processes are started: from one that has imported everything and done nothing, in a tenth of a second.
+
+    Not as copies of the learner, which has threads and perhaps a GPU. Where that is not known to be safe, from
+    nothing, in some seconds.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
 
 
 class Begin(NamedTuple):
@@ -63,6 +75,7 @@ class LocalPlayers:
         self.deaths = [0] * self.count  # since its last block
         self.waited = 0.0
         self.say: Callable[[str], None] = print
+        self.context = context()
         self.processes: dict[int, Any] = {}
         self.pipes: dict[int, Connection] = {}
         self.ready: deque[int] = deque()  # players whose messages have not been read
@@ -137,12 +150,12 @@ class LocalPlayers:
         self._start(player)
 
     def _start(self, player: int) -> None:
-        ours, theirs = _spawn.Pipe()
+        ours, theirs = self.context.Pipe()
         rows = self.blocks[player] * len(self.block.action)
         begin = Begin(player, self.lives[player], self.blocks[player], rows)
         self.lives[player] += 1
         args = (self.x, begin, theirs, self.rooms[player], self.weights_room)
-        process = _spawn.Process(target=serve, args=args, name=f"player-{player}")
+        process = self.context.Process(target=serve, args=args, name=f"player-{player}")
         with undisturbed():
             process.start()
         theirs.close()

@@ -3,9 +3,9 @@
 import difflib
 
 from experiments.config import Experiment
-from experiments.presets import distributional, dqn, memory, policy, pqn, worlds
+from experiments.presets import distributional, dqn, memory, players, policy, pqn, worlds
 
-FILES = (dqn, distributional, pqn, policy, memory, worlds)
+FILES = (dqn, distributional, pqn, policy, memory, players, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
 
 

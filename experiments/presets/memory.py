@@ -34,9 +34,10 @@ RECURRENT_DQN = Experiment(
 
 # Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of 256
 # games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one update
-# per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: players have the newest weights, not those of
-# up to 400 steps ago; sequences may cross the ends of episodes, where the memory clears; importance weights with
-# exponent 0.6, which the published version's table has; sticky actions instead of no-ops.
+# per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players those of
+# a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of episodes, where
+# the memory clears; importance weights with exponent 0.6, which the published version's table has; sticky actions
+# instead of no-ops.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",
@@ -58,6 +59,7 @@ FULL_R2D2 = Experiment(
     target_period=2_500,
     num_envs=256,
     protocol="machado",
+    players=32,
     frames=10_000_000_000,
 )  # fmt: skip
 
@@ -85,6 +87,7 @@ SMALL_R2D2 = Experiment(
     target_period=2_500,
     num_envs=16,
     protocol="machado",
+    players=4,
 )  # fmt: skip
 
 # Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_lstm.py): one frame

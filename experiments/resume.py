@@ -13,6 +13,7 @@ from rich.console import Console
 from experiments import snapshot
 from experiments.build import Setup, device_of
 from experiments.distributed import recovery
+from experiments.distributed.cluster import Lost
 from experiments.distributed.company import Company, build
 from experiments.distributed.world import World
 from experiments.log import Log
@@ -21,6 +22,8 @@ from experiments.run import Run, RunError, read_checkpoint
 from experiments.train import say_what_next
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
+
+TRIES, PAUSE = 5, 10.0  # seconds: a cluster needs some to find out which machines it still has
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,50 @@ def go_on(
         follow: makes the trainer.
     """
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
-    with interruption or Interruption() as asked, Log(run, run.experiment.frames, mirror, console) as log:
-        trainer = follow(run, back.setup, log, asked)
-        trainer.take_up(back.state, back.segments)
-        if not back.exact:
-            trainer.scores.give_up()
-        for text in back.notes:
-            log.event(text)
-        if trainer.device.type != run.begun_on:
-            log.event(f"it was begun on {run.begun_on}: from here, on {trainer.device}, it differs in the last digits")
-        log.event(
-            f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
-            f" {time.monotonic() - begun:.1f} s after it was asked to"
-        )
-        trainer.train(back.moment, stop)
+    try:
+        with interruption or Interruption() as asked, Log(run, run.experiment.frames, mirror, console) as log:
+            trainer = follow(run, back.setup, log, asked)
+            trainer.take_up(back.state, back.segments)
+            if not back.exact:
+                trainer.scores.give_up()
+            for text in back.notes:
+                log.event(text)
+            if trainer.device.type != run.begun_on:
+                log.event(
+                    f"it was begun on {run.begun_on}: from here, on {trainer.device}, it differs in the last digits"
+                )
+            log.event(
+                f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
+                f" {time.monotonic() - begun:.1f} s after it was asked to"
+            )
+            trainer.train(back.moment, stop)
+    except Lost as lost:
+        return go_back(lost, options, run, console, stop, since=back.state["agent_steps"])
     return run, asked.signal
+
+
+def go_back(
+    lost: Lost, options: Resume, run: Run, console: Console, stop: Callable[[], bool], since: int = -1
+) -> tuple[Run, int]:
+    """Goes on from the newest checkpoint after a part of the training was lost; as `resume`.
+
+    Args:
+        since: agent steps of the checkpoint from which it was gone on with before.
+
+    Raises:
+        Lost: nothing was saved since.
+    """
+    saved = run.checkpoints()
+    if not saved or int(saved[-1].name) <= since:
+        raise lost
+    for _ in range(TRIES):
+        console.print(f"{lost}; going back to {saved[-1]}", highlight=False, soft_wrap=True)
+        time.sleep(PAUSE)
+        try:
+            return resume(options, console, stop)
+        except Lost as again:
+            lost = again
+    raise lost
 
 
 class Recovered(NamedTuple):
@@ -125,17 +157,20 @@ def recover(
         setup, problem = None, ""
         try:
             tensors, state = read_checkpoint(path)
-            if state.get("finished") is True:
-                raise Finished(f"{run.path} is finished; there is nothing to go on with")
-            setup = make()
-            tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
-            moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
-        except Finished:
-            raise
         except RunError as error:
             problem = f"{error}"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"checkpoint {path} ({error})"
+        if not problem:
+            if state.get("finished") is True:
+                raise RunError(f"{run.path} is finished; there is nothing to go on with")
+            setup = make()
+            try:
+                tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
+                moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
+            except Lost:
+                setup.games.close()
+                raise
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                problem = f"checkpoint {path} ({error})"
         if not agree(not problem):
             if setup is not None:
                 setup.games.close()
@@ -152,10 +187,6 @@ def recover(
     for text in notes:
         print(text, file=sys.stderr)
     raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
-
-
-class Finished(RunError):
-    """A run that needs nothing more."""
 
 
 def bring_back(

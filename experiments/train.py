@@ -15,6 +15,7 @@ from agents.agent import Agent, load_network
 from experiments.build import Setup, check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
+from experiments.distributed.cluster import Lost
 from experiments.distributed.company import Company, build
 from experiments.distributed.world import World
 from experiments.log import Log
@@ -124,13 +125,21 @@ def train_and_keep(
     filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
     run = Run.create(options.runs, experiment, options.name, device=setup.games.device.type, wandb=filed, **more)
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
-    with interruption or Interruption() as asked, Log(run, experiment.frames, mirror, console) as log:
-        log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
-        if experiment.replay is not None:
-            log.say(check_memory(experiment, setup.games.device))
-        log.say(disk)
-        trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
-        follow(run, setup, log, asked).train(stop=lambda: trace() or stop())
+    try:
+        with interruption or Interruption() as asked, Log(run, experiment.frames, mirror, console) as log:
+            log.say(
+                f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}"
+            )
+            if experiment.replay is not None:
+                log.say(check_memory(experiment, setup.games.device))
+            log.say(disk)
+            trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
+            follow(run, setup, log, asked).train(stop=lambda: trace() or stop())
+    except Lost as lost:
+        from experiments.resume import Resume, go_back
+
+        again = Resume(run.path, wandb=options.wandb, wandb_project=options.wandb_project)
+        return go_back(lost, again, run, console, stop)
     return run, asked.signal
 
 

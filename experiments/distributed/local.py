@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from agents.agent import Agent
+from agents.sequence import tree_map
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, Told, carve, example_row, like, size_of
 from experiments.distributed.player import Player
@@ -118,7 +119,7 @@ class LocalPlayers:
             assert told.number == self.blocks[player], (told, self.blocks)
             self.blocks[player] += 1
             self.deaths[player] = 0
-            return self.slots[player][told.slot], told
+            return tree_map(lambda x: x.to(self.device), self.slots[player][told.slot]), told
 
     def release(self, told: Told) -> None:
         """Lets a player fill a block again."""

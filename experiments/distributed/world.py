@@ -53,7 +53,7 @@ class World:
         if dist.is_initialized():  # they have met
             return
         # torchrun may be killed; what it started must not outlive it.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         here, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if device.type == "cuda":
             if ranks > torch.cuda.device_count():

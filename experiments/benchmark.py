@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.distributed import measure as players
 from experiments.measure import Task
 from experiments.peers import PEERS
 from experiments.presets import preset
@@ -39,6 +40,10 @@ class Benchmark:
     """time of one measurement, after a warm-up"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
+    distributed: Literal["none", "local"] = "none"
+    """local: measure players in processes of their own instead, part by part, and what a model makes of the parts"""
+    players: tuple[int, ...] = (1, 2, 4)
+    """with --distributed: how many of them, one number after the other"""
     out: Path | None = None
     """a JSON file for the figures"""
 
@@ -126,11 +131,17 @@ def main(args: list[str]) -> int:
     console = Console()
     for name in options.presets:
         preset(name)  # refused now, not after the others were measured
-    results = {}
-    for name in options.presets:
-        found = measure(name, options, console)
-        results[name] = {"summary": summary(found), "rounds": found}
-    show(results, console)
+    results: dict[str, Any] = {}
+    if options.distributed != "none":
+        for name in options.presets:
+            with console.status(f"{name}: {', '.join(map(str, options.players))} players"):
+                results[name] = players.measure(name, options.game, options.players, options.seconds, options.device)
+            players.show(name, results[name], console)
+    else:
+        for name in options.presets:
+            found = measure(name, options, console)
+            results[name] = {"summary": summary(found), "rounds": found}
+        show(results, console)
     if options.out:
         about = {"command": "highscore benchmark " + " ".join(args), "commit": git_commit(), "machine": machine()}
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}

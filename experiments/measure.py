@@ -115,7 +115,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     from experiments.wandb_mirror import NoMirror
 
     setup = build(x, device_of(task.device))
-    phases = Phases(setup)
+    phases = Phases.of(setup)
     begin = x.replay.learn_start + 200 if x.replay else 0
     watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
     with tempfile.TemporaryDirectory() as folder:

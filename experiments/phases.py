@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from agents.agent import Agent
 from experiments.build import Setup
 
 T = TypeVar("T")
@@ -15,22 +16,28 @@ T = TypeVar("T")
 class Phases:
     """Times the calls that the loop makes; on a GPU it waits for each, so use it to compare, not to brag.
 
-    Attributes:
-        updates: since `begin`.
+    Args:
+        calls: (phase, object, name of its method); `batches` are timed one by one.
     """
 
-    def __init__(self, setup: Setup):
-        self.cuda = setup.games.device.type == "cuda"
-        agent, games, memory = setup.agent, setup.games, setup.memory
-        agent.act = self._timed("act", agent.act)  # type: ignore[method-assign]
-        agent.learn = self._timed("learn", agent.learn)  # type: ignore[method-assign]
-        games.send = self._timed("environment", games.send)  # type: ignore[method-assign]
-        games.recv = self._timed("environment", games.recv)  # type: ignore[method-assign]
-        memory.add = self._timed("replay", memory.add)  # type: ignore[method-assign]
-        memory.update = self._timed("replay", memory.update)  # type: ignore[method-assign]
-        memory.batches = self._timed_iterator("replay", memory.batches)  # type: ignore[method-assign]
+    def __init__(self, agent: Agent, device: torch.device, calls: list[tuple[str, Any, str]]):
+        self.cuda = device.type == "cuda"
+        for phase, owner, name in calls:
+            timed = self._timed_iterator if name == "batches" else self._timed
+            setattr(owner, name, timed(phase, getattr(owner, name)))
         self._agent = agent
         self.begin()
+
+    @classmethod
+    def of(cls, setup: Setup) -> "Phases":
+        """Those of a training in one process."""
+        agent, games, memory = setup.agent, setup.games, setup.memory
+        calls = [
+            ("act", agent, "act"), ("learn", agent, "learn"), ("environment", games, "send"),
+            ("environment", games, "recv"), ("replay", memory, "add"), ("replay", memory, "update"),
+            ("replay", memory, "batches"),
+        ]  # fmt: skip
+        return cls(agent, games.device, calls)
 
     def begin(self) -> None:
         """Counts anew from here."""

@@ -19,13 +19,13 @@ from experiments.distributed.world import World
 from experiments.resume import Resume
 
 TRAIN = (
-    "prioritized --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 1_200"
+    "prioritized --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 800"
     " --replay.capacity 800 --replay.batch-size 8 --replay.learn-start 100 --replay.learn-period 8"
-    " --evaluation.period 800 --evaluation.episodes 2 --evaluation.video-seconds 0 --checkpoint-period 200"
+    " --evaluation.period 600 --evaluation.episodes 1 --evaluation.video-seconds 0 --checkpoint-period 200"
     " --device cpu --wandb off"
 ).split()
 PPO = (
-    "ppo --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 900 --algorithm.unroll 16"
+    "ppo --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 400 --algorithm.unroll 16"
     " --rollout.minibatches 2 --evaluation.episodes 1 --evaluation.video-seconds 0 --device cpu --wandb off"
 ).split()
 
@@ -44,7 +44,7 @@ def signal_after(number, iterations):
 
 def killed(folder, world):
     """Through the command itself; rank 1 is killed."""
-    signal_after(signal.SIGKILL, 200)
+    signal_after(signal.SIGKILL, 150)
     raise SystemExit(run_command("train", [*TRAIN, "--runs", str(folder), "--name", "killed"]))
 
 
@@ -54,7 +54,7 @@ def stopped_and_resumed(folder, world):
     for name, args in (("whole", TRAIN), ("ppo", PPO)):
         together.train(parse_train([*args, "--runs", str(folder), "--name", name]), world, console)
     follow = Other.follow
-    signal_after(signal.SIGTERM, 150)
+    signal_after(signal.SIGTERM, 90)
     options = parse_train([*TRAIN, "--runs", str(folder), "--name", "stopped"])
     run, number = together.train(options, world, console)
     Other.follow = follow

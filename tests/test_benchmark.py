@@ -1,6 +1,7 @@
 """The benchmark: what it times, and how it compares."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from experiments import benchmark, measure
 from experiments.build import build
 from experiments.cli import run_command
+from experiments.distributed import measure as players
+from experiments.distributed.measure import Costs, predict
 from experiments.loop import train
-from experiments.measure import Stopwatch, Task
+from experiments.measure import Stopwatch, Task, measured
 from experiments.peers import PEERS, at_the_same_settings
 from experiments.peers.common import ReplayBuffer
 from experiments.peers.value_based import SegmentTree, project
@@ -54,7 +57,7 @@ def test_phases_add_up_and_change_nothing():
     shown = []
     for timed in (False, True):
         setup = build(x, torch.device("cpu"))
-        phases = Phases(setup) if timed else None
+        phases = Phases.of(setup) if timed else None
         *_, end = train(setup.agent, setup.games, setup.memory, x.explore, 400, x.seed)
         shown.append((setup.agent.tensors(), end.step.obs))
         setup.games.close()
@@ -126,3 +129,34 @@ def test_the_reference_agents_are_right_where_that_is_easily_seen():
     for i in range(4):
         replay.add(i, i + 1, i, i, 0)
     assert replay.take([0, 1])[2].flatten().tolist() == [3, 1]
+
+
+def test_the_model_of_players_is_the_slowest_of_its_parts():
+    costs = Costs(play=0.002, take=0.0001, update=0.08, period=16)  # learning takes 0.0051 s a step
+    assert predict(costs, 1, 1, 8) == pytest.approx(1 / 0.0051)  # the learner
+    assert predict(costs, 4, 4, 64) == pytest.approx(1 / 0.00135)  # four of them
+    assert predict(costs._replace(update=0), 3, 1, 8) == pytest.approx(3 / 0.002)  # the players
+    assert predict(costs, 4, 1, 2) == pytest.approx(min(1 / 0.0051, 2 / 0.0071))  # what they share
+    assert predict(costs._replace(play=0.02), 4, 1, 2) == pytest.approx(2 / 0.0251)
+
+
+def test_players_are_measured_part_by_part(monkeypatch, tmp_path, capsys):
+    """Real players of a real game, in this process and for a moment."""
+    monkeypatch.setattr(players, "in_a_process_of_its_own", players.carry_out)
+    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.setattr(players, "preset", lambda name: replace(preset(name), num_envs=4, players=2))
+    monkeypatch.setattr(players, "measured", lambda x, game: short_of_work(measured(x, game)))
+    out = tmp_path / "players.json"
+    args = ["prioritized", "--distributed", "local", "--players", "2", "--seconds", "0.5", "--out", str(out)]
+    assert run_command("benchmark", args) == 0
+    assert "32 steps, 0.23 MB" in capsys.readouterr().out
+    (row,) = json.loads(out.read_text())["results"]["prioritized"]
+    alone, whole = row["alone"], row["whole"]
+    assert alone["updates_per_second"] == 0 and alone["learner_idle"] > 0.5 > whole["learner_idle"]
+    assert whole["updates_per_second"] == pytest.approx(whole["agent_steps_per_second"] / 4, rel=0.5)
+    assert whole["block_bytes"] == pytest.approx(16 * 2 * (84 * 84 + 30), rel=0.02)
+    assert 1e-5 < whole["update_seconds"] < 2 and row["predicted"] < row["predicted_alone"]
+
+
+def short_of_work(x):
+    return replace(x, network=replace(x.network, hidden=8), replay=replace(x.replay, learn_start=100))

@@ -110,7 +110,7 @@ def ray(monkeypatch):
 
 
 def four_players(**changes):
-    return small("prioritized", distributed="ray", players=4, frames=1_600, checkpoint_period=400, **changes)
+    return small("prioritized", distributed="ray", players=4, frames=1_000, checkpoint_period=250, **changes)
 
 
 def train(x, folder, stop=lambda: False):

@@ -104,8 +104,8 @@ def test_players_wait_for_a_slow_learner(watched, monkeypatch):
     monkeypatch.setattr(agent, "learn", lambda seq: (time.sleep(0.02), learn(seq))[1])
     staleness = [float(moment.metrics["players/staleness"]) for moment in watched.learn(1_000) if moment.metrics]
     per_block = block_rows(watched.x) * 2 / watched.x.replay.learn_period
-    # Of every player SLOTS blocks wait or are played, and weights go out once a round.
-    assert max(staleness[4:]) <= (2 * local.SLOTS + 2) * per_block
+    # Of every player AHEAD blocks wait or are played, and weights go out once a round.
+    assert max(staleness[4:]) <= (2 * local.AHEAD + 2) * per_block
     check_what_arrived(watched)
     time.sleep(1.0)
     players = [psutil.Process(process.pid) for process in watched.company.games.processes.values()]

@@ -69,7 +69,7 @@ def test_players_die_and_a_machine_is_lost_and_only_time_with_them(cluster, tmp_
     run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(), chaos)
     said = capfd.readouterr().out.replace("\n", " ")
     events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
-    assert sum("Another takes its place" in event for event in events) >= 3, events
+    assert sum("Another takes its place" in event for event in events) >= 2, events
     assert "a replay shard is gone" in said and "going back to" in said
     state = Run.open(run.path).load_checkpoint()[1]
     assert state["finished"] and state["agent_steps"] >= 2_400
@@ -82,7 +82,7 @@ def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):
     machines, second = cluster
     spec = tmp_path / "two.toml"
     spec.write_text(
-        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-3"\n[settings]\nframes = "6k"\n'
+        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-1"\n[settings]\nframes = "8k"\n'
         '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1k"\n"replay.learn-start" = 200\n'
         '"checkpoint-period" = 400\n"evaluation.video-seconds" = 0\n'
     )
@@ -91,14 +91,14 @@ def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):
     class Console_(Console):
         def print(self, *what, **how):
             said.append(str(what[0]))
-            if sum(": begun" in line for line in said) == 4 and "removed" not in said:
+            if sum(": begun" in line for line in said) == 2 and "removed" not in said:
                 said.append("removed")
                 while not list((tmp_path / "runs").glob("two/*/checkpoints/0*")):
                     time.sleep(0.2)
                 machines.remove_node(second, allow_graceful=False)
 
-    options = Suite(str(spec), jobs=4, runs=tmp_path / "runs", device="cpu", ray=machines.address)
+    options = Suite(str(spec), jobs=2, runs=tmp_path / "runs", device="cpu", ray=machines.address)
     assert run_suite(options, Console_()) == 0, said
     assert any("its machine is gone; another goes on with it" in line for line in said), said
     runs = list((tmp_path / "runs" / "two").glob("prioritized*"))
-    assert len(runs) == 4 and all(Run.open(run).load_checkpoint()[1]["finished"] for run in runs)
+    assert len(runs) == 2 and all(Run.open(run).load_checkpoint()[1]["finished"] for run in runs)

@@ -9,6 +9,14 @@ learner.py     the loop: takes blocks, learns what they have paid for
 local.py       players as processes of this machine: blocks and weights in shared memory
 recovery.py    checkpoints of it all
 
+The same on a cluster (--distributed ray):
+
+cluster.py       finds or starts it
+ray_players.py   players as actors
+ray_shards.py    replay shards as actors, on disk and in chunks of batches
+ray_company.py   both of them, for the same loop
+runner.py        a whole training as an actor, for suites
+
 Several learners (torchrun), which all play, too:
 
 world.py       what they say to each other: gradients, counts, checkpoints

@@ -35,9 +35,8 @@ class Company:
 
     def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
         """The training from where it is."""
-        self.games.say(
-            f"{x.players} processes play {x.num_envs // x.players} games each; their games begin new episodes"
-        )
+        anew = "; their games begin new episodes" if begin else ""
+        self.games.say(f"{x.players} processes play {x.num_envs // x.players} games each{anew}")
         return learn(self.agent, self.games, self.memory, -(-x.frames // x.frame_skip))
 
     def segments(self, folder: Path) -> Any:

@@ -19,13 +19,14 @@ from torch import nn
 from agents.agent import Agent
 from agents.sequence import tree_map
 from experiments.config import Experiment
-from experiments.distributed.blocks import Block, Told, carve, example_row, like, size_of
+from experiments.distributed.blocks import Block, Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.player import Player
 from experiments.distributed.shared import SharedMemory
 from experiments.distributed.weights import Weights, memory_for
 from experiments.run import RunError
 
-SLOTS = 2  # blocks of each player: one is filled while the other waits for the learner
+AHEAD = 2  # blocks of each player: one is filled while the other waits for the learner
+COURTESY = 5  # added to the nice value of players: where cores are few, the learner goes first
 DEATHS = 5  # of one player in a row, without a block from it, that end a training
 SILENCE = 300.0  # seconds without a block from anybody, after which all players are replaced
 
@@ -68,8 +69,9 @@ class LocalPlayers:
     def __init__(self, x: Experiment, row: Any, network: nn.Module, device: torch.device):
         self.x, self.count, self.num_envs, self.device = x, x.players, x.num_envs, device
         self.block = like(x, row)
-        self.rooms = [SharedMemory(SLOTS * size_of(self.block)) for _ in range(self.count)]
-        self.slots = [slots(room, self.block) for room in self.rooms]
+        size = slots_of(x) * size_of(self.block)
+        self.rooms = [SharedMemory(size) for _ in range(self.count)]
+        self.slots = [slots(x, room, self.block) for room in self.rooms]
         self.weights_room = memory_for(network)
         self.weights = Weights(self.weights_room, network)
         self.lives, self.blocks = [0] * self.count, [0] * self.count
@@ -119,7 +121,10 @@ class LocalPlayers:
             assert told.number == self.blocks[player], (told, self.blocks)
             self.blocks[player] += 1
             self.deaths[player] = 0
-            return tree_map(lambda x: x.to(self.device), self.slots[player][told.slot]), told
+            block = self.slots[player][told.slot]
+            parts = (block.step, block.action, block.note, block.state)
+            step, action, note, state = tree_map(lambda x: x.to(self.device), parts)
+            return block._replace(step=step, action=action, note=note, state=state), told
 
     def release(self, told: Told) -> None:
         """Lets a player fill a block again."""
@@ -160,7 +165,7 @@ class LocalPlayers:
         with undisturbed():
             process.start()
         theirs.close()
-        for slot in range(SLOTS):
+        for slot in range(slots_of(self.x)):
             ours.send(slot)
         self.processes[player], self.pipes[player] = process, ours
 
@@ -174,9 +179,18 @@ class LocalPlayers:
             self.ready.remove(player)
 
 
-def slots(room: SharedMemory, block: Block) -> list[Block]:
-    """The blocks in a piece of memory."""
-    return [carve(part, block) for part in room.bytes.chunk(SLOTS)]
+def slots_of(x: Experiment) -> int:
+    """Blocks that a player may be ahead: two, and its share of the steps that pay for one update.
+
+    With fewer, players would stand still while a long update is made.
+    """
+    assert x.replay is not None
+    return AHEAD + int(x.replay.learn_period // (block_rows(x) * x.num_envs))
+
+
+def slots(x: Experiment, room: SharedMemory, block: Block) -> list[Block]:
+    """The blocks in a player's piece of memory."""
+    return [carve(part, block) for part in room.bytes.chunk(slots_of(x))]
 
 
 @contextmanager
@@ -199,6 +213,7 @@ def serve(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, wei
     """What a player's process does: fills blocks as long as there is room for them, until its learner is gone."""
     threading.Thread(target=follow_parent, daemon=True).start()
     torch.set_num_threads(1)
+    os.nice(COURTESY)
     try:
         with suppress(EOFError, BrokenPipeError, ConnectionResetError):
             fill_blocks(x, begin, pipe, room, weights_room)
@@ -211,7 +226,7 @@ def serve(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, wei
 def fill_blocks(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, weights_room: SharedMemory) -> None:
     player = Player(x, begin.player, begin.life, begin.first_row)
     weights = Weights(weights_room, player.agent.online)
-    blocks = slots(room, like(x, example_row(x, player.agent)))
+    blocks = slots(x, room, like(x, example_row(x, player.agent)))
     free: deque[int] = deque()
     number = begin.block
     while True:

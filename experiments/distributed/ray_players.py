@@ -9,7 +9,7 @@ from agents.agent import Agent
 from experiments.config import Experiment
 from experiments.distributed.blocks import Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.cluster import get, on_node, to_arrays, to_tensors
-from experiments.distributed.local import DEATHS, SILENCE, SLOTS
+from experiments.distributed.local import DEATHS, SILENCE, slots_of
 from experiments.distributed.player import Player
 from experiments.distributed.ray_shards import Landed, RayShards
 from experiments.run import RunError
@@ -149,5 +149,5 @@ class RayPlayers:
         where = on_node(self.shards.machines[player % len(self.shards.machines)])
         begin = (self.x, player, life, self.blocks[player], shard)
         self.actors[player] = self.kind.options(scheduling_strategy=where).remote(*begin)
-        for _ in range(SLOTS):
+        for _ in range(slots_of(self.x)):
             self._ask(player)

@@ -82,7 +82,7 @@ def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):
     machines, second = cluster
     spec = tmp_path / "two.toml"
     spec.write_text(
-        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-1"\n[settings]\nframes = "8k"\n'
+        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-1"\n[settings]\nprotocol = "probe"\nframes = "8k"\n'
         '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1k"\n"replay.learn-start" = 200\n'
         '"checkpoint-period" = 400\n"evaluation.video-seconds" = 0\n'
     )

@@ -53,7 +53,7 @@ def play(x, blocks, **how):
 
 KINDS = {
     "three steps": lambda: small("prioritized", algorithm=replace(PRESETS["prioritized"].algorithm, n_steps=3)),
-    "a memory": lambda: small("r2d2-small"),
+    "a memory": lambda: small("r2d2-small", game="probe/repeat-previous"),  # whose episodes are long
     "distributions": lambda: small("c51", algorithm=C51(n_steps=2, atoms=7)),
     "quantiles": lambda: small(
         "m-iqn", algorithm=MunchausenIQN(samples=4, n_steps=2), network=NetworkConfig("mlp", hidden=8)

@@ -1,5 +1,6 @@
 """What Ray is asked to do, done by one process in its place; tests/test_ray.py has the real one."""
 
+import copy
 import os
 import signal
 import sys
@@ -51,7 +52,8 @@ class Actor:
 
     def __getattr__(self, method):
         def ask(*args):
-            self.asked.append(Ref(self, method, args))
+            sent = copy.deepcopy(args) if method == "offer" else args  # as what is sent is
+            self.asked.append(Ref(self, method, sent))
             return self.asked[-1]
 
         return SimpleNamespace(remote=ask)
@@ -134,10 +136,10 @@ def test_shards_on_two_machines_hold_what_shards_in_one_process_hold(ray):
         shard = there.of(i % 4)
         if i < 4:
             ray.get(shard.begin.remote(i, 0))
-        there.extend(i % 4, ray.get(shard.extend.remote(i % 4, 0, i // 4, to_arrays(tuple(block)))))
+        there.extend(i % 4, ray.get(shard.offer.remote(i % 4, 0, i // 4, to_arrays(tuple(block)))))
     assert there.steps_added == here.steps_added
     total = sum(shard.tree.total for shard in here.shards)
-    assert sum(landed.total for landed in there.landed) == pytest.approx(total)
+    assert sum(ray.get([actor.total.remote() for actor in there.actors])) == pytest.approx(total)
     facts, tensors = there.state()
     own_facts, own_tensors = here.state()
     assert [{**shard, "rng": 0} for shard in facts["shards"]] == [{**shard, "rng": 0} for shard in own_facts["shards"]]
@@ -159,10 +161,16 @@ def test_a_player_that_was_given_up_adds_nothing_any_more(ray):
     shard = ShardActor(replace(x.replay, capacity=600), 2, length, 1, [1, 3], 16, to_arrays(row))
     _, (one, two), _ = play(x, 2)
     assert shard.begin(1, life=0) == 0
-    landed = shard.extend(1, 0, 0, to_arrays(tuple(one)))
-    assert shard.begin(1, life=1) == 1  # the next one goes on after the last whole block
-    assert shard.extend(1, 0, 1, to_arrays(tuple(two))) == landed
-    assert shard.extend(1, 1, 1, to_arrays(tuple(two))).steps > landed.steps
+    offered = shard.offer(1, 0, 0, to_arrays(tuple(one)))
+    assert shard.total() == shard.memory.shards[0].rows_added == 0  # what nobody has counted is not there yet
+    shard.accept(1, offered.number)
+    assert shard.memory.shards[0].steps_added == offered.steps
+    shard.offer(1, 0, 1, to_arrays(tuple(two)))
+    assert shard.begin(1, life=1) == 1  # the next one goes on after the last block that was counted
+    shard.offer(1, 0, 1, to_arrays(tuple(two)))
+    assert not shard.waiting
+    shard.accept(1, shard.offer(1, 1, 1, to_arrays(tuple(two))).number)
+    assert shard.memory.shards[0].rows_added == 2 * 16
 
 
 def test_players_that_die_are_replaced_and_nothing_is_learned_twice(ray, tmp_path):

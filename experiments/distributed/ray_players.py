@@ -11,7 +11,7 @@ from experiments.distributed.blocks import Told, block_rows, carve, example_row,
 from experiments.distributed.cluster import get, on_node, to_arrays, to_tensors
 from experiments.distributed.local import DEATHS, SILENCE, slots_of
 from experiments.distributed.player import Player
-from experiments.distributed.ray_shards import Landed, RayShards
+from experiments.distributed.ray_shards import Offered, RayShards
 from experiments.run import RunError
 
 
@@ -34,8 +34,8 @@ class PlayerActor:
         shape = like(x, example_row(x, self.player.agent))
         self.block = carve(torch.zeros(size_of(shape), dtype=torch.uint8), shape)
 
-    def fill(self, weights: tuple[int, list[Any]], agent_steps: int) -> tuple[Told, Landed]:
-        """Plays the steps of a block and puts them into the shard.
+    def fill(self, weights: tuple[int, list[Any]], agent_steps: int) -> tuple[Told, Offered]:
+        """Plays the steps of a block and lays them beside the shard.
 
         Args:
             weights: their version, and parameters and buffers as arrays.
@@ -49,9 +49,10 @@ class PlayerActor:
                     x.copy_(to_tensors(new))
         ended = self.player.fill(self.block, lambda: agent_steps)
         told = Told(self.name, self.number, 0, version, ended)
-        landed = self.ray.get(self.shard.extend.remote(self.name, self.life, self.number, to_arrays(tuple(self.block))))
+        arrays = to_arrays(tuple(self.block))
+        offered = self.ray.get(self.shard.offer.remote(self.name, self.life, self.number, arrays))
         self.number += 1
-        return told, landed
+        return told, offered
 
 
 class RayPlayers:
@@ -59,7 +60,7 @@ class RayPlayers:
 
     Attributes:
         lives: how many actors each player has had.
-        blocks: how many blocks of each player are in its shard, as far as was heard.
+        blocks: how many blocks of each player have arrived.
         waited: seconds spent in waiting for blocks.
         say: told what people should know.
     """
@@ -83,8 +84,8 @@ class RayPlayers:
             if player not in self.actors:
                 self._start(player)
 
-    def recv(self) -> tuple[Landed, Told]:
-        """Waits until the next block of any player is in its shard.
+    def recv(self) -> tuple[Offered, Told]:
+        """Waits until the next block of any player is beside its shard, for `RayShards.extend`.
 
         Raises:
             RunError: a player dies again and again.
@@ -100,12 +101,12 @@ class RayPlayers:
                 continue
             player = self.filling.pop(done[0])
             try:
-                told, landed = self.ray.get(done[0])
+                told, offered = self.ray.get(done[0])
             except self.ray.exceptions.RayError as error:
                 self._replace(player, f"is gone ({type(error).__name__})")
                 continue
             self.blocks[player], self.deaths[player] = told.number + 1, 0
-            return landed, told
+            return offered, told
 
     def release(self, told: Told) -> None:
         """Lets a player fill another block."""

@@ -14,18 +14,18 @@ from agents.replay import ReplayConfig
 from agents.sequence import Sequence
 from agents.shards import Shards
 from experiments.config import Experiment
-from experiments.distributed.blocks import block_rows
+from experiments.distributed.blocks import Block, block_rows
 from experiments.distributed.cluster import get, nodes, on_node, to_arrays, to_tensors
 from experiments.segments import Segments
 
 CHUNK = 8  # batches sent at once: what a message costs is shared by so many
 
 
-class Landed(NamedTuple):
-    """What there is in a shard actor now."""
+class Offered(NamedTuple):
+    """A block that waits beside its shard, until the learner has heard of it."""
 
-    steps: int  # agent steps
-    total: float  # of all priorities
+    number: int
+    steps: int  # agent steps in it
 
 
 class Part(Shards):
@@ -50,23 +50,32 @@ class ShardActor:
         self.memory = Part(config, num_envs, length, seed, len(players), to_tensors(example))
         self.players, self.rows = players, rows
         self.life = dict.fromkeys(players, -1)
+        self.waiting: dict[tuple[int, int], Block] = {}
 
     def begin(self, player: int, life: int) -> int:
         """From now on only this life of a player counts; returns the number of its first block."""
         self.life[player] = life
+        self.waiting = {key: block for key, block in self.waiting.items() if key[0] != player}
         return self._shard(player).rows_added // self.rows
 
-    def extend(self, player: int, life: int, number: int, block: Any) -> Landed:
-        """Appends a block, unless it comes from a player that was given up."""
-        shard = self._shard(player)
+    def offer(self, player: int, life: int, number: int, arrays: Any) -> Offered:
+        """Takes a block, unless it comes from a player that was given up; it is not in the shard before `accept`."""
+        block = Block(*to_tensors(arrays))
         if life == self.life[player]:
-            assert number * self.rows == shard.rows_added, (number, shard.rows_added)
-            shard.extend(*to_tensors(tuple(block)))
-        return self.landed()
+            self.waiting[player, number] = block
+        return Offered(number, block.action.numel() - int(block.step.last.sum()))
 
-    def landed(self) -> Landed:
-        steps = sum(shard.steps_added for shard in self.memory.shards)
-        return Landed(steps, sum(float(shard.tree.total) for shard in self.memory.shards))
+    def accept(self, player: int, number: int) -> float:
+        """Appends a block to its shard; returns the total of priorities. Only the learner asks, so that what is in
+        the shards is what it has counted."""
+        shard = self._shard(player)
+        assert number * self.rows == shard.rows_added, (number, shard.rows_added)
+        shard.extend(*self.waiting.pop((player, number)))
+        return self.total()
+
+    def total(self) -> float:
+        """Of all priorities."""
+        return sum(float(shard.tree.total) for shard in self.memory.shards)
 
     def sample(self, agent_steps: int) -> tuple[list[Any], float]:
         """Some batches, as arrays, and the total of priorities.
@@ -76,7 +85,7 @@ class ShardActor:
         """
         self.memory.steps_added = agent_steps
         batch = self.memory.config.batch_size
-        return [to_arrays(tuple(self.memory.sample(batch))) for _ in range(CHUNK)], self.landed().total
+        return [to_arrays(tuple(self.memory.sample(batch))) for _ in range(CHUNK)], self.total()
 
     def update(self, ids: np.ndarray, priority: np.ndarray) -> None:
         self.memory.update(*to_tensors((ids, priority)))
@@ -86,12 +95,12 @@ class ShardActor:
         found = (shard.state() for shard in self.memory.shards)
         return [(facts, {name: x.numpy() for name, x in tensors.items()}) for facts, tensors in found]
 
-    def restore(self, parts: list[tuple[dict[str, Any], dict[str, Any]]], example: Any) -> Landed:
+    def restore(self, parts: list[tuple[dict[str, Any], dict[str, Any]]], example: Any) -> float:
         """Takes up a `state`; `read` fills the rows."""
         row = to_tensors(example)
         for shard, (facts, arrays) in zip(self.memory.shards, parts, strict=True):
             shard.restore(facts, {name: to_tensors(x) for name, x in arrays.items()}, row)
-        return self.landed()
+        return self.total()
 
     def sees(self, folder: Path) -> bool:
         """Whether a folder of the learner's machine is one here, too; if so, rows are kept there."""
@@ -138,7 +147,9 @@ class RayShards:
             games, rows = x.num_envs * len(players) // x.players, block_rows(x)
             args = (share, games, length, x.seed + s, players, rows, to_arrays(example))
             self.actors.append(kind.options(scheduling_strategy=on_node(machines[s])).remote(*args))
-        self.landed = [Landed(0, 0.0) for _ in self.actors]
+        self.totals = np.zeros(len(self.actors))
+        self.accepted: list[Any] = [None for _ in self.actors]  # the newest answer, which has the newest total
+        self.steps_added = 0  # agent steps in all shards
         self.updates = 0
         self.rng = np.random.default_rng(x.seed)
         self._drop_chunks()
@@ -147,18 +158,14 @@ class RayShards:
         self.ready: list[deque[Any]] = [deque() for _ in self.actors]
         self.asked: list[Any] = [None for _ in self.actors]
 
-    @property
-    def steps_added(self) -> int:
-        """Agent steps in all shards."""
-        return sum(landed.steps for landed in self.landed)
-
     def of(self, player: int) -> Any:
         """The actor that has a player's shard."""
         return self.actors[player % len(self.actors)]
 
-    def extend(self, player: int, landed: Landed) -> None:
-        """Hears that a player's block is in its shard."""
-        self.landed[player % len(self.actors)] = landed
+    def extend(self, player: int, offered: Offered) -> None:
+        """Lets a player's block into its shard, and counts it."""
+        self.accepted[player % len(self.actors)] = self.of(player).accept.remote(player, offered.number)
+        self.steps_added += offered.steps
 
     def batches(self) -> Iterator[Sequence]:
         """As many batches as the steps added to all shards have paid for and nobody has taken yet."""
@@ -171,12 +178,13 @@ class RayShards:
         return self.config.planned_updates(agent_steps)
 
     def _next(self) -> Sequence:
-        totals = np.array([landed.total for landed in self.landed])
-        s = int(self.rng.choice(len(totals), p=totals / totals.sum()))
+        for i, answer in enumerate(self.accepted):
+            if answer is not None:
+                self.totals[i], self.accepted[i] = get(self.ray, answer), None
+        s = int(self.rng.choice(len(self.totals), p=self.totals / self.totals.sum()))
         if not self.ready[s]:
-            chunk, total = get(self.ray, self.asked[s] or self._ask(s))
+            chunk, self.totals[s] = get(self.ray, self.asked[s] or self._ask(s))
             self.ready[s].extend(chunk)
-            self.landed[s] = self.landed[s]._replace(total=total)
             self.asked[s] = self._ask(s)
         seq = Sequence(*to_tensors(self.ready[s].popleft(), self.device))
         return seq._replace(ids=seq.ids.cpu() * len(self.actors) + s)
@@ -212,7 +220,9 @@ class RayShards:
             for i, own in enumerate(facts["shards"])
         ]
         asked = zip(self.actors, self.gathered(parts), strict=True)
-        self.landed = get(self.ray, [actor.restore.remote(own, to_arrays(example)) for actor, own in asked])
+        totals = get(self.ray, [actor.restore.remote(own, to_arrays(example)) for actor, own in asked])
+        self.totals, self.accepted = np.array(totals), [None for _ in self.actors]
+        self.steps_added = sum(own["steps_added"] for own in facts["shards"])
         self.updates = facts["updates"]
         self.rng.bit_generator.state = facts["rng"]
         self._drop_chunks()

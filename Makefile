@@ -1,11 +1,12 @@
 # make demo   installs everything into .venv and trains a first agent
 # make test   installs everything into .venv and passes the tests
+# make test-ray   installs Ray, too, and passes the tests that need a cluster
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test format clean
+.PHONY: demo test test-ray format clean
 
 demo: $(INSTALLED)
 	$(BIN)/highscore demo
@@ -15,6 +16,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-ray: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,ray]'
+	$(BIN)/pytest -m ray -n 0 tests/test_ray.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,7 @@
 """Parameters, optimiser and target network: everything about an agent that changes."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -36,6 +36,10 @@ class Agent:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
         bf16: learn with bfloat16 factors; acting stays as it is.
+
+    Attributes:
+        average: called with the parameters between backward and clipping. Where several agents learn one thing from
+            a share of each batch, it replaces every gradient by the mean of all of theirs; alone, it does nothing.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Agent:
         self.optimiser = optimiser.build(network.parameters())
         self.anneal = optimiser.anneal
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
+        self.average: Callable[[list[nn.Parameter]], None] = lambda parameters: None
         self.updates = 0
 
     def plan(self, updates: int) -> None:
@@ -91,6 +96,7 @@ class Agent:
         metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()
         weighted.backward()
+        self.average(list(self.online.parameters()))
         if self.clip_norm:
             metrics["losses/grad_norm"] = nn.utils.clip_grad_norm_(self.online.parameters(), self.clip_norm)
         for group in self.optimiser.param_groups:

@@ -40,6 +40,10 @@ class Shards:
         """Agent steps in all shards, as in Replay."""
         return sum(shard.steps_added for shard in self.shards)
 
+    def extend(self, player: int, block: Any) -> None:
+        """Appends a block to one shard: the arguments of `Replay.extend`, where the shards are."""
+        self.shards[player].extend(*block)
+
     def batches(self) -> Iterator[Sequence]:
         """As many batches as the steps added to all shards have paid for and nobody has taken yet."""
         while self.updates < self.planned_updates(self.steps_added):

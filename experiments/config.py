@@ -120,8 +120,8 @@ class Experiment:
     """of the factors of products and convolutions in learning; bf16 is faster where the processor has it"""
     deterministic: bool = False
     """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
-    distributed: Literal["none", "local"] = "none"
-    """who plays: none, the process that learns; local, processes of this machine"""
+    distributed: Literal["none", "local", "ray"] = "none"
+    """who plays: none, the process that learns; local, processes of this machine; ray, those of a Ray cluster"""
     players: int = 2
     """distributed: how many processes play; each has an equal share of the games, and of the replay"""
     evaluation: Evaluation = Evaluation()

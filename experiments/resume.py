@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from rich.console import Console
 
 from experiments import snapshot
 from experiments.build import Setup, device_of
 from experiments.distributed import recovery
+from experiments.distributed.cluster import Lost
 from experiments.distributed.company import Company, build
+from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.loop import Moment, Scores
 from experiments.run import Run, RunError, read_checkpoint
 from experiments.train import say_what_next
 from experiments.trainer import Interruption, Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
+
+TRIES, PAUSE = 5, 10.0  # seconds: a cluster needs some to find out which machines it still has
 
 
 @dataclass(frozen=True)
@@ -44,31 +49,83 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
     Raises:
         RunError: there is nothing to go on from, nothing left to do, or another process is at it.
     """
-    begun = time.monotonic()
-    run = Run.reopen(options.run)
-    begun_on = run.config.get("device", "cpu")
-    device = device_of(begun_on if options.device == "same" else options.device)
+    begun, run = time.monotonic(), Run.reopen(options.run)
+    device = device_for(options, run, ranks=1)
     try:
-        back = recover(run, device)
+        back = recover(run, lambda: build(run.experiment, device))
     except BaseException:
         run.close()
         raise
+    return go_on(options, back, run, console, begun, stop)
+
+
+def device_for(options: Resume, run: Run, ranks: int) -> torch.device:
+    """Where a run goes on.
+
+    Raises:
+        ValueError: there is no such device, or the run needs another number of ranks.
+    """
+    if run.ranks != ranks:
+        raise RunError(f"{run.path} was begun on {run.ranks} ranks; go on with it so: {run.resume_command}")
+    return device_of(run.begun_on if options.device == "same" else options.device)
+
+
+def go_on(
+    options: Resume, back: "Recovered", run: Run, console: Console, begun: float,
+    stop: Callable[[], bool] = lambda: False, follow: Callable[..., Trainer] = Trainer,
+    interruption: Interruption | None = None,
+) -> tuple[Run, int]:  # fmt: skip
+    """Goes on from where a training was brought back to; as `resume`.
+
+    Args:
+        begun: when it was asked to, by the monotonic clock.
+        follow: makes the trainer.
+    """
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
-    with Interruption() as interruption, Log(run, run.experiment.frames, mirror, console) as log:
-        trainer = Trainer(run, back.setup, log, interruption)
-        trainer.take_up(back.state, back.segments)
-        if not back.exact:
-            trainer.scores.give_up()
-        for text in back.notes:
-            log.event(text)
-        if device.type != begun_on:
-            log.event(f"it was begun on {begun_on}: from here, on {device}, it differs in the last digits")
-        log.event(
-            f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
-            f" {time.monotonic() - begun:.1f} s after it was asked to"
-        )
-        trainer.train(back.moment, stop)
-    return run, interruption.signal
+    try:
+        with interruption or Interruption() as asked, Log(run, run.experiment.frames, mirror, console) as log:
+            trainer = follow(run, back.setup, log, asked)
+            trainer.take_up(back.state, back.segments)
+            if not back.exact:
+                trainer.scores.give_up()
+            for text in back.notes:
+                log.event(text)
+            if trainer.device.type != run.begun_on:
+                log.event(
+                    f"it was begun on {run.begun_on}: from here, on {trainer.device}, it differs in the last digits"
+                )
+            log.event(
+                f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
+                f" {time.monotonic() - begun:.1f} s after it was asked to"
+            )
+            trainer.train(back.moment, stop)
+    except Lost as lost:
+        return go_back(lost, options, run, console, stop, since=back.state["agent_steps"])
+    return run, asked.signal
+
+
+def go_back(
+    lost: Lost, options: Resume, run: Run, console: Console, stop: Callable[[], bool], since: int = -1
+) -> tuple[Run, int]:
+    """Goes on from the newest checkpoint after a part of the training was lost; as `resume`.
+
+    Args:
+        since: agent steps of the checkpoint from which it was gone on with before.
+
+    Raises:
+        Lost: nothing was saved since.
+    """
+    saved = run.checkpoints()
+    if not saved or int(saved[-1].name) <= since:
+        raise lost
+    for _ in range(TRIES):
+        console.print(f"{lost}; going back to {saved[-1]}", highlight=False, soft_wrap=True)
+        time.sleep(PAUSE)
+        try:
+            return resume(options, console, stop)
+        except Lost as again:
+            lost = again
+    raise lost
 
 
 class Recovered(NamedTuple):
@@ -82,33 +139,50 @@ class Recovered(NamedTuple):
     notes: list[str]  # what people should know
 
 
-def recover(run: Run, device: Any) -> Recovered:
+def recover(
+    run: Run, make: Callable[[], Setup | Company], rank: int = 0, agree: Callable[[bool], bool] = lambda holds: holds
+) -> Recovered:
     """Brings a training back from its newest checkpoint that is whole.
+
+    Args:
+        make: builds it afresh.
+        rank: which process's part of the checkpoint is wanted.
+        agree: whether what holds here holds on all ranks; all call it equally often.
 
     Raises:
         RunError: there is none, or the run is finished.
     """
     notes: list[str] = []
     for path in reversed(run.checkpoints()):
+        setup, problem = None, ""
         try:
             tensors, state = read_checkpoint(path)
         except RunError as error:
-            notes.append(f"PASSED OVER: {error}; trying the one before")
+            problem = f"{error}"
+        if not problem:
+            if state.get("finished") is True:
+                raise RunError(f"{run.path} is finished; there is nothing to go on with")
+            setup = make()
+            try:
+                tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
+                moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
+            except Lost:
+                setup.games.close()
+                raise
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                problem = f"checkpoint {path} ({error})"
+        if not agree(not problem):
+            if setup is not None:
+                setup.games.close()
+            notes.append(f"PASSED OVER: {problem or f'checkpoint {path} (another rank cannot)'}; trying the one before")
             continue
-        if state.get("finished") is True:
-            raise RunError(f"{run.path} is finished; there is nothing to go on with")
-        setup = build(run.experiment, device)
-        try:
-            moment, exact, segments = bring_back(run, setup, tensors, state)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            setup.games.close()
-            notes.append(f"PASSED OVER: checkpoint {path} ({error}); trying the one before")
-            continue
-        if not exact:
+        assert setup is not None
+        if not (exact := agree(exact)):
             notes.append("the emulators do not show again what they showed: every game begins a new episode")
             assert isinstance(setup, Setup)
             moment = snapshot.begin_new_episodes(setup, moment)
-        run.forget_after(path)
+        if rank == 0:
+            run.forget_after(path)
         return Recovered(setup, segments, moment, state, exact, notes)
     for text in notes:
         print(text, file=sys.stderr)
@@ -124,7 +198,7 @@ def bring_back(
         ValueError, KeyError, TypeError, AttributeError: the checkpoint is not one of such a training.
     """
     facts = state["resume"]
-    Scores.from_facts(facts["scores"], setup.games.num_envs)
+    Scores.from_facts(facts["scores"], run.experiment.num_envs)
     for count in (state["agent_steps"], facts["mirrored"], *facts["positions"].values()):
         snapshot.whole(count)
     run.check_positions(facts["positions"])
@@ -143,7 +217,11 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    console = Console()
+    world, console = World.of_torchrun(), Console()
+    if world.size > 1:
+        from experiments.distributed import together
+
+        return together.run_rank(world, lambda: parse(Resume, args), together.resume)
     return say_what_next(console, *resume(parse(Resume, args), console))
 
 

@@ -9,7 +9,7 @@
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
     best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
-    replay/             the replay's rows, until the run is finished (segments.py)
+    replay/             the replay's rows, until the run is finished (segments.py); of rank 1 in 1/, and so on
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
     trace.json          where the time of some iterations went, if --profile asked for it
     diverged/           the batch that ended a training whose loss was no number any more
@@ -61,6 +61,23 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def ranks(self) -> int:
+        """The processes that train it together."""
+        return int(self.config.get("ranks", 1))
+
+    @property
+    def begun_on(self) -> str:
+        """The kind of device that it was begun on."""
+        return self.config.get("device", "cpu")
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with it."""
+        if self.ranks == 1:
+            return f"highscore resume {self.path}"
+        return f"torchrun --nproc-per-node={self.ranks} -m experiments.resume {self.path}"
 
     @classmethod
     def create(cls, root: Path, experiment: Experiment, name: str = "", **more: Any) -> "Run":

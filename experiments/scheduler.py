@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +16,8 @@ from experiments.matrix import Cell
 from experiments.records import alive, last_frames, summary
 
 POLL = 0.5  # seconds
+LOST = 1000  # instead of a status, that no process has: the machine is gone
+LOSSES = 5  # machines that one run may lose
 
 
 class Work(Protocol):
@@ -41,13 +44,23 @@ class Launch(NamedTuple):
     options: tuple[str, ...]  # of train and resume alike
     more: Callable[[Cell], list[str]]  # of train alone
     threads: int  # of each process; 0: as many as torch likes
+    start: Callable[[list[str], Path, dict[str, str]], Any] | None = None  # a command elsewhere; None: on this machine
+
+
+def start_here(words: list[str], log: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Runs a command of ours in a process of its own; what it says goes to the end of a file."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+            env=os.environ | env, start_new_session=True,  # Ctrl-C is for us alone
+        )  # fmt: skip
 
 
 class Job(NamedTuple):
     """A run on its way."""
 
     cell: Cell
-    process: "subprocess.Popen[bytes]"
+    process: Any  # a subprocess.Popen, or what stands for one elsewhere
     began: float
     began_at: int  # emulator frames
 
@@ -68,6 +81,7 @@ class Scheduler:
         self.running: dict[str, Job] = {}
         self.elsewhere: list[Cell] = []  # runs that another process is at
         self.failed: dict[str, str] = {}
+        self.losses: Counter[str] = Counter()
         self.done = 0
         self.stopping = 0  # the signal that said so
 
@@ -137,11 +151,7 @@ class Scheduler:
             words = ["train", *cell.arguments, *folder, *self.launch.more(cell)]
         threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
         (self.launch.folder / "logs").mkdir(exist_ok=True)
-        with self.log(cell).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli", *words, *self.launch.options], stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, env=os.environ | threads, start_new_session=True,  # Ctrl-C is for us alone
-            )  # fmt: skip
+        process = (self.launch.start or start_here)([*words, *self.launch.options], self.log(cell), threads)
         self.running[cell.name] = Job(cell, process, time.monotonic(), last_frames(path) if saved else 0)
         self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
 
@@ -159,7 +169,11 @@ class Scheduler:
             if status is None:
                 continue
             del self.running[name]
-            if summary(self.launch.folder / name).get("finished") is True and status == 0:
+            if status == LOST and self.losses[name] < LOSSES and not self.stopping:
+                self.losses[name] += 1
+                self.say(f"{name}: its machine is gone; another goes on with it")
+                self._begin(job.cell, work)
+            elif summary(self.launch.folder / name).get("finished") is True and status == 0:
                 self._end(job.cell, work, "finished")
             elif status in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM):
                 self._end(job.cell, work, "stopped")
@@ -178,6 +192,8 @@ class Scheduler:
             lines = self.log(cell).read_text("utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
+        if status == LOST:
+            return f"it lost its machine {self.losses[cell.name] + 1} times"
         said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         return said if status > 0 else f"killed by {signal.Signals(-status).name}; its last line: {said}"
 

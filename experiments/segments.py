@@ -34,7 +34,7 @@ class Segments:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.written = 0  # rows on disk, counted from the first ever added
         self.hashes: dict[int, Any] = {}  # of each file, as far as it is written
 

@@ -17,6 +17,7 @@ from experiments.distributed.company import Company
 from experiments.loop import Moment
 
 # Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
+SHARED = ("online.", "target.", "optimiser.")  # by all ranks that learn together
 GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
 
 
@@ -36,6 +37,31 @@ def take(setup: Setup | Company, moment: Moment) -> tuple[dict[str, Tensor], dic
         "python": random.getstate(), "numpy": numpy_state(),
     }  # fmt: skip
     return tensors, facts
+
+
+def own(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of a rank's tensors, those that are not the same on all ranks."""
+    return {name: x for name, x in tensors.items() if not name.startswith(SHARED)}
+
+
+def joined(
+    first: tuple[dict[str, Tensor], dict[str, Any]], others: list[tuple[dict[str, Tensor], dict[str, Any]]]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One checkpoint of several ranks: a name of rank 1's begins with rank.1, and facts["ranks"][0] is its own."""
+    tensors = dict(first[0])
+    for rank, (theirs, _) in enumerate(others, 1):
+        tensors |= {f"rank.{rank}.{name}": x for name, x in theirs.items()}
+    return tensors, first[1] | {"ranks": [facts for _, facts in others]}
+
+
+def part_of(rank: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of `joined`, for one rank."""
+    if rank == 0:
+        return {name: x for name, x in tensors.items() if not name.startswith("rank.")}, facts
+    prefix = f"rank.{rank}."
+    theirs = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    shared = {name: x for name, x in tensors.items() if name.startswith(SHARED)}
+    return shared | theirs, facts | facts["ranks"][rank - 1]
 
 
 def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:

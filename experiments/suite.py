@@ -55,6 +55,8 @@ class Suite:
     """let agents be evaluated in different ways, whose scores cannot be compared"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
+    ray: str = ""
+    """address of a Ray cluster to run them on, such as auto or host:6379; its machines must share the folder --runs"""
     wandb: Literal["auto", "online", "offline", "off"] = "off"
     """Weights & Biases: one group per cell, its seeds inside"""
     wandb_project: str = "highscore"
@@ -230,8 +232,13 @@ def run_suite(options: Suite, console: Console) -> int:
     if not options.mixed:
         check_alike(planned)
     needed = check_cells(planned, options.device)
+    largest, start = max(needed.values()), None
     memory = int(0.9 * available_memory(device_of("cpu")))
-    largest = max(needed.values())
+    if options.ray:
+        from experiments.distributed.runner import starter
+
+        gpus = 1.0 if options.device == "cuda" else 0.0
+        start, memory = starter(options.ray, lambda name: needed.get(name, largest), gpus)
     check_fit(planned, lambda cell: needed.get(cell.name, largest), memory)
     folder = options.runs / (options.name or Path(options.what).stem)
     check_folder(folder, planned)
@@ -245,7 +252,7 @@ def run_suite(options: Suite, console: Console) -> int:
         return ["--wandb-group", f"{folder.name}/{cell.group}", "--wandb-tags", folder.name]
 
     common = ("--wandb", options.wandb, "--wandb-project", options.wandb_project)
-    launch = Launch(folder, common, lambda cell: ["--device", options.device, *wandb_group(cell)], threads)
+    launch = Launch(folder, common, lambda cell: ["--device", options.device, *wandb_group(cell)], threads, start)
     work: Any = Listed(planned)
     total = len(planned)
     if options.search:
@@ -257,6 +264,8 @@ def run_suite(options: Suite, console: Console) -> int:
     def say(text: str) -> None:
         console.print(Text(text), highlight=False, soft_wrap=True)
 
+    if options.ray:
+        memory *= options.jobs  # Ray itself looks for a machine that has room
     scheduler = Scheduler(launch, options.jobs, lambda cell: needed.get(cell.name, largest), memory, say)
     say(
         f"{folder}: {total} runs, at most {options.jobs} at once; watch them: highscore dashboard --runs {options.runs}"

@@ -5,17 +5,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from experiments.build import check_memory, device_of, frame_bytes
+from experiments.build import Setup, check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
-from experiments.distributed.company import build
+from experiments.distributed.cluster import Lost
+from experiments.distributed.company import Company, build
+from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.presets import changes
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
@@ -103,41 +105,68 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
         ValueError: settings that cannot work; nothing is left behind.
         Diverged: the loss or a parameter is no number any more.
     """
+    setup = build(options.experiment, device_of(options.device))
+    return train_and_keep(options, setup, console, stop)
+
+
+def train_and_keep(
+    options: Train, setup: Setup | Company, console: Console, stop: Callable[[], bool] = lambda: False,
+    follow: Callable[..., Trainer] = Trainer, interruption: Interruption | None = None, **more: Any,
+) -> tuple[Run, int]:  # fmt: skip
+    """Trains what was built and keeps it in a new run directory; as `run_training`.
+
+    Args:
+        follow: makes the trainer.
+        more: further entries for config.json.
+    """
     experiment = options.experiment
-    setup = build(experiment, device_of(options.device))
     if options.weights is not None:
         begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
     filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
-    changed = changes(experiment)
-    run = Run.create(
-        options.runs, experiment, options.name, device=str(setup.games.device), wandb=filed, changed=changed
-    )
+    more |= {"device": setup.games.device.type, "wandb": filed, "changed": changes(experiment)}
+    run = Run.create(options.runs, experiment, options.name, **more)
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
-    with Interruption() as interruption, Log(run, experiment.frames, mirror, console) as log:
-        log.say(f"{run.path}: {experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}")
-        if changed:
-            log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
-        if experiment.replay is not None:
-            log.say(check_memory(experiment, setup.games.device))
-        log.say(disk)
-        trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
-        Trainer(run, setup, log, interruption).train(stop=lambda: trace() or stop())
-    return run, interruption.signal
+    try:
+        with interruption or Interruption() as asked, Log(run, experiment.frames, mirror, console) as log:
+            introduce(run, setup, log)
+            log.say(disk)
+            trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
+            follow(run, setup, log, asked).train(stop=lambda: trace() or stop())
+    except Lost as lost:
+        from experiments.resume import Resume, go_back
+
+        again = Resume(run.path, wandb=options.wandb, wandb_project=options.wandb_project)
+        return go_back(lost, again, run, console, stop)
+    return run, asked.signal
+
+
+def introduce(run: Run, setup: Setup | Company, log: Log) -> None:
+    """Says what is trained, what it changes in its preset, and what memory it takes."""
+    x = run.experiment
+    log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
+    if changed := run.config["changed"]:
+        log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
+    if x.replay is not None:
+        log.say(check_memory(x, setup.games.device))
 
 
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse_train
 
-    console = Console()
+    world, console = World.of_torchrun(), Console()
+    if world.size > 1:
+        from experiments.distributed import together
+
+        return together.run_rank(world, lambda: parse_train(args), together.train)
     return say_what_next(console, *run_training(parse_train(args), console))
 
 
 def say_what_next(console: Console, run: Run, stopped_by: int) -> int:
     """Says what can be done with a run now; returns the exit status."""
     if stopped_by:
-        console.print(f"Stopped and saved. To go on: highscore resume {run.path}", highlight=False, soft_wrap=True)
+        console.print(f"Stopped and saved. To go on: {run.resume_command}", highlight=False, soft_wrap=True)
         return 128 + stopped_by
     text = f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}"
     console.print(text, highlight=False, soft_wrap=True)

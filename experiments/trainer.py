@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors.torch import save
@@ -39,11 +39,11 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.signal = 0
+        self.asked = 0  # the signal that did, or 0
         self.may_abandon = False
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._ask)
         return self
@@ -53,9 +53,14 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: Any) -> None:
-        again, self.signal = self.signal, number
+        again, self.asked = self.asked, number
         if again or self.may_abandon:
             raise KeyboardInterrupt
+
+    @property
+    def signal(self) -> int:
+        """The signal to stop for now, or 0."""
+        return self.asked
 
 
 class Trainer:
@@ -70,7 +75,7 @@ class Trainer:
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment, self.game = run.experiment, game_of(run.experiment.game)
         self.protocol = self.game.protocol(run.experiment.protocol)
-        self.scores = Scores(setup.games.num_envs)
+        self.scores = Scores(run.experiment.num_envs)
         self.device = setup.games.device
         self.agent_steps = 0
         self.metrics: dict[str, Any] = {}
@@ -106,23 +111,27 @@ class Trainer:
             saved = self.run.checkpoints()
             raise RunError(
                 f"the disk is full ({error.strerror});"
-                + (f" free some, then: highscore resume {self.run.path}" if saved else " nothing could be saved")
+                + (f" free some, then: {self.run.resume_command}" if saved else " nothing could be saved")
             ) from None
         finally:
             self.setup.games.close()
 
     def _train(self, begin: Moment | None, stop: Callable[[], bool]) -> None:
-        setup, experiment = self.setup, self.experiment
-        if self.evaluation_due and self.frames() < experiment.frames:
+        frames = self.experiment.frames
+        if self.evaluation_due and self.frames() < frames:
             self.evaluate()
         moment = begin
-        for moment in setup.moments(experiment, begin):
+        for moment in self.setup.moments(self.experiment, begin):
             self.follow(moment)
             if self.interruption.signal or stop():
                 break
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()
+        self.conclude(moment)
+
+    def conclude(self, moment: Moment) -> None:
+        """Saves for the last time."""
         if (self.run.path / "best").is_dir():
             self.log.mirror.checkpoint(self.run.path / "best", "best")
         self.log.mirror.checkpoint(self.save(moment))
@@ -200,9 +209,11 @@ class Trainer:
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
         self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device) | self.setup.speeds())
-        if self.segments is not None:  # now and then, so that a checkpoint has little left to write
-            segments = self.segments
-            self.or_say_full(lambda: segments.write(self.setup.memory))
+        self.or_say_full(self.write_rows)  # now and then, so that a checkpoint has little left to write
+
+    def write_rows(self) -> dict[str, Any] | None:
+        """Writes what the replay has that is new; returns the manifest of all of it, or None: there is no replay."""
+        return None if self.segments is None else self.segments.write(self.setup.memory)
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""
@@ -285,24 +296,34 @@ class Trainer:
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 raise self.diverged(name)
         write_json(self.run.path / "summary.json", self.summary())
-        tensors, facts = snapshot.take(self.setup, moment)
+        tensors, facts = self.snapshot(moment)
         more = {
             "scores": self.scores.facts(), "mirrored": self.log.mirror.sent, "positions": self.run.positions(),
-            "evaluation_due": self.evaluation_due, "rows": None,
-            "metrics": {name: plain(x) for name, x in self.metrics.items()},
+            "evaluation_due": self.evaluation_due, "metrics": {name: plain(x) for name, x in self.metrics.items()},
         }  # fmt: skip
-        if self.segments is not None:
-            more["rows"] = self.segments.write(self.setup.memory)
         path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
-        if self.segments is not None:
-            kept = (json.loads((p / "checkpoint.json").read_text()) for p in self.run.checkpoints())
-            self.segments.forget([state["resume"]["rows"] for state in kept])
+        self.forget_rows(lambda facts: facts["rows"])
         return path
+
+    def snapshot(self, moment: Moment) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """(tensors, facts) of the training after an iteration; the replay's rows are written beside."""
+        tensors, facts = snapshot.take(self.setup, moment)
+        return tensors, facts | {"rows": self.write_rows()}
+
+    def forget_rows(self, rows_in: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Removes the rows that no checkpoint names.
+
+        Args:
+            rows_in: finds the replay's manifest in what a checkpoint says for resuming.
+        """
+        if self.segments is not None:
+            kept = (json.loads((p / "checkpoint.json").read_text())["resume"] for p in self.run.checkpoints())
+            self.segments.forget([rows_in(facts) for facts in kept])
 
     def take_up(self, state: dict[str, Any], segments: Any) -> None:
         """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""
         facts = state["resume"]
-        self.scores, self.metrics = Scores.from_facts(facts["scores"], self.setup.games.num_envs), facts["metrics"]
+        self.scores, self.metrics = Scores.from_facts(facts["scores"], self.experiment.num_envs), facts["metrics"]
         self.agent_steps, self.evaluation = state["agent_steps"], state["evaluation"]
         self.evaluation_due = facts["evaluation_due"]
         self.clock = (time.monotonic(), self.frames())

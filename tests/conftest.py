@@ -7,7 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set befor
 import pytest
 from hypothesis import settings
 
-LONGEST = ("train", "resume", "agents", "suite", "faults", "wandb", "memory", "local", "show", "fuzz", "worlds", "atari")
+LONGEST = ("train", "resume", "agents", "suite", "local", "faults", "wandb", "memory", "show", "fuzz", "worlds")
 
 
 def pytest_collection_modifyitems(items):

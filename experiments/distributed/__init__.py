@@ -1,4 +1,6 @@
-"""Many players, one learner: the objects of a single process, each in a process of its own.
+"""The same agent in many processes.
+
+Many players, one learner (--distributed local), each in a process of its own:
 
 player.py      games and agent.act: fills blocks
 blocks.py      what a player saw and did in some steps, as one piece of memory
@@ -6,4 +8,19 @@ priorities.py  initial priorities, computed by the player
 learner.py     the loop: takes blocks, learns what they have paid for
 local.py       players as processes of this machine: blocks and weights in shared memory
 recovery.py    checkpoints of it all
+
+The same on a cluster (--distributed ray):
+
+cluster.py       finds or starts it
+ray_players.py   players as actors
+ray_shards.py    replay shards as actors, on disk and in chunks of batches
+ray_company.py   both of them, for the same loop
+runner.py        a whole training as an actor, for suites
+
+Several learners (torchrun), which all play, too:
+
+world.py       what they say to each other: gradients, counts, checkpoints
+share.py       one rank's share of games and batches
+ranks.py       who logs, evaluates and saves
+together.py    train and resume
 """

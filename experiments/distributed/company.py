@@ -29,7 +29,7 @@ class Company:
 
     games: Any  # see `Players`
     agent: Agent
-    memory: Shards
+    memory: Any  # Shards, or what stands for them
 
     def __post_init__(self) -> None:
         self._asked, self._waited = time.monotonic(), 0.0
@@ -63,14 +63,19 @@ def build(x: Experiment, device: torch.device) -> Setup | Company:
     check(x)
     keep_freed_memory()
     seed_everything(x)
-    # Players take a core each; threads that wait for one that is taken would wait busily.
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - x.players)))
+    if x.distributed == "local":
+        # Players take a core each; threads that wait for one that is taken would wait busily.
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - x.players)))
     game = game_of(x.game)
     agent = build_agent(x, (x.stack, *game.frame_shape), len(game.actions()), device)
     row = example_row(x, agent)
     assert x.replay is not None
+    agent.plan(x.replay.planned_updates(x.frames // x.frame_skip))
+    if x.distributed == "ray":
+        from experiments.distributed.ray_company import make_company
+
+        return make_company(x, agent, row, device)
     memory = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
-    agent.plan(memory.planned_updates(x.frames // x.frame_skip))
     return Company(LocalPlayers(x, row, agent.online, device), agent, memory)
 
 

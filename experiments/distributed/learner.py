@@ -6,10 +6,8 @@ from typing import Any, Protocol
 import torch
 
 from agents.agent import Agent
-from agents.sequence import tree_map
-from agents.shards import Shards
 from envs.timestep import TimeStep
-from experiments.distributed.blocks import Block, Told
+from experiments.distributed.blocks import Told
 from experiments.loop import Moment
 
 NO_STEP = TimeStep(*[torch.zeros(0)] * 6)  # of no games
@@ -24,26 +22,27 @@ class Players(Protocol):
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights, sooner or later."""
 
-    def recv(self) -> tuple[Block, Told]:
-        """Waits for the next block of any player; it is whole, and stays as it is until it is released."""
+    def recv(self) -> tuple[Any, Told]:
+        """Waits for the next block of any player, for `memory.extend`; it stays as it is until it is released."""
 
     def release(self, told: Told) -> None:
         """Lets a player fill the block again."""
 
 
-def learn(agent: Agent, players: Players, memory: Shards, agent_steps: int) -> Iterator[Moment]:
+def learn(agent: Agent, players: Players, memory: Any, agent_steps: int) -> Iterator[Moment]:
     """Takes blocks and makes exactly the updates that they have paid for, up to `agent_steps`.
 
     Yields after every block and what was learned since. Players that are faster wait for the learner, for they run
     out of blocks; a learner that is faster waits for a block. Weights go out once for every round of blocks.
+
+    Args:
+        memory: `Shards`, or what stands for them.
     """
     players.publish(agent, memory.steps_added)
     blocks = 0
     while memory.steps_added < agent_steps:
         block, told = players.recv()
-        to = players.device
-        step, action, note, state = tree_map(lambda x: x.to(to), (block.step, block.action, block.note, block.state))
-        memory.shards[told.player].extend(step, action, note, state, block.priority)
+        memory.extend(told.player, block)
         players.release(told)
         staleness = agent.updates - told.version
         metrics: dict[str, Any] = {}

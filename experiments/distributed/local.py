@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from agents.agent import Agent
+from agents.sequence import tree_map
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.player import Player
@@ -120,7 +121,10 @@ class LocalPlayers:
             assert told.number == self.blocks[player], (told, self.blocks)
             self.blocks[player] += 1
             self.deaths[player] = 0
-            return self.slots[player][told.slot], told
+            block = self.slots[player][told.slot]
+            parts = (block.step, block.action, block.note, block.state)
+            step, action, note, state = tree_map(lambda x: x.to(self.device), parts)
+            return block._replace(step=step, action=action, note=note, state=state), told
 
     def release(self, told: Told) -> None:
         """Lets a player fill a block again."""

@@ -1,0 +1,154 @@
+"""Players as Ray actors, on any machine of the cluster."""
+
+import time
+from typing import Any
+
+import torch
+
+from agents.agent import Agent
+from experiments.config import Experiment
+from experiments.distributed.blocks import Told, block_rows, carve, example_row, like, size_of
+from experiments.distributed.cluster import get, on_node, to_arrays, to_tensors
+from experiments.distributed.local import DEATHS, SILENCE, slots_of
+from experiments.distributed.player import Player
+from experiments.distributed.ray_shards import Offered, RayShards
+from experiments.run import RunError
+
+
+class PlayerActor:
+    """The process of one player.
+
+    Args:
+        life: how many had its place before.
+        block: number of its first block.
+        shard: the actor that takes its blocks.
+    """
+
+    def __init__(self, x: Experiment, player: int, life: int, block: int, shard: Any):
+        import ray
+
+        torch.set_num_threads(1)
+        self.ray, self.number, self.life, self.shard = ray, block, life, shard
+        self.name, self.version = player, -1
+        self.player = Player(x, player, life, block * block_rows(x))
+        shape = like(x, example_row(x, self.player.agent))
+        self.block = carve(torch.zeros(size_of(shape), dtype=torch.uint8), shape)
+
+    def fill(self, weights: tuple[int, list[Any]], agent_steps: int) -> tuple[Told, Offered]:
+        """Plays the steps of a block and lays them beside the shard.
+
+        Args:
+            weights: their version, and parameters and buffers as arrays.
+            agent_steps: of all players, for the schedule of exploration.
+        """
+        version, arrays = weights
+        if version != self.version:
+            self.version = version
+            with torch.no_grad():
+                for x, new in zip(self.player.agent.online.state_dict().values(), arrays, strict=True):
+                    x.copy_(to_tensors(new))
+        ended = self.player.fill(self.block, lambda: agent_steps)
+        told = Told(self.name, self.number, 0, version, ended)
+        arrays = to_arrays(tuple(self.block))
+        offered = self.ray.get(self.shard.offer.remote(self.name, self.life, self.number, arrays))
+        self.number += 1
+        return told, offered
+
+
+class RayPlayers:
+    """Starts the players' actors, hears of their blocks, and replaces those that die.
+
+    Attributes:
+        lives: how many actors each player has had.
+        blocks: how many blocks of each player have arrived.
+        waited: seconds spent in waiting for blocks.
+        say: told what people should know.
+    """
+
+    def __init__(self, ray: Any, x: Experiment, shards: RayShards, device: torch.device, started: bool):
+        self.ray, self.x, self.shards, self.device, self.started = ray, x, shards, device, started
+        self.count, self.num_envs = x.players, x.num_envs
+        self.lives, self.blocks, self.deaths = [0] * self.count, [0] * self.count, [0] * self.count
+        self.waited = 0.0
+        self.say: Any = print
+        self.kind = ray.remote(num_cpus=1)(PlayerActor)
+        self.actors: dict[int, Any] = {}
+        self.filling: dict[Any, int] = {}  # what was promised, and by which player, in the order asked
+        self.agent_steps, self.weights = 0, None
+
+    def publish(self, agent: Agent, agent_steps: int) -> None:
+        """Gives all players the agent's weights from their next block on, and starts those that are not there yet."""
+        arrays = [x.detach().cpu().numpy().copy() for x in agent.online.state_dict().values()]
+        self.weights, self.agent_steps = self.ray.put((agent.updates, arrays)), agent_steps
+        for player in range(self.count):
+            if player not in self.actors:
+                self._start(player)
+
+    def recv(self) -> tuple[Offered, Told]:
+        """Waits until the next block of any player is beside its shard, for `RayShards.extend`.
+
+        Raises:
+            RunError: a player dies again and again.
+            Lost: a shard is gone.
+        """
+        while True:
+            began = time.monotonic()
+            done, _ = self.ray.wait(list(self.filling), num_returns=1, timeout=SILENCE)
+            self.waited += time.monotonic() - began
+            if not done:
+                for player in list(self.actors):
+                    self._replace(player, f"said nothing for {SILENCE:.0f} s")
+                continue
+            player = self.filling.pop(done[0])
+            try:
+                told, offered = self.ray.get(done[0])
+            except self.ray.exceptions.RayError as error:
+                self._replace(player, f"is gone ({type(error).__name__})")
+                continue
+            self.blocks[player], self.deaths[player] = told.number + 1, 0
+            return offered, told
+
+    def release(self, told: Told) -> None:
+        """Lets a player fill another block."""
+        self._ask(told.player)
+
+    def close(self) -> None:
+        """Ends every player and shard, and the cluster if it was started for them."""
+        for actor in [*self.actors.values(), *self.shards.actors]:
+            self.ray.kill(actor)
+        self.actors.clear()
+        if self.started:
+            self.ray.shutdown()
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """What those who go on with the training must know."""
+        return {"lives": self.lives, "blocks": self.blocks}, {}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Takes up a `state`; the players begin new lives, and so new episodes."""
+        self.lives, self.blocks = list(facts["lives"]), list(facts["blocks"])
+
+    def _ask(self, player: int) -> None:
+        self.filling[self.actors[player].fill.remote(self.weights, self.agent_steps)] = player
+
+    def _replace(self, player: int, how: str) -> None:
+        self.ray.kill(self.actors.pop(player))
+        self.filling = {ref: whose for ref, whose in self.filling.items() if whose != player}
+        self.deaths[player] += 1
+        if self.deaths[player] > DEATHS:
+            raise RunError(f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played")
+        self.say(
+            f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
+            " Another takes its place, and its games begin new episodes"
+        )
+        self._start(player)
+
+    def _start(self, player: int) -> None:
+        life, shard = self.lives[player], self.shards.of(player)
+        self.lives[player] += 1
+        self.blocks[player] = get(self.ray, shard.begin.remote(player, life))
+        where = on_node(self.shards.machines[player % len(self.shards.machines)])
+        begin = (self.x, player, life, self.blocks[player], shard)
+        self.actors[player] = self.kind.options(scheduling_strategy=where).remote(*begin)
+        for _ in range(slots_of(self.x)):
+            self._ask(player)

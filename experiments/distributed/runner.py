@@ -1,0 +1,87 @@
+"""Commands that run somewhere in a Ray cluster."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.distributed.cluster import connect, import_ray
+from experiments.scheduler import LOST
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Runner:
+    """An actor that runs one command of ours on its machine."""
+
+    def __init__(self) -> None:
+        self.process: Any = None
+
+    def run(self, words: list[str], log: Path, env: dict[str, str]) -> int:
+        """Runs it to its end, with what it says in a file; returns its status."""
+        library = ctypes.CDLL(None)
+
+        def follow_me() -> None:  # if this machine leaves the cluster, the command saves and ends
+            library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                env=os.environ | env, start_new_session=True, preexec_fn=follow_me,
+            )  # fmt: skip
+        return self.process.wait()
+
+    def tell(self, number: int) -> None:
+        """Sends it a signal."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+
+class Remote:
+    """A command on the cluster, as `subprocess.Popen` would show it."""
+
+    def __init__(self, ray: Any, actor: Any, status: Any):
+        self.ray, self.actor, self.status = ray, actor, status
+
+    def poll(self) -> int | None:
+        """Its status, or None: it runs, or waits for a machine; LOST if its machine is gone."""
+        return self.wait() if self.ray.wait([self.status], timeout=0)[0] else None
+
+    def wait(self) -> int:
+        """Waits for its end; as `poll`."""
+        try:
+            return self.ray.get(self.status)
+        except self.ray.exceptions.RayError:
+            return LOST
+
+    def send_signal(self, number: int) -> None:
+        self.actor.tell.remote(number)
+
+
+def starter(address: str, memory_of: Callable[[str], int], gpus: float) -> tuple[Callable[..., Remote], int]:
+    """What starts commands on a cluster, and the memory of its largest machine in bytes.
+
+    Args:
+        memory_of: bytes that a run of some name takes; Ray places it where there are so many.
+        gpus: of each run.
+
+    Raises:
+        ValueError: no cluster answers there.
+    """
+    ray = import_ray()
+    if not ray.is_initialized():
+        os.environ["RAY_ADDRESS"] = address
+        connect(1)
+    kind = ray.remote(Runner)
+    machines = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+
+    def start(words: list[str], log: Path, env: dict[str, str]) -> Remote:
+        needs = {"num_cpus": 1, "num_gpus": gpus, "memory": memory_of(log.stem), "max_concurrency": 2}
+        actor = kind.options(scheduling_strategy="SPREAD", **needs).remote()
+        return Remote(ray, actor, actor.run.remote(words, log.resolve(), env))
+
+    return start, int(max(machines))

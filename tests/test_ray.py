@@ -1,0 +1,104 @@
+"""Players, shards and whole suites on a Ray cluster of two machines, both of them here: `make test-ray`."""
+
+import os
+import time
+
+import psutil
+import pytest
+from rich.console import Console
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` installs it and runs these")
+
+from ray.cluster_utils import Cluster
+
+from experiments.distributed.cluster import import_ray, nodes
+from experiments.run import Run, read_rows
+from experiments.suite import Suite, run_suite
+from experiments.train import Train, run_training
+from tests.test_players import small
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def cluster():
+    """Two machines, of which the second may be taken away. Ray's start can fail where much else runs."""
+    import_ray()
+    for attempt in range(3):
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=3, include_dashboard=False)
+            second = cluster.add_node(num_cpus=3)
+            cluster.wait_for_nodes(120)
+            os.environ["RAY_ADDRESS"] = cluster.address
+            break
+        except Exception:
+            cluster.shutdown()
+            if attempt == 2:
+                raise
+    yield cluster, second
+    del os.environ["RAY_ADDRESS"]
+    ray.shutdown()
+    cluster.shutdown()
+    assert not [p for p in psutil.Process().children(recursive=True) if "ray" in p.name()]
+
+
+def kill_a_player():
+    """One of this test's own."""
+    for process in psutil.Process().children(recursive=True):
+        if any("PlayerActor" in word for word in process.cmdline()):
+            process.kill()
+            return
+
+
+def test_players_die_and_a_machine_is_lost_and_only_time_with_them(cluster, tmp_path, capfd):
+    machines, second = cluster
+    x = small("prioritized", distributed="ray", frames=2_400, checkpoint_period=400)
+    iterations = iter(range(10**6))
+
+    def chaos():
+        now = next(iterations)
+        if now in (4, 8, 20):
+            kill_a_player()
+        if now == 40:
+            assert len(nodes(ray)) == 2
+            machines.remove_node(second, allow_graceful=False)
+            time.sleep(20)  # until its processes have ended and the cluster knows
+        return False
+
+    run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(), chaos)
+    said = capfd.readouterr().out.replace("\n", " ")
+    events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
+    assert sum("Another takes its place" in event for event in events) >= 2, events
+    assert "a replay shard is gone" in said and "going back to" in said
+    state = Run.open(run.path).load_checkpoint()[1]
+    assert state["finished"] and state["agent_steps"] >= 2_400
+    # Exactly the updates that the steps have paid for, and every step is in a shard once.
+    assert state["updates"] == (state["agent_steps"] - 200) // 8 == state["resume"]["memory"]["updates"]
+    assert sum(shard["steps_added"] for shard in state["resume"]["memory"]["shards"]) == state["agent_steps"]
+
+
+def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):
+    machines, second = cluster
+    spec = tmp_path / "two.toml"
+    spec.write_text(
+        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-1"\n[settings]\nprotocol = "probe"\nframes = "8k"\n'
+        '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1k"\n"replay.learn-start" = 200\n'
+        '"checkpoint-period" = 400\n"evaluation.video-seconds" = 0\n'
+    )
+    said = []
+
+    class Console_(Console):
+        def print(self, *what, **how):
+            said.append(str(what[0]))
+            if sum(": begun" in line for line in said) == 2 and "removed" not in said:
+                said.append("removed")
+                while not list((tmp_path / "runs").glob("two/*/checkpoints/0*")):
+                    time.sleep(0.2)
+                machines.remove_node(second, allow_graceful=False)
+
+    options = Suite(str(spec), jobs=2, runs=tmp_path / "runs", device="cpu", ray=machines.address)
+    assert run_suite(options, Console_()) == 0, said
+    assert any("its machine is gone; another goes on with it" in line for line in said), said
+    runs = list((tmp_path / "runs" / "two").glob("prioritized*"))
+    assert len(runs) == 2 and all(Run.open(run).load_checkpoint()[1]["finished"] for run in runs)

@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -38,11 +39,16 @@ class Ref:
         self.actor, self.method, self.args = actor, method, args
 
     def value(self):
-        while self.actor.asked and not hasattr(self, "result"):
-            first = self.actor.asked.pop(0)
+        while not hasattr(self, "result"):
             if self.actor.dead:
                 raise Died
-            first.result = getattr(self.actor.object, first.method)(*(get(x) for x in first.args))
+            first = self.actor.asked.pop(0)
+            try:
+                first.result = getattr(self.actor.object, first.method)(*(get(x) for x in first.args))
+            except Died as error:
+                first.result = error
+        if isinstance(self.result, Died):
+            raise self.result
         return self.result
 
 
@@ -90,6 +96,9 @@ class Pretended:
         return kind
 
     def wait(self, refs, num_returns, timeout):
+        for ref in refs:  # players are ahead of what the learner has heard
+            with suppress(Died):
+                ref.value()
         return [refs[0]], refs[1:]
 
     def kill(self, actor):

@@ -135,7 +135,7 @@ def curves(comparison: Comparison) -> Any:
                     style = ("--", ":", "-.")[i % 3]
                     place.plot(*zip(*shown, strict=True), style, color=GREY, label=f"{published.name}, published")
         place.set_title(game)
-        place.set_xlim(0, 1.03 * place.dataLim.xmax)
+        place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
         if number >= len(games) - columns:
             place.set_xlabel("million emulator frames")
         if number % columns == 0:
@@ -222,7 +222,7 @@ def efficiency(comparison: Comparison) -> Any:
                 place.plot(grid / unit, middle, color=colour, label=agent, marker="o" if len(grid) == 1 else "")
                 place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
         place.set_xlabel(words)
-        place.set_xlim(0, 1.03 * place.dataLim.xmax)
+        place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")
     axes[0, 1].set_title("wall-clock, without evaluations and pauses")
     axes[0, 0].set_ylabel(f"human-normalised IQM, {games_of(comparison)}")

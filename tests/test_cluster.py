@@ -2,6 +2,7 @@
 
 import copy
 import os
+import random
 import signal
 import sys
 from contextlib import suppress
@@ -76,6 +77,7 @@ class Pretended:
 
     def __init__(self):
         self.made, self.initialised, self.names = [], True, "ab"
+        self.chance = random.Random(1)
 
     def is_initialized(self):
         return self.initialised
@@ -99,7 +101,8 @@ class Pretended:
         for ref in refs:  # players are ahead of what the learner has heard
             with suppress(Died):
                 ref.value()
-        return [refs[0]], refs[1:]
+        chosen = self.chance.choice(refs)  # Ray does not say which, if several are there
+        return [chosen], [ref for ref in refs if ref is not chosen]
 
     def kill(self, actor):
         actor.dead = True

@@ -99,9 +99,12 @@ class RayPlayers:
                 for player in list(self.actors):
                     self._replace(player, f"said nothing for {SILENCE:.0f} s")
                 continue
-            player = self.filling.pop(done[0])
+            player = self.filling[done[0]]
+            # Of several blocks that are there, Ray may name any: the player's first comes first.
+            oldest = next(ref for ref, whose in self.filling.items() if whose == player)
+            del self.filling[oldest]
             try:
-                told, offered = self.ray.get(done[0])
+                told, offered = self.ray.get(oldest)
             except self.ray.exceptions.RayError as error:
                 self._replace(player, f"is gone ({type(error).__name__})")
                 continue

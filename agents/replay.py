@@ -1,5 +1,6 @@
 """Experience replay: a ring of steps, sampled as sequences."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,34 @@ def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:
     return (probability / probability.min()) ** -exponent
 
 
-class Replay:
+class ReplayRatio(ABC):
+    """Experience of which agent steps pay for updates, `learn_period` for each; nothing else decides when to learn.
+
+    Attributes:
+        steps_added: agent steps that were added.
+        updates: batches handed out.
+    """
+
+    config: ReplayConfig
+    steps_added: Any
+    updates: int
+
+    @abstractmethod
+    def sample(self, batch_size: int) -> Sequence:
+        """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
+
+    def batches(self) -> Iterator[Sequence]:
+        """As many batches as the steps added so far have paid for and nobody has taken yet."""
+        while self.updates < self.planned_updates(self.steps_added):
+            self.updates += 1
+            yield self.sample(self.config.batch_size)
+
+    def planned_updates(self, agent_steps: int) -> int:
+        """Updates that so many agent steps will pay for."""
+        return self.config.planned_updates(agent_steps)
+
+
+class Replay(ReplayRatio):
     """Keeps the last `capacity` steps of N games, a column per game, where the TimeSteps live.
 
     Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their
@@ -117,16 +145,6 @@ class Replay:
             ring[kept] = new
         self._appended(len(action), priority.cpu().double().numpy())
         self.steps_added += action.numel() - int(step.last.sum())
-
-    def batches(self) -> Iterator[Sequence]:
-        """As many batches as the steps added so far have paid for and nobody has taken yet."""
-        while self.updates < self.planned_updates(self.steps_added):
-            self.updates += 1
-            yield self.sample(self.config.batch_size)
-
-    def planned_updates(self, agent_steps: int) -> int:
-        """Updates that so many agent steps will pay for."""
-        return self.config.planned_updates(agent_steps)
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""

@@ -1,6 +1,5 @@
 """Several replays that are sampled as one, so that those who fill them need not keep in step."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.replay import Replay, ReplayConfig, importance_weights
+from agents.replay import Replay, ReplayConfig, ReplayRatio, importance_weights
 from agents.sequence import Sequence, tree_map
 
 
-class Shards:
+class Shards(ReplayRatio):
     """Replays of equal size, one for each share of N games; no sequence crosses from one to another.
 
     A sequence's number in `ids` is its number in its shard times the number of shards, plus that of its shard.
@@ -43,16 +42,6 @@ class Shards:
     def extend(self, player: int, block: Any) -> None:
         """Appends a block to one shard: the arguments of `Replay.extend`, where the shards are."""
         self.shards[player].extend(*block)
-
-    def batches(self) -> Iterator[Sequence]:
-        """As many batches as the steps added to all shards have paid for and nobody has taken yet."""
-        while self.updates < self.planned_updates(self.steps_added):
-            self.updates += 1
-            yield self.sample(self.config.batch_size)
-
-    def planned_updates(self, agent_steps: int) -> int:
-        """Updates that so many agent steps will pay for."""
-        return self.config.planned_updates(agent_steps)
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch drawn from all shards with P(i) = p_i^alpha / sum_k p_k^alpha, as if they were one."""

@@ -14,7 +14,7 @@ from experiments import snapshot
 from experiments.build import Setup, device_of
 from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
-from experiments.distributed.company import Company, build
+from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.loop import Moment, Scores
@@ -131,7 +131,7 @@ def go_back(
 class Recovered(NamedTuple):
     """A training as it was when a checkpoint was written."""
 
-    setup: Setup | Company
+    setup: Setup | DistributedSetup
     segments: Any  # the replay's rows on disk
     moment: Moment
     state: dict[str, Any]  # checkpoint.json
@@ -140,8 +140,11 @@ class Recovered(NamedTuple):
 
 
 def recover(
-    run: Run, make: Callable[[], Setup | Company], rank: int = 0, agree: Callable[[bool], bool] = lambda holds: holds
-) -> Recovered:
+    run: Run,
+    make: Callable[[], Setup | DistributedSetup],
+    rank: int = 0,
+    agree: Callable[[bool], bool] = lambda holds: holds,
+) -> Recovered:  # fmt: skip
     """Brings a training back from its newest checkpoint that is whole.
 
     Args:
@@ -190,7 +193,7 @@ def recover(
 
 
 def bring_back(
-    run: Run, setup: Setup | Company, tensors: dict[str, Any], state: dict[str, Any]
+    run: Run, setup: Setup | DistributedSetup, tensors: dict[str, Any], state: dict[str, Any]
 ) -> tuple[Moment, bool, Any]:
     """A freshly built training as of one checkpoint: (moment, whether the emulators are there, the replay's files).
 
@@ -204,7 +207,7 @@ def bring_back(
     run.check_positions(facts["positions"])
     if not isinstance(facts["evaluation_due"], bool):
         raise ValueError("evaluation_due is true or false")
-    moment, exact = (recovery if isinstance(setup, Company) else snapshot).restore(setup, tensors, facts)
+    moment, exact = (recovery if isinstance(setup, DistributedSetup) else snapshot).restore(setup, tensors, facts)
     if moment.agent_steps != state["agent_steps"]:
         raise ValueError("its games played another number of steps")
     segments = setup.segments(run.path / "replay")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.sequence import tree_leaves, tree_map
 from experiments.build import Setup
-from experiments.distributed.company import Company
+from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
 
 # Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
@@ -21,7 +21,7 @@ SHARED = ("online.", "target.", "optimiser.")  # by all ranks that learn togethe
 GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
 
 
-def take(setup: Setup | Company, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def take(setup: Setup | DistributedSetup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, facts) of a training after an iteration; the rows of a replay are kept elsewhere."""
     games, game_tensors = setup.games.state()
     memory, memory_tensors = setup.memory.state()

@@ -16,7 +16,7 @@ from experiments.build import Setup, check_memory, device_of, frame_bytes
 from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.distributed.cluster import Lost
-from experiments.distributed.company import Company, build
+from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.log import Log
 from experiments.presets import changes
@@ -110,7 +110,7 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
 
 
 def train_and_keep(
-    options: Train, setup: Setup | Company, console: Console, stop: Callable[[], bool] = lambda: False,
+    options: Train, setup: Setup | DistributedSetup, console: Console, stop: Callable[[], bool] = lambda: False,
     follow: Callable[..., Trainer] = Trainer, interruption: Interruption | None = None, **more: Any,
 ) -> tuple[Run, int]:  # fmt: skip
     """Trains what was built and keeps it in a new run directory; as `run_training`.
@@ -141,7 +141,7 @@ def train_and_keep(
     return run, asked.signal
 
 
-def introduce(run: Run, setup: Setup | Company, log: Log) -> None:
+def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     """Says what is trained, what it changes in its preset, and what memory it takes."""
     x = run.experiment
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")

@@ -19,7 +19,7 @@ from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
-from experiments.distributed.company import Company
+from experiments.distributed.setup import DistributedSetup
 from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.fingerprint import identity
 from experiments.log import Log, plain
@@ -71,7 +71,7 @@ class Trainer:
         setup: as built for the run, or brought back to where a checkpoint found it.
     """
 
-    def __init__(self, run: Run, setup: Setup | Company, log: Log, interruption: Interruption):
+    def __init__(self, run: Run, setup: Setup | DistributedSetup, log: Log, interruption: Interruption):
         self.run, self.setup, self.log, self.interruption = run, setup, log, interruption
         self.experiment, self.game = run.experiment, game_of(run.experiment.game)
         self.protocol = self.game.protocol(run.experiment.protocol)

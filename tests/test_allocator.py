@@ -4,8 +4,6 @@ import platform
 import subprocess
 import sys
 
-import pytest
-
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -20,9 +18,9 @@ print([faults() for _ in range(5)][-1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
 def test_what_is_allocated_again_costs_no_page_faults():
     def faults(how):
         return int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True).stdout)
 
-    assert faults("kept") < 100 < faults("not")
+    kept = faults("kept")
+    assert platform.libc_ver()[0] != "glibc" or kept < 100 < faults("not")  # elsewhere, at least it runs

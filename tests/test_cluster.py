@@ -15,7 +15,7 @@ from rich.console import Console
 
 from agents.shards import Shards
 from experiments.build import build_agent
-from experiments.distributed import ray_company
+from experiments.distributed import ray_setup
 from experiments.distributed.blocks import example_row
 from experiments.distributed.cluster import import_ray, to_arrays
 from experiments.distributed.ray_shards import CHUNK, RayShards, ShardActor
@@ -117,7 +117,7 @@ class Pretended:
 def ray(monkeypatch):
     pretended = Pretended()
     monkeypatch.setitem(sys.modules, "ray", pretended)
-    monkeypatch.setattr(ray_company, "connect", lambda cpus: pretended)
+    monkeypatch.setattr(ray_setup, "connect", lambda cpus: pretended)
     monkeypatch.setattr("experiments.distributed.ray_shards.on_node", lambda node: node)
     monkeypatch.setattr("experiments.distributed.ray_players.on_node", lambda node: node)
     return pretended

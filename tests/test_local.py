@@ -19,7 +19,7 @@ from rich.console import Console
 
 from experiments.distributed import local
 from experiments.distributed.blocks import block_rows
-from experiments.distributed.company import build
+from experiments.distributed.setup import build
 from experiments.resume import Resume, resume
 from experiments.run import RunError, read_rows
 from experiments.train import Train, run_training
@@ -30,24 +30,24 @@ class Watched:
     """Two players that were started once for several tests, and all that they have told."""
 
     def __init__(self, x):
-        self.x, self.company, self.said = x, build(x, torch.device("cpu")), []
-        self.company.games.say = self.said.append
+        self.x, self.setup, self.said = x, build(x, torch.device("cpu")), []
+        self.setup.games.say = self.said.append
         self.told = []
-        recv = self.company.games.recv
+        recv = self.setup.games.recv
 
         def and_note():
             block, told = recv()
             self.told.append(told)
             return block, told
 
-        self.company.games.recv = and_note
+        self.setup.games.recv = and_note
 
     def learn(self, agent_steps):
         """Goes on for so many agent steps; yields after every block."""
-        x, frames = self.x, self.company.memory.steps_added + agent_steps
-        for moment in self.company.moments(replace(x, frames=frames), None):
-            assert self.company.memory.updates == self.company.agent.updates
-            assert self.company.agent.updates == x.replay.planned_updates(moment.agent_steps)  # at every moment
+        x, frames = self.x, self.setup.memory.steps_added + agent_steps
+        for moment in self.setup.moments(replace(x, frames=frames), None):
+            assert self.setup.memory.updates == self.setup.agent.updates
+            assert self.setup.agent.updates == x.replay.planned_updates(moment.agent_steps)  # at every moment
             yield moment
 
     def of(self, player):
@@ -61,22 +61,22 @@ def watched():
     try:
         yield found
     finally:
-        found.company.games.close()
+        found.setup.games.close()
 
 
 def check_what_arrived(watched):
     """Every block once and in order; every row of it in its shard; all steps counted."""
-    company, x = watched.company, watched.x
+    setup, x = watched.setup, watched.x
     for player in range(2):
-        assert watched.of(player) == list(range(company.games.blocks[player]))
-        assert company.memory.shards[player].rows_added == company.games.blocks[player] * block_rows(x)
+        assert watched.of(player) == list(range(setup.games.blocks[player]))
+        assert setup.memory.shards[player].rows_added == setup.games.blocks[player] * block_rows(x)
 
 
 def test_the_ratio_is_exact_with_a_slow_player(watched):
     """One player stands still most of the time; the other goes on, and nobody waits for the slow one."""
     for _ in watched.learn(400):
         pass
-    slow = watched.company.games.processes[0]
+    slow = watched.setup.games.processes[0]
     before, stop = [len(watched.of(0)), len(watched.of(1))], threading.Event()
 
     def slow_down():
@@ -101,14 +101,14 @@ def test_the_ratio_is_exact_with_a_slow_player(watched):
 
 def test_players_wait_for_a_slow_learner(watched, monkeypatch):
     """And then know weights that are at most as old as the few blocks that wait."""
-    agent, learn = watched.company.agent, watched.company.agent.learn
+    agent, learn = watched.setup.agent, watched.setup.agent.learn
     monkeypatch.setattr(agent, "learn", lambda seq: (time.sleep(0.02), learn(seq))[1])
     staleness = [float(moment.metrics["players/staleness"]) for moment in watched.learn(1_000) if moment.metrics]
     per_block = block_rows(watched.x) * 2 / watched.x.replay.learn_period
     # Of every player AHEAD blocks wait or are played, and weights go out once a round.
     assert median(staleness) <= (2 * local.AHEAD + 2) * per_block  # a starved player may be later
     check_what_arrived(watched)
-    players = [psutil.Process(process.pid) for process in watched.company.games.processes.values()]
+    players = [psutil.Process(process.pid) for process in watched.setup.games.processes.values()]
     spent, deadline = [0.0], time.monotonic() + 60
     while (now := [player.cpu_times().user for player in players]) != spent:
         assert time.monotonic() < deadline, "they play on while nobody learns"
@@ -119,7 +119,7 @@ def test_players_wait_for_a_slow_learner(watched, monkeypatch):
 def test_players_are_killed_again_and_again(watched):
     """No block is lost, doubled or half there; the log says who died."""
     rng, killed = random.Random(0), []
-    games = watched.company.games
+    games = watched.setup.games
     while len(killed) < 10:
         player = rng.randrange(2)
         had, more = games.blocks[player], rng.randrange(1, 4)
@@ -136,7 +136,7 @@ def test_players_are_killed_again_and_again(watched):
     check_what_arrived(watched)
     assert sum("was killed by signal 9" in text for text in watched.said) == 10
     assert games.lives == [1 + killed.count(0), 1 + killed.count(1)]
-    ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.company.memory.shards]
+    ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.setup.memory.shards]
     assert min(ends) > 0 and not list(Path("/dev/shm").glob("*highscore*"))
 
 
@@ -144,15 +144,15 @@ def test_a_player_that_cannot_play_ends_the_training(monkeypatch, capfd):
     x = small()
     broken = replace(x, explore=replace(x.explore, num_envs=3))  # which `check` refuses: one rate too few
     monkeypatch.setattr("experiments.build.check", lambda *_: None)
-    monkeypatch.setattr(local, "DEATHS", 1)
-    company = build(replace(broken, players=1), torch.device("cpu"))
+    monkeypatch.setattr("experiments.distributed.roster.DEATHS", 1)
+    setup = build(replace(broken, players=1), torch.device("cpu"))
     said = []
-    company.games.say = said.append
+    setup.games.say = said.append
     try:
         with pytest.raises(RunError, match=r"player 0 failed .* 2 times in a row"):
-            next(company.moments(x, None))
+            next(setup.moments(x, None))
     finally:
-        company.games.close()
+        setup.games.close()
     assert any("failed (RuntimeError" in text for text in said)
 
 

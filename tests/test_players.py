@@ -13,8 +13,8 @@ from agents.shards import Shards
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.distributed.blocks import block_rows, carve, example_row, like, size_of
-from experiments.distributed.company import build
 from experiments.distributed.player import Player
+from experiments.distributed.setup import build
 from experiments.distributed.weights import Weights, memory_for
 from experiments.presets import PRESETS
 

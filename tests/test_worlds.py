@@ -1,31 +1,19 @@
 """Worlds beyond Atari: each is a game like any other, from the command line down to the emulator."""
 
-import contextlib
-import fcntl
 import json
-import os
-import pty
-import signal
-import struct
-import subprocess
 import sys
-import termios
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
 from agents.replay import Replay, ReplayConfig
 from agents.sequence import tree_map
 from envs.doom import Doom
-from envs.gym_games import make_games as wrap
 from envs.library import GAMES, game_of
-from envs.probe import Catch
-from envs.protocols import FLICKER, MACHADO, NATURE, PROBE, PROTOCOLS, VIZDOOM
+from envs.protocols import FLICKER, MACHADO, NATURE, PROTOCOLS, VIZDOOM
 from envs.recording import Recording, render
 from envs.scores import human_normalised
 from experiments.achievements import achievement_score, names_of, success_rates
@@ -33,7 +21,6 @@ from experiments.build import build_agent, make_games
 from experiments.cli import parse_train, run_command
 from experiments.evaluate import describe, score_agent
 from experiments.presets import preset
-from experiments.run import Run
 from experiments.video import video_of
 from networks.torsos import MinAtarCNN
 
@@ -142,63 +129,6 @@ def test_a_scenario_out_of_time_is_cut_short_and_shows_its_last_screen():
     assert doom.step(3)[1] <= -4  # a shot costs 5, or hits
     doom.close()
     assert not Path("_vizdoom").exists() and not Path("_vizdoom.ini").exists()
-
-
-def children():
-    return {p.pid for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE}
-
-
-def gone(before):
-    """Whether, within five seconds, no child of this process is left but those there were."""
-    for _ in range(50):
-        if children() <= before:
-            return True
-        time.sleep(0.1)
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_is_left_behind(number):
-    """A worker that dies is replaced, nothing is lost, and all that it had started goes, too."""
-    before = children()
-    games, said = make("doom/basic"), []
-    games.say = said.append
-    undisturbed = make("doom/basic")
-    games.reset(1), undisturbed.reset(1)
-    one, two = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
-    play(games, None, one, 10)
-    engine = set(psutil.Process(games.env.processes[0].pid).children())
-    assert len(engine) == 1
-    os.kill(games.env.processes[0].pid, number)
-    shown = play(games, None, one, 10)
-    same(shown, play(undisturbed, None, two, 20)[10:])
-    assert len(said) == 1 and "an emulator died" in said[0]
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in engine)
-    games.close(), undisturbed.close()
-    assert gone(before)
-
-
-def test_a_game_that_hangs_is_replaced(monkeypatch, tmp_path):
-    class Hanging(Catch):
-        def step(self, action):
-            if (tmp_path / "hang").exists():
-                (tmp_path / "hang").unlink()
-                time.sleep(1_000)
-            return super().step(action)
-
-    monkeypatch.setattr("envs.games.TIMEOUT", 2)
-    before = children()
-    games, said = wrap(lambda protocol: Hanging(), 2, PROBE, processes=True), []
-    games.say = said.append
-    undisturbed = make("probe/catch")
-    games.reset(1), undisturbed.reset(1)
-    one, two = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
-    play(games, None, one, 10)
-    (tmp_path / "hang").touch()
-    same(play(games, None, one, 10), play(undisturbed, None, two, 20)[10:])
-    assert len(said) == 1 and "TimeoutError" in said[0]
-    games.close()
-    assert gone(before)
 
 
 def test_flickering_frames_are_the_same_game_seen_half_the_time():
@@ -341,36 +271,3 @@ def test_a_video_runs_at_the_pace_of_its_game(tmp_path):
     assert video_of(recording, tmp_path / "v.mp4") == 6 / 5  # six boards, five a second
     with av.open(str(tmp_path / "v.mp4")) as container:
         assert container.streams.video[0].average_rate == 5
-
-
-@pytest.mark.parametrize("how", [["--no-open"], ["--terminal"]], ids=["page", "terminal"])
-def test_watching_leaves_no_game_behind(tmp_path, how):
-    """Doom's engine is a process that its parent does not take with it: told to end, `watch` ends it first."""
-    experiment = replace(preset("ppo-doom"), num_envs=1)
-    run = Run.create(tmp_path, experiment, "r")
-    agent = build_agent(experiment, (experiment.stack, 60, 80), 4, torch.device("cpu"))
-    run.save_checkpoint(agent.tensors(), {"agent_steps": 4, "frames": 16, "finished": True})
-    run.close()
-    primary, secondary = pty.openpty()
-    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "watch", str(run.path), *how, "--port", "8310"],
-        stdin=secondary, stdout=secondary, stderr=secondary, env=os.environ | {"TERM": "xterm-256color"},
-    )  # fmt: skip
-    os.close(secondary)
-    written = b""
-    while b"Watch it at" not in written and written.count(b"\x1b[H") < 3:
-        written += os.read(primary, 1 << 16)
-    engines = [child for child in psutil.Process(process.pid).children(recursive=True) if child.name() == "vizdoom"]
-    process.terminate()
-    os.set_blocking(primary, False)
-    until = time.monotonic() + 20
-    while process.poll() is None and time.monotonic() < until:
-        with contextlib.suppress(OSError):  # nothing to read, or the terminal is gone with it
-            os.read(primary, 1 << 16)
-        time.sleep(0.01)
-    left = psutil.wait_procs(engines, 5)[1]
-    for engine in left:
-        engine.kill()
-    os.close(primary)
-    assert process.poll() == 143 and len(engines) == 2 and left == []

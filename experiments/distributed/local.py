@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -21,13 +20,12 @@ from agents.sequence import tree_map
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.player import Player
+from experiments.distributed.roster import Roster
 from experiments.distributed.shared import SharedMemory
 from experiments.distributed.weights import Weights, memory_for
-from experiments.run import RunError
 
 AHEAD = 2  # blocks of each player: one is filled while the other waits for the learner
 COURTESY = 5  # added to the nice value of players: where cores are few, the learner goes first
-DEATHS = 5  # of one player in a row, without a block from it, that end a training
 SILENCE = 300.0  # seconds without a block from anybody, after which all players are replaced
 
 
@@ -53,31 +51,22 @@ class Begin(NamedTuple):
     first_row: int  # rows that its shard has
 
 
-class LocalPlayers:
+class LocalPlayers(Roster):
     """Starts the players' processes, takes their blocks, and replaces those that die.
 
     Args:
         row: an example of one player's rows, see `example_row`.
-
-    Attributes:
-        lives: how many processes each player has had.
-        blocks: how many blocks of each player have arrived.
-        waited: seconds spent in waiting for blocks.
-        say: told what people should know.
     """
 
     def __init__(self, x: Experiment, row: Any, network: nn.Module, device: torch.device):
-        self.x, self.count, self.num_envs, self.device = x, x.players, x.num_envs, device
+        super().__init__(x.players)
+        self.x, self.num_envs, self.device = x, x.num_envs, device
         self.block = like(x, row)
         size = slots_of(x) * size_of(self.block)
         self.rooms = [SharedMemory(size) for _ in range(self.count)]
         self.slots = [slots(x, room, self.block) for room in self.rooms]
         self.weights_room = memory_for(network)
         self.weights = Weights(self.weights_room, network)
-        self.lives, self.blocks = [0] * self.count, [0] * self.count
-        self.deaths = [0] * self.count  # since its last block
-        self.waited = 0.0
-        self.say: Callable[[str], None] = print
         self.context = context()
         self.processes: dict[int, Any] = {}
         self.pipes: dict[int, Connection] = {}
@@ -105,7 +94,7 @@ class LocalPlayers:
                 self.ready.extend(player for player, pipe in self.pipes.items() if pipe in arrived)
                 if not arrived:
                     for player in list(self.processes):
-                        self._replace(player, f"said nothing for {SILENCE:.0f} s")
+                        self.replace(player, f"said nothing for {SILENCE:.0f} s")
             player = self.ready.popleft()
             try:
                 told = self.pipes[player].recv()
@@ -113,10 +102,10 @@ class LocalPlayers:
                 process = self.processes[player]
                 process.kill()
                 process.join()
-                self._replace(player, how_it_ended(process.exitcode))
+                self.replace(player, how_it_ended(process.exitcode))
                 continue
             if isinstance(told, str):
-                self._replace(player, told)
+                self.replace(player, told)
                 continue
             assert told.number == self.blocks[player], (told, self.blocks)
             self.blocks[player] += 1
@@ -135,25 +124,6 @@ class LocalPlayers:
         """Ends every player."""
         for player in list(self.processes):
             self._end(player)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """What those who go on with the training must know."""
-        return {"lives": self.lives, "blocks": self.blocks}, {}
-
-    def restore(self, facts: dict[str, Any]) -> None:
-        """Takes up a `state`; the players begin new lives, and so new episodes."""
-        self.lives, self.blocks = list(facts["lives"]), list(facts["blocks"])
-
-    def _replace(self, player: int, how: str) -> None:
-        self._end(player)
-        self.deaths[player] += 1
-        if self.deaths[player] > DEATHS:
-            raise RunError(f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played")
-        self.say(
-            f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
-            " Another takes its place, and its games begin new episodes"
-        )
-        self._start(player)
 
     def _start(self, player: int) -> None:
         ours, theirs = self.context.Pipe()

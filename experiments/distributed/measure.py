@@ -17,7 +17,7 @@ from agents.explore import Ladder
 from experiments.build import device_of
 from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, size_of
-from experiments.distributed.company import Company, build
+from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.weights import weights_of
 from experiments.measure import measured
 from experiments.phases import Phases
@@ -63,19 +63,19 @@ def carry_out(task: Task) -> dict[str, Any]:
     """One measurement in this process."""
     x, device = experiment_of(task), device_of(task.device)
     # What only takes blocks would refuse to begin: it would never learn.
-    company = build(x if task.learns else replace(x, frames=1 << 60), device)
-    assert isinstance(company, Company)
-    players, memory = company.games, company.memory
+    setup = build(x if task.learns else replace(x, frames=1 << 60), device)
+    assert isinstance(setup, DistributedSetup)
+    players, memory = setup.games, setup.memory
     assert x.replay is not None
     players.say = lambda text: print(text, file=sys.stderr)
     calls = [
-        ("wait", players, "recv"), ("publish", players, "publish"), ("learn", company.agent, "learn"),
+        ("wait", players, "recv"), ("publish", players, "publish"), ("learn", setup.agent, "learn"),
         ("learn", memory, "batches"), ("learn", memory, "update"),
         *(("take", shard, "extend") for shard in memory.shards),
     ]  # fmt: skip
-    phases = Phases(company.agent, device, calls)
+    phases = Phases(setup.agent, device, calls)
     try:
-        found = between(company, phases, x, task.seconds)
+        found = between(setup, phases, x, task.seconds)
     finally:
         players.close()
     block = size_of(players.block)
@@ -84,12 +84,12 @@ def carry_out(task: Task) -> dict[str, Any]:
         "block_steps": block_rows(x) * x.num_envs // x.players,
         "period": x.replay.learn_period,
     }
-    return found | more | {"weights_bytes": sum(w.nbytes for w in weights_of(company.agent.online))}
+    return found | more | {"weights_bytes": sum(w.nbytes for w in weights_of(setup.agent.online))}
 
 
-def between(company: Company, phases: Phases, x: Experiment, seconds: float) -> dict[str, Any]:
+def between(setup: DistributedSetup, phases: Phases, x: Experiment, seconds: float) -> dict[str, Any]:
     """What happens in so many seconds, once everybody plays and the learner learns."""
-    players, agent = company.games, company.agent
+    players, agent = setup.games, setup.agent
     steps = blocks = updates = 0
     began = player_time = learner_time = 0.0
     stale: list[float] = []
@@ -98,7 +98,7 @@ def between(company: Company, phases: Phases, x: Experiment, seconds: float) -> 
         spent = [psutil.Process(process.pid).cpu_times() for process in players.processes.values()]
         return sum(t.user + t.system for t in spent), time.process_time()
 
-    for moment in company.moments(x, None):
+    for moment in setup.moments(x, None):
         now = time.perf_counter()
         learns = x.replay is not None and x.replay.learn_start < 1 << 40
         if not began:

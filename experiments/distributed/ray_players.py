@@ -9,10 +9,10 @@ from agents.agent import Agent
 from experiments.config import Experiment
 from experiments.distributed.blocks import Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.cluster import get, on_node, to_arrays, to_tensors
-from experiments.distributed.local import DEATHS, SILENCE, slots_of
+from experiments.distributed.local import SILENCE, slots_of
 from experiments.distributed.player import Player
 from experiments.distributed.ray_shards import Offered, RayShards
-from experiments.run import RunError
+from experiments.distributed.roster import Roster
 
 
 class PlayerActor:
@@ -55,22 +55,13 @@ class PlayerActor:
         return told, offered
 
 
-class RayPlayers:
-    """Starts the players' actors, hears of their blocks, and replaces those that die.
-
-    Attributes:
-        lives: how many actors each player has had.
-        blocks: how many blocks of each player have arrived.
-        waited: seconds spent in waiting for blocks.
-        say: told what people should know.
-    """
+class RayPlayers(Roster):
+    """Starts the players' actors, hears of their blocks, and replaces those that die."""
 
     def __init__(self, ray: Any, x: Experiment, shards: RayShards, device: torch.device, started: bool):
+        super().__init__(x.players)
         self.ray, self.x, self.shards, self.device, self.started = ray, x, shards, device, started
-        self.count, self.num_envs = x.players, x.num_envs
-        self.lives, self.blocks, self.deaths = [0] * self.count, [0] * self.count, [0] * self.count
-        self.waited = 0.0
-        self.say: Any = print
+        self.num_envs = x.num_envs
         self.kind = ray.remote(num_cpus=1)(PlayerActor)
         self.actors: dict[int, Any] = {}
         self.filling: dict[Any, int] = {}  # what was promised, and by which player, in the order asked
@@ -97,7 +88,7 @@ class RayPlayers:
             self.waited += time.monotonic() - began
             if not done:
                 for player in list(self.actors):
-                    self._replace(player, f"said nothing for {SILENCE:.0f} s")
+                    self.replace(player, f"said nothing for {SILENCE:.0f} s")
                 continue
             player = self.filling[done[0]]
             # Of several blocks that are there, Ray may name any: the player's first comes first.
@@ -106,7 +97,7 @@ class RayPlayers:
             try:
                 told, offered = self.ray.get(oldest)
             except self.ray.exceptions.RayError as error:
-                self._replace(player, f"is gone ({type(error).__name__})")
+                self.replace(player, f"is gone ({type(error).__name__})")
                 continue
             self.blocks[player], self.deaths[player] = told.number + 1, 0
             return offered, told
@@ -123,28 +114,12 @@ class RayPlayers:
         if self.started:
             self.ray.shutdown()
 
-    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """What those who go on with the training must know."""
-        return {"lives": self.lives, "blocks": self.blocks}, {}
-
-    def restore(self, facts: dict[str, Any]) -> None:
-        """Takes up a `state`; the players begin new lives, and so new episodes."""
-        self.lives, self.blocks = list(facts["lives"]), list(facts["blocks"])
-
     def _ask(self, player: int) -> None:
         self.filling[self.actors[player].fill.remote(self.weights, self.agent_steps)] = player
 
-    def _replace(self, player: int, how: str) -> None:
+    def _end(self, player: int) -> None:
         self.ray.kill(self.actors.pop(player))
         self.filling = {ref: whose for ref, whose in self.filling.items() if whose != player}
-        self.deaths[player] += 1
-        if self.deaths[player] > DEATHS:
-            raise RunError(f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played")
-        self.say(
-            f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
-            " Another takes its place, and its games begin new episodes"
-        )
-        self._start(player)
 
     def _start(self, player: int) -> None:
         life, shard = self.lives[player], self.shards.of(player)

@@ -1,7 +1,6 @@
 """Replay shards as Ray actors, which players fill without a detour, and which send batches by the chunk."""
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.replay import ReplayConfig
+from agents.replay import ReplayConfig, ReplayRatio
 from agents.sequence import Sequence
 from agents.shards import Shards
 from experiments.config import Experiment
@@ -123,7 +122,7 @@ class ShardActor:
         return self.memory.shards[self.players.index(player)]
 
 
-class RayShards:
+class RayShards(ReplayRatio):
     """All shard actors, seen from the learner: what `Shards` is to a single process.
 
     There is one on every machine of the cluster, for players that are placed there, too. A batch is drawn from one of
@@ -167,17 +166,8 @@ class RayShards:
         self.accepted[player % len(self.actors)] = self.of(player).accept.remote(player, offered.number)
         self.steps_added += offered.steps
 
-    def batches(self) -> Iterator[Sequence]:
-        """As many batches as the steps added to all shards have paid for and nobody has taken yet."""
-        while self.updates < self.planned_updates(self.steps_added):
-            self.updates += 1
-            yield self._next()
-
-    def planned_updates(self, agent_steps: int) -> int:
-        """Updates that so many agent steps will pay for."""
-        return self.config.planned_updates(agent_steps)
-
-    def _next(self) -> Sequence:
+    def sample(self, batch_size: int) -> Sequence:
+        """The next batch of a chunk, whose size the shards know."""
         for i, answer in enumerate(self.accepted):
             if answer is not None:
                 self.totals[i], self.accepted[i] = get(self.ray, answer), None

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from experiments.distributed.blocks import example_row
-from experiments.distributed.company import Company
 from experiments.distributed.learner import NO_STEP
+from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
 from experiments.snapshot import check_like, restore_chance, take, whole
 
 
-def restore(setup: Company, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
+def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
     """Takes a freshly built training to where `snapshot.take` found another.
 
     Returns:
@@ -30,7 +30,7 @@ def restore(setup: Company, tensors: dict[str, Tensor], facts: dict[str, Any]) -
         raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
 
 
-def _restore(setup: Company, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Moment:
+def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Moment:
     agent, players, memory = setup.agent, setup.games, setup.memory
     check_like(tensors, take(setup, Moment(0, NO_STEP, (), {}))[0])
     for name in ("lives", "blocks"):

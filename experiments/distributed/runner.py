@@ -1,6 +1,5 @@
 """Commands that run somewhere in a Ray cluster."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.distributed.cluster import connect, import_ray
+from experiments.distributed.orphans import end_with_parent
 from experiments.scheduler import LOST
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Runner:
@@ -23,15 +21,11 @@ class Runner:
 
     def run(self, words: list[str], log: Path, env: dict[str, str]) -> int:
         """Runs it to its end, with what it says in a file; returns its status."""
-        library = ctypes.CDLL(None)
-
-        def follow_me() -> None:  # if this machine leaves the cluster, the command saves and ends
-            library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
+        end = end_with_parent()  # if this machine leaves the cluster, the command saves and ends
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
-                env=os.environ | env, start_new_session=True, preexec_fn=follow_me,
+                env=os.environ | env, start_new_session=True, preexec_fn=lambda: end(signal.SIGTERM),
             )  # fmt: skip
         return self.process.wait()
 

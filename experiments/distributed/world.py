@@ -1,6 +1,5 @@
 """The processes that torchrun started to learn one thing together, and all that they say to each other."""
 
-import ctypes
 import os
 import signal
 from collections.abc import Callable
@@ -11,12 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from experiments.distributed.orphans import end_with_parent
 from experiments.files import RunError
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=12)  # the longest that the first rank may evaluate or save while the others wait
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Gone(RunError):
@@ -53,7 +52,7 @@ class World:
         if dist.is_initialized():  # they have met
             return
         # torchrun may be killed; what it started must not outlive it.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()(signal.SIGKILL)
         here, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if device.type == "cuda":
             if ranks > torch.cuda.device_count():

@@ -73,7 +73,7 @@ export async function play(id, at, name) {
 }
 
 // A live page in a tab of its own, which a button opens: the newest agent plays, or an episode plays again.
-export async function watch(button, id, query = "") {
+export async function watch(button, id, query = "", path = "runs/NAME") {
   const said = button.textContent;
   button.disabled = true; button.textContent = "starting the game…";
   const tab = window.open("", "_blank");
@@ -82,7 +82,7 @@ export async function watch(button, id, query = "") {
     if (tab) tab.location = address; else location.href = address;
   } catch (error) {
     if (tab) tab.close();
-    show(el("h2", {}, "Watch it play"), el("p", {}, error.message), el("p", {}, "In a terminal: ", el("code", { class: "command" }, "highscore watch runs/NAME")));
+    show(el("h2", {}, "Watch it play"), el("p", {}, error.message), el("p", {}, "In a terminal: ", el("code", { class: "command" }, `highscore watch ${path}`)));
   }
   button.disabled = false; button.textContent = said;
 }

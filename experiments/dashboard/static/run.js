@@ -24,7 +24,7 @@ export class RunPage {
     const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); this.draw(); } });
     for (const [value, text] of Object.entries(AXES)) axis.append(el("option", { value, textContent: text, selected: wishes.axis === value }));
     const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, oninput: () => { wishes.smooth = +slider.value; keep(); this.draw(); } });
-    const live = el("button", { class: "main", onclick: () => watch(live, this.id) }, "Watch it play");
+    const live = el("button", { class: "main", onclick: () => watch(live, this.id, "", this.data.path) }, "Watch it play");
     const find = el("input", { type: "search", placeholder: "setting", "aria-label": "find a setting", oninput: () => list() });
     const rows = el("tbody");
     const list = () => rows.replaceChildren(...Object.entries(settings).filter(([key, value]) => `${key} ${value}`.includes(find.value)).map(([key, value]) => el("tr", {}, el("td", { class: "left" }, key), el("td", { class: "left wrap" }, String(value)))));

@@ -8,12 +8,12 @@ import torch
 from agents.agent import Agent
 from experiments.config import Experiment
 from experiments.distributed.cluster import connect, import_ray
-from experiments.distributed.company import Company
 from experiments.distributed.ray_players import RayPlayers
 from experiments.distributed.ray_shards import RaySegments, RayShards
+from experiments.distributed.setup import DistributedSetup
 
 
-class RayCompany(Company):
+class RaySetup(DistributedSetup):
     """Players and shards are actors; the learner is the process that was started, where the run directory is."""
 
     def segments(self, folder: Path) -> Any:
@@ -21,7 +21,7 @@ class RayCompany(Company):
         return RaySegments(folder, self.memory)
 
 
-def make_company(x: Experiment, agent: Agent, row: Any, device: torch.device) -> RayCompany:
+def make_setup(x: Experiment, agent: Agent, row: Any, device: torch.device) -> RaySetup:
     """Places shards and players on the cluster at RAY_ADDRESS, or on one that is started here.
 
     Args:
@@ -33,4 +33,4 @@ def make_company(x: Experiment, agent: Agent, row: Any, device: torch.device) ->
     started = not import_ray().is_initialized()
     ray = connect(x.players)
     shards = RayShards(ray, x, agent.algorithm.length, row, device)
-    return RayCompany(RayPlayers(ray, x, shards, device, started), agent, shards)
+    return RaySetup(RayPlayers(ray, x, shards, device, started), agent, shards)

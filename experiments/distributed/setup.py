@@ -24,7 +24,7 @@ from experiments.loop import Moment
 
 
 @dataclass
-class Company:
+class DistributedSetup:
     """What such a training needs, ready to start; it stands where a `Setup` does."""
 
     games: Any  # see `Players`
@@ -51,7 +51,7 @@ class Company:
         return {"perf/learner_idle": (self._waited - waited) / max(self._asked - then, 1e-9)}
 
 
-def build(x: Experiment, device: torch.device) -> Setup | Company:
+def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
     """Builds everything that an experiment names, whoever plays; seeds torch, NumPy and Python.
 
     Raises:
@@ -72,11 +72,11 @@ def build(x: Experiment, device: torch.device) -> Setup | Company:
     assert x.replay is not None
     agent.plan(x.replay.planned_updates(x.frames // x.frame_skip))
     if x.distributed == "ray":
-        from experiments.distributed.ray_company import make_company
+        from experiments.distributed.ray_setup import make_setup
 
-        return make_company(x, agent, row, device)
+        return make_setup(x, agent, row, device)
     memory = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
-    return Company(LocalPlayers(x, row, agent.online, device), agent, memory)
+    return DistributedSetup(LocalPlayers(x, row, agent.online, device), agent, memory)
 
 
 def check(x: Experiment) -> None:

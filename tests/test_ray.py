@@ -1,7 +1,9 @@
 """Players, shards and whole suites on a Ray cluster of two machines, both of them here: `make test-ray`."""
 
 import os
+import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -76,6 +78,42 @@ def test_players_die_and_a_machine_is_lost_and_only_time_with_them(cluster, tmp_
     # Exactly the updates that the steps have paid for, and every step is in a shard once.
     assert state["updates"] == (state["agent_steps"] - 200) // 8 == state["resume"]["memory"]["updates"]
     assert sum(shard["steps_added"] for shard in state["resume"]["memory"]["shards"]) == state["agent_steps"]
+
+
+def test_learners_of_a_suite_are_actors_and_so_are_their_players(cluster, tmp_path):
+    machines, _ = cluster
+    spec = tmp_path / "spread.toml"
+    spec.write_text(
+        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0"\n[settings]\nprotocol = "probe"\nframes = "2400"\n'
+        '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1200"\n"replay.learn-start" = 200\n'
+        'players = 2\nnum-envs = 4\ndistributed = "ray"\n"evaluation.video-seconds" = 0\n'
+    )
+    seen, parents, clusters = set(), set(), set()
+
+    ended = threading.Event()
+
+    def look():
+        while not ended.wait(0.3):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    words = " ".join(process.cmdline())
+                    seen.update(kind for kind in ("PlayerActor", "ShardActor", "Runner") if f"ray::{kind}" in words)
+                    if "gcs_server" in process.name():
+                        clusters.add(process.pid)
+                    if "experiments.cli train" in words:
+                        parents.add(" ".join(process.parent().cmdline()).split(".")[0])
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    options = Suite(str(spec), runs=tmp_path / "runs", device="cpu", ray=machines.address)
+    status = run_suite(options, Console())
+    ended.set()
+    looking.join()
+    assert status == 0 and seen == {"PlayerActor", "ShardActor", "Runner"} and parents == {"ray::Runner"}
+    assert len(clusters) == 1  # which all of them joined
+    (run,) = (tmp_path / "runs" / "spread").glob("prioritized*")
+    state = Run.open(run).load_checkpoint()[1]
+    assert state["finished"] and state["updates"] == state["resume"]["memory"]["updates"] > 0
 
 
 def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):

@@ -22,10 +22,11 @@ class Runner:
     def run(self, words: list[str], log: Path, env: dict[str, str]) -> int:
         """Runs it to its end, with what it says in a file; returns its status."""
         end = end_with_parent()  # if this machine leaves the cluster, the command saves and ends
+        here = {"RAY_ADDRESS": import_ray().get_runtime_context().gcs_address}  # for its players, if it has any
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
-                env=os.environ | env, start_new_session=True, preexec_fn=lambda: end(signal.SIGTERM),
+                env=os.environ | here | env, start_new_session=True, preexec_fn=lambda: end(signal.SIGTERM),
             )  # fmt: skip
         return self.process.wait()
 

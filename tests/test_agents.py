@@ -60,7 +60,7 @@ def learn(name, game, agent_steps, envs=16):
     kind = Replay if isinstance(experience, ReplayConfig) else Rollout
     more = () if kind is Replay else (algorithm.targets,)
     memory = kind(experience, envs, algorithm.length, *more)
-    for _ in train(agent, games, memory, Linear(1.0, 0.05, 4_000), agent_steps, seed=0):
+    for _ in train(agent, games, memory, Linear(1.0, 0.05, 3_000), agent_steps, seed=0):
         pass
     with agent.evaluating():
         scores = [episode.score for episode in evaluate(agent, make_probe(game, 16), 64, epsilon=0.0, seed=1)]
@@ -69,7 +69,7 @@ def learn(name, game, agent_steps, envs=16):
 
 @pytest.mark.parametrize("name", CASES)
 def test_agent_masters_catch(name):
-    assert learn(name, "catch", 9_000) >= 0.9
+    assert learn(name, "catch", 7_000) >= 0.9
 
 
 @pytest.mark.parametrize("name", ["dqn", "pqn"])

@@ -70,12 +70,18 @@ def mutate(content, rng):
     return bytes(content)
 
 
+def write(path, content):
+    """To a new file: emptying one that exists makes some file systems wait for the disk."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
 def put_right(path):
     """Writes the checksums anew, as somebody would who means harm."""
     state = json.loads((path / "checkpoint.json").read_text())
     state["tensors_sha256"] = hashlib.sha256((path / "tensors.safetensors").read_bytes()).hexdigest()
     state["sha256"] = json_hash({key: value for key, value in state.items() if key != "sha256"})
-    (path / "checkpoint.json").write_text(json.dumps(state))
+    write(path / "checkpoint.json", json.dumps(state).encode())
 
 
 def test_ten_thousand_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
@@ -86,8 +92,8 @@ def test_ten_thousand_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
     path.mkdir()
     for _ in range(10_000):
         name, other = rng.sample(list(whole), 2)
-        (path / name).write_bytes(mutate(whole[name], rng))
-        (path / other).write_bytes(whole[other])
+        write(path / name, mutate(whole[name], rng))
+        write(path / other, whole[other])
         if rng.random() < 0.6:
             try:
                 put_right(path)

@@ -176,7 +176,7 @@ def test_a_person_against_the_agent(page, site):
     page.keyboard.press("Space")
     until(lambda: site.show.cursor > 2)
     assert site.show.lanes[1].shown[1].facts["taken"]
-    assert "you 0 : 0 agent" in page.inner_text("#note")
+    page.wait_for_function("() => document.querySelector('#note').innerText.includes('you 0 : 0 agent')")
     page.click("#duel")
     page.wait_for_function("() => document.querySelectorAll('.game').length === 1")
 

@@ -7,6 +7,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set befor
 import pytest
 from hypothesis import settings
 
+
+def pytest_xdist_auto_num_workers():
+    """Half as many again as there are cores: many tests wait for a process, a browser or a signal."""
+    return 3 * (os.cpu_count() or 1) // 2
+
+
 LONGEST = ("train", "resume", "agents", "suite", "local", "faults", "wandb", "memory", "show", "fuzz", "worlds")
 
 

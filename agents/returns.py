@@ -209,11 +209,20 @@ def quantile_huber(theta: Tensor, tau: Tensor, target: Tensor, kappa: float) -> 
         target: float [..., M], samples or quantiles of the target.
 
     Returns:
-        [...].
+        [...]. Its value and gradient in theta are exact, further derivatives are 0: autograd would go over the N M
+        pairs thirty times, most of the update where N = M = 200; this does so nine times.
     """
-    error = target[..., None, :] - theta[..., :, None]  # [..., N, M]
-    size = huber(error, kappa) / kappa if kappa else error.abs()
-    return ((tau[..., :, None] - (error < 0).float()).abs() * size).mean(-1).sum(-1)
+    with torch.no_grad():
+        error = target[..., None, :] - theta[..., :, None]  # [..., N, M]
+        below = error < 0
+        slope = error.clamp(-kappa, kappa) if kappa else error.sign()  # L'(d); L(d) = L'(d) (d - L'(d) / 2)
+        if kappa:
+            error.sub_(slope, alpha=0.5)
+            slope.div_(kappa)
+        slope.mul_(torch.where(below, 1 - tau[..., :, None], tau[..., :, None]))
+        gradient = slope.mean(-1)
+        value = slope.mul_(error).mean(-1)
+    return (value + gradient * (theta.detach() - theta)).sum(-1)
 
 
 def soft_value(q: Tensor, temperature: float) -> Tensor:

@@ -22,11 +22,11 @@ from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
 from envs.protocols import PROTOCOLS, Protocol
-from experiments.allocator import keep_freed_memory
 from experiments.build_network import build_network, state_bytes
 from experiments.config import ON_POLICY, Experiment
 from experiments.loop import Moment, train
 from experiments.segments import Segments
+from experiments.tuning import tune
 from networks.rnd import RND
 
 
@@ -59,7 +59,6 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
-    keep_freed_memory()
     seed_everything(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
@@ -209,6 +208,7 @@ def algorithm_of(experiment: Experiment) -> Any:
 
 def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
     """An agent with untrained parameters on `device`."""
+    tune()
     algorithm = algorithm_of(experiment)
     network = build_network(experiment.network, shape, num_actions, algorithm)
     if experiment.bonus.weight:

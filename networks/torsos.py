@@ -11,7 +11,7 @@ def to_unit_range(obs: Tensor) -> Tensor:
 
     Channels are last in memory: convolutions are faster so.
     """
-    return obs.flatten(1, -3).contiguous(memory_format=torch.channels_last).float().mul_(1 / 255)
+    return obs.flatten(1, -3).float().contiguous(memory_format=torch.channels_last).mul_(1 / 255)
 
 
 class NatureCNN(nn.Module):

@@ -5,6 +5,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set before torch is imported
 
 import pytest
+import torch
 from hypothesis import settings
 
 
@@ -32,3 +33,9 @@ def watched_run(tmp_path_factory):
     from tests.watched import make_run
 
     return make_run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """Every test begins with them, as Python has it (Hypothesis insists), whatever was trained here before."""
+    torch.set_flush_denormal(False)

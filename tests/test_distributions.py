@@ -123,6 +123,23 @@ def test_quantile_huber_equals_both_fixtures():
     assert loss.item() == pytest.approx(fixture["output"], abs=1e-6)
 
 
+@pytest.mark.parametrize("kappa", [0.0, 0.3, 1.0])
+def test_quantile_huber_and_its_gradient_are_those_of_the_plain_equation(kappa):
+    def plain(theta):
+        error = target[..., None, :] - theta[..., :, None]
+        size = torch.where(error.abs() <= kappa, error**2 / 2, kappa * (error.abs() - kappa / 2))
+        size = size / kappa if kappa else error.abs()
+        return ((tau[..., :, None] - (error < 0).double()).abs() * size).mean(-1).sum(-1)
+
+    theta, target, weight = torch.randn(3, 5, 4, 6, dtype=torch.float64).unbind()
+    tau, theta = torch.rand(5, 4, 6, dtype=torch.float64), theta.requires_grad_()
+    target = torch.cat([target, theta.detach()[..., :1]], -1)  # an error of 0, too
+    fast, slow = quantile_huber(theta, tau, target, kappa), plain(theta)
+    assert torch.allclose(fast, slow)
+    gradients = [torch.autograd.grad((weight[..., 0] * loss).sum(), theta)[0] for loss in (fast, slow)]
+    assert torch.allclose(*gradients) and gradients[0].abs().min() > 0
+
+
 def test_quantile_regression_finds_the_quantiles_of_a_law():
     """Of an exponential law: -ln(1 - tau); and they come out sorted."""
     generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,6 @@ from agents.agent import Agent
 from agents.shards import Shards
 from envs.library import game_of
 from experiments import build as single
-from experiments.allocator import keep_freed_memory
 from experiments.build import Setup, build_agent, seed_everything
 from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, example_row
@@ -61,7 +60,6 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
         return single.build(x, device)
     single.check(x, device)
     check(x)
-    keep_freed_memory()
     seed_everything(x)
     if x.distributed == "local":
         # Players take a core each; threads that wait for one that is taken would wait busily.

@@ -1,7 +1,11 @@
 """Returns and value targets. Pure functions of tensors, time first; one equation each."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from agents.sequence import tree_map
 
 
 def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,13 +73,13 @@ def pick_atoms(x: Tensor, chosen: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device), chosen]
 
 
-def hopped(x: Tensor, hop: Tensor) -> Tensor:
-    """x at step k + hop[k, b] of each sequence b: [T, B, ...] and int64 [K, B] to [K * B, ...]; [B] is K = 1."""
-    batch = x.shape[1]
+def hopped(tree: Any, hop: Tensor) -> Any:
+    """Tensors at step k + hop[k, b] of each sequence b: [T, B, ...] and int64 [K, B] to [K * B, ...]; [B] is K = 1."""
+    batch = hop.shape[-1]
     hop = hop.view(-1, batch)
     step = torch.arange(len(hop), device=hop.device)[:, None] + hop
-    place = step * batch + torch.arange(batch, device=hop.device)
-    return x.flatten(0, 1).index_select(0, place.flatten())
+    place = (step * batch + torch.arange(batch, device=hop.device)).flatten()
+    return tree_map(lambda x: x.flatten(0, 1).index_select(0, place), tree)
 
 
 def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector: Tensor) -> Tensor:

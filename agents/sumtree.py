@@ -30,7 +30,8 @@ class SumTree:
     def __setitem__(self, leaf: np.ndarray, priority: np.ndarray | float) -> None:
         node = self.size + np.asarray(leaf)
         self.nodes[node] = priority
-        while (node := np.unique(node // 2))[0] > 0:
+        while node[0] > 1:  # all are on one level; to sum a parent twice costs less than to find out
+            node = node >> 1
             self.nodes[node] = self.nodes[2 * node] + self.nodes[2 * node + 1]
 
     def find(self, mass: np.ndarray) -> np.ndarray:

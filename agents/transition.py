@@ -1,6 +1,7 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,9 +38,14 @@ class Transitions:
     def there(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are bootstrapped from."""
         if self.seq.state == ():
-            step = tree_map(lambda x: hopped(x[self.start :], self.hop)[None], self.seq.step)
-            return tree_map(lambda x: x[0], network(step, ())[0])
-        return tree_map(lambda x: hopped(x, self.hop), self._unroll(network))
+            return tree_map(lambda x: x[0], network(self._later, ())[0])
+        return hopped(self._unroll(network), self.hop)
+
+    @cached_property
+    def _later(self) -> Any:
+        """The steps that are bootstrapped from, [1, K * B], for any network that asks."""
+        later = hopped(tree_map(lambda x: x[self.start :], self.seq.step), self.hop)
+        return tree_map(lambda x: x[None], later)
 
     def _unroll(self, network: Any) -> Any:
         """The network's output [T - start, B, ...], with no gradient into the steps that warm up its memory."""

@@ -1,6 +1,9 @@
 """Players, shards and whole suites on a Ray cluster of two machines, both of them here: `make test-ray`."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +20,7 @@ from experiments.distributed.cluster import import_ray, nodes
 from experiments.run import Run, read_rows
 from experiments.suite import Suite, run_suite
 from experiments.train import Train, run_training
+from tests.test_local import ATARI
 from tests.test_players import small
 
 pytestmark = pytest.mark.ray
@@ -78,6 +82,32 @@ def test_players_die_and_a_machine_is_lost_and_only_time_with_them(cluster, tmp_
     # Exactly the updates that the steps have paid for, and every step is in a shard once.
     assert state["updates"] == (state["agent_steps"] - 200) // 8 == state["resume"]["memory"]["updates"]
     assert sum(shard["steps_added"] for shard in state["resume"]["memory"]["shards"]) == state["agent_steps"]
+
+
+def test_one_command_starts_all_and_a_stopped_training_goes_on(tmp_path):
+    """On this machine's own cluster, which ends with the training; the second has to find everything on the disk."""
+    ours = "--distributed ray --players 2 --frames 12k --checkpoint-period 4k".split()
+    quiet = ["--device", "cpu", "--wandb", "off"]
+    words = [*ATARI[: ATARI.index("--distributed")], *quiet, *ours, "--runs", str(tmp_path)]
+    train = [sys.executable, "-m", "experiments.cli", "train", "prioritized", *words, "--name", "r"]
+    learner, path = subprocess.Popen(train), tmp_path / "r"
+    until = time.monotonic() + 300
+    while not list(path.glob("checkpoints/0*")) and time.monotonic() < until:
+        assert learner.poll() is None
+        time.sleep(0.1)
+    everybody = psutil.Process(learner.pid).children(recursive=True)
+    learner.send_signal(signal.SIGINT)
+    assert learner.wait(120) == 128 + signal.SIGINT
+    assert not psutil.wait_procs(everybody, timeout=60)[1]
+    stopped = Run.open(path).load_checkpoint()[1]
+    assert not stopped["finished"] and stopped["updates"] > 0
+    resume = [sys.executable, "-m", "experiments.cli", "resume", str(path), *quiet]
+    assert subprocess.run(resume, timeout=300).returncode == 0
+    state = Run.open(path).load_checkpoint()[1]
+    assert state["finished"] and state["agent_steps"] >= 3_000
+    assert state["updates"] == Run.open(path).experiment.replay.planned_updates(state["agent_steps"])
+    assert sum(shard["steps_added"] for shard in state["resume"]["memory"]["shards"]) == state["agent_steps"]
+    assert state["resume"]["games"]["lives"] == [2, 2]
 
 
 def test_learners_of_a_suite_are_actors_and_so_are_their_players(cluster, tmp_path):

@@ -98,7 +98,7 @@ class Agent:
         weighted.backward()
         self.average(list(self.online.parameters()))
         if self.clip_norm:
-            metrics["losses/grad_norm"] = nn.utils.clip_grad_norm_(self.online.parameters(), self.clip_norm)
+            metrics["losses/grad_norm"] = clip_norm(list(self.online.parameters()), self.clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.updates)
         self.optimiser.step()
@@ -138,6 +138,15 @@ class Agent:
                 state.setdefault(int(i), {})[name] = torch.empty_like(like).copy_(x) if fits else x.clone()
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def clip_norm(parameters: list[nn.Parameter], bound: float) -> Tensor:
+    """Scales gradients so that the norm of all of them is at most `bound`; returns what it was."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # Most updates need none, and to multiply by 1 is a pass over all gradients; but to ask a GPU is to wait for it.
+    if norm.device.type != "cpu" or not norm + 1e-6 <= bound:
+        nn.utils.clip_grads_with_norm_(parameters, bound, norm)
+    return norm
 
 
 def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.agent import Agent, load_network
+from agents.agent import Agent, clip_norm, load_network
 from agents.c51 import C51
 from agents.dqn import DQN
 from agents.explore import Linear, epsilon_greedy
@@ -86,6 +86,19 @@ def sequence(q, action=0, **changes):
     table = torch.tensor(q)  # [T, A]: the observation is the row
     seq = Sequence(step, torch.full((steps, 1), action), (), (), torch.ones(1), torch.zeros(1).long())
     return seq, lambda step, state: (table[step.obs[..., 0]], state)
+
+
+@pytest.mark.parametrize("bound", [0.1, 4.999999, 5.0, 100.0])
+def test_gradients_are_clipped_as_torch_does(bound):
+    def parameters():
+        found = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1, 1)), nn.Parameter(torch.zeros(1))]
+        found[0].grad, found[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])
+        return found
+
+    ours, theirs = parameters(), parameters()
+    assert clip_norm(ours, bound).item() == nn.utils.clip_grad_norm_(theirs, bound).item() == 5
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours[:2], theirs[:2], strict=True))
+    assert ours[0].grad[0].item() == pytest.approx(3 * min(1, bound / 5))
 
 
 def test_dqn_error_is_worked_out_by_hand():

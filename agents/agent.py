@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from agents.compiled import compiled
 from agents.explore import Linear
 from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
 from agents.precision import Bf16
@@ -52,6 +53,8 @@ class Agent:
     ):
         self.algorithm = algorithm
         self.online = network
+        self._loss: Any = algorithm.loss
+        self._forward: Any = network
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
         self.learning: Any = (network, self.target)
         if bf16:
@@ -62,6 +65,11 @@ class Agent:
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
         self.average: Callable[[list[nn.Parameter]], None] = lambda parameters: None
         self.updates = 0
+
+    def compile(self) -> None:
+        """Lets torch compile learning and acting at their first calls (`compiled`)."""
+        device = next(self.online.parameters()).device
+        self._loss, self._forward = compiled(self.algorithm.loss, device), compiled(self.online, device)
 
     def plan(self, updates: int) -> None:
         """Lets the learning rate fall to 0 over so many updates, if it is to fall."""
@@ -75,7 +83,7 @@ class Agent:
     @torch.no_grad()
     def act(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
         """One action per game: TimeStep [N] and state to (action int64 [N], note, next state)."""
-        output, state = self.online(tree_map(lambda x: x[None], step), state)
+        output, state = self._forward(tree_map(lambda x: x[None], step), state)
         action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
         return action, note, state
 
@@ -91,7 +99,7 @@ class Agent:
     def learn(self, seq: Sequence) -> tuple[Tensor, dict[str, Tensor]]:
         """One update: (new priorities [B], metrics, still on the device)."""
         online, target = self.learning
-        loss, priority, metrics = self.algorithm.loss(online, target, seq)
+        loss, priority, metrics = self._loss(online, target, seq)
         weighted = (seq.weight * loss).mean()
         metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()

@@ -27,13 +27,13 @@ def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: i
     total = torch.zeros_like(reward[1:])
     scale = torch.ones_like(total)
     hop = torch.zeros_like(total, dtype=torch.int64)
-    going = ~last[:-1]
+    going = (~last[:-1]).long()  # whether the episode still goes on there: torch cannot compile slices of bools
     for k in range(1, min(n, len(total)) + 1):
         rows = slice(0, len(total) + 1 - k)  # steps t for which t + k is inside the window
         total[rows] += going[rows] * scale[rows] * reward[k:]
-        scale[rows] *= torch.where(going[rows], discount * ~terminal[k:], 1.0)
+        scale[rows] *= torch.where(going[rows] > 0, discount * ~terminal[k:], 1.0)
         hop[rows] += going[rows]
-        going[rows] &= ~last[k:]
+        going[rows] *= ~last[k:]
     return total, scale, hop
 
 

@@ -1,7 +1,6 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ class Transitions:
     scale: Tensor  # float [K * B] discount^hop, or 0 past a terminal step
     start: int  # the first step that is learned from; those before it only warm up the memory
     hop: Tensor  # int64 [K, B] agent steps from here to there
+    later: Any  # the steps there, [1, K * B], for networks without memory; others come to them step by step
 
     def here(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are learned from."""
@@ -38,14 +38,8 @@ class Transitions:
     def there(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are bootstrapped from."""
         if self.seq.state == ():
-            return tree_map(lambda x: x[0], network(self._later, ())[0])
+            return tree_map(lambda x: x[0], network(self.later, ())[0])
         return hopped(self._unroll(network), self.hop)
-
-    @cached_property
-    def _later(self) -> Any:
-        """The steps that are bootstrapped from, [1, K * B], for any network that asks."""
-        later = hopped(tree_map(lambda x: x[self.start :], self.seq.step), self.hop)
-        return tree_map(lambda x: x[None], later)
 
     def _unroll(self, network: Any) -> Any:
         """The network's output [T - start, B, ...], with no gradient into the steps that warm up its memory."""
@@ -101,4 +95,9 @@ class MultiStep:
         total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
         length = len(reward) - self.n_steps
         action = seq.action[self.burn_in : self.burn_in + length].flatten()
-        return Transitions(seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length])
+        hop, later = hop[:length], None
+        if seq.state == ():
+            later = tree_map(lambda x: x[None], hopped(step, hop))
+        return Transitions(
+            seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop, later
+        )  # fmt: skip

@@ -40,6 +40,8 @@ class Benchmark:
     """time of one measurement, after a warm-up"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
+    compile: bool = False
+    """measure ours compiled by torch, which takes a minute each time; others stay as they are"""
     distributed: Literal["none", "local"] = "none"
     """local: measure players in processes of their own instead, part by part, and what a model makes of the parts"""
     players: tuple[int, ...] = (1, 2, 4)
@@ -54,7 +56,7 @@ def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[st
     Raises:
         ValueError: it failed; with its last words.
     """
-    task = Task(peer, name, options.game, options.seconds, options.device, matched=bool(options.against))
+    task = Task(peer, name, options.game, options.seconds, options.device, bool(options.against), options.compile)
     command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:

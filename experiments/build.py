@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     seed_everything(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
+    if experiment.compile:
+        agent.compile()
     memory = build_memory(experiment, agent.online)
     agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
@@ -103,6 +106,8 @@ def check(experiment: Experiment, device: torch.device) -> None:
         raise ValueError(
             f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
         )
+    if experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
     length = experiment.algorithm.length
     start, flag = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:

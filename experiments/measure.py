@@ -31,6 +31,7 @@ class Task(NamedTuple):
     seconds: float  # after the warm-up
     device: str
     matched: bool  # at the settings that its peers have
+    compile: bool = False  # ours
 
 
 class Stopwatch:
@@ -78,6 +79,7 @@ def carry_out(task: Task) -> dict[str, Any]:
     x = preset(task.preset)
     if task.matched:
         x = at_the_same_settings(x)
+    x = replace(x, compile=task.compile)
     if task.peer == "limits":
         return limits(x, task)
     x = measured(x, task.game)
@@ -116,7 +118,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
 
     setup = build(x, device_of(task.device))
     phases = Phases.of(setup)
-    begin = x.replay.learn_start + 200 if x.replay else 0
+    begin = x.replay.learn_start + 200 if x.replay else cycle_of(x) + 1  # it has learned once
     watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")

@@ -52,6 +52,8 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     game = game_of(x.game)
     shape = (x.stack, *game.frame_shape)
     agent = build_agent(x, shape, len(game.actions()), device)
+    if x.compile:
+        agent.compile()
     length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
@@ -65,6 +67,9 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     def learn() -> None:
         agent.learn(seq)[1]["losses/loss"].item()  # waits for the device
 
+    if x.compile:  # at the first calls
+        learn()
+        agent.act(step, state, 0.1)
     updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
     speed = Speed(act, emulate * n, updates * timed(learn, 0.5), n, game.frame_skip)

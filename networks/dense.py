@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-FEW = range(24, 49)  # rows for which the product with the weights on the left was faster
+FEW = 24, 48  # rows for which the product with the weights on the left was faster
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     a third of the time for a batch of 32.
     """
     rows = x.numel() // x.shape[-1]
-    if x.device.type != "cpu" or rows not in FEW:
+    if x.device.type != "cpu" or not FEW[0] <= rows <= FEW[1]:
         return nn.functional.linear(x, weight, bias)
     return torch.addmm(bias[:, None], weight, x.reshape(rows, -1).t()).t().view(*x.shape[:-1], -1)
 

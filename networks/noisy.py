@@ -10,7 +10,7 @@ from networks.dense import dense
 
 def signed_root(x: Tensor) -> Tensor:
     """f(x) = sgn(x) sqrt(|x|) (Fortunato et al. 2018, sec. 3)."""
-    return x.sign() * x.abs().sqrt()
+    return x.abs().sqrt().copysign(x)
 
 
 class NoisyLinear(nn.Module):

@@ -8,7 +8,7 @@ from networks.dense import FEW, Dense, dense
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 5), (FEW.start, 5), (FEW.stop - 1, 5), (FEW.stop, 5), (3, 4, 5), (2, 3, 4, 5), (2, 3, 5, 5)]
+    "shape", [(1, 5), (FEW[0], 5), (FEW[1], 5), (FEW[1] + 1, 5), (3, 4, 5), (2, 3, 4, 5), (2, 3, 5, 5)]
 )
 def test_dense_is_a_linear_layer_whatever_the_number_of_rows(shape):
     torch.manual_seed(0)

@@ -1,0 +1,86 @@
+"""Compiled agents act and learn as they would anyway."""
+
+import functools
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from agents.compiled import compiled
+from experiments.build import build
+from experiments.presets import PRESETS
+from tests.test_players import small
+
+CPU = torch.device("cpu")
+COMPILERS = ("g++", "clang++", "c++")
+KINDS = {
+    "dqn": lambda: small("dqn"),
+    "a memory": lambda: small("drqn", game="probe/repeat-previous"),
+    "16 bits": lambda: small("dqn", precision="bf16"),
+    "distributions, noise, three steps": lambda: small("rainbow"),
+    "quantiles at random": lambda: small("m-iqn"),
+    "ppo": lambda: on_policy("ppo"),
+    "pqn": lambda: on_policy("pqn"),
+}
+
+
+def on_policy(name):
+    x = PRESETS[name]
+    network = replace(x.network, torso="mlp", hidden=16)
+    return replace(x, game="probe/catch", protocol="probe", network=network, frames=4_000, num_envs=x.num_envs // 4)
+
+
+def trained(x, updates=4):
+    """Losses, and the parameters that so many updates end with."""
+    setup = build(replace(x, distributed="none"), CPU)
+    losses = []
+    for moment in setup.moments(x, None):
+        losses += [moment.metrics["losses/loss"].item()] if moment.metrics else []
+        if setup.agent.updates >= updates:
+            break
+    setup.games.close()
+    return losses, [p.detach().clone() for p in setup.agent.online.parameters()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
+    """What torch traces, run as it was traced: the C++ would take half a minute for each of these."""
+    torch._dynamo.reset()
+    traced = []
+
+    def aot_eager(graph, inputs):
+        traced.append(graph)
+        return torch._dynamo.backends.debugging.aot_eager(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=aot_eager))
+    x = KINDS[kind]()
+    losses, parameters = trained(x)
+    assert not traced
+    same_losses, same_parameters = trained(replace(x, compile=True))
+    assert len(traced) >= 2 and len(losses) > 0  # one acts, one learns
+    assert losses == pytest.approx(same_losses, rel=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler")
+def test_it_is_compiled_for_this_processor():
+    losses, parameters = trained(small("dqn"))
+    same_losses, same_parameters = trained(small("dqn", compile=True))
+    assert losses == pytest.approx(same_losses, rel=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(parameters, same_parameters, strict=True))
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("something long\nfile.cpp:1: error: no such thing\n")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
+    with pytest.raises(ValueError, match=r"cannot compile this agent here \(.*no such thing\); --compile False"):
+        compiled(lambda x: x + 1, CPU)(torch.ones(2))
+
+
+def test_without_a_compiler_it_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs a C\+\+ compiler"):
+        build(small("dqn", compile=True, distributed="none"), CPU)

@@ -106,7 +106,7 @@ class Agent:
         weighted.backward()
         self.average(list(self.online.parameters()))
         if self.clip_norm:
-            metrics["losses/grad_norm"] = clip_norm(list(self.online.parameters()), self.clip_norm)
+            metrics["losses/grad_norm"] = clip_gradients(list(self.online.parameters()), self.clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.updates)
         self.optimiser.step()
@@ -148,8 +148,8 @@ class Agent:
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
-def clip_norm(parameters: list[nn.Parameter], bound: float) -> Tensor:
-    """Scales gradients so that the norm of all of them is at most `bound`; returns what it was."""
+def clip_gradients(parameters: list[nn.Parameter], bound: float) -> Tensor:
+    """Scales gradients so that their global norm is at most `bound`; returns what it was, float32 []."""
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     # Most updates need none, and to multiply by 1 is a pass over all gradients; but to ask a GPU is to wait for it.
     if norm.device.type != "cpu" or not norm + 1e-6 <= bound:

@@ -9,7 +9,7 @@ from agents.sequence import tree_map
 
 
 def compiled(function: Callable, device: torch.device) -> Callable:
-    """The same function of tensors, compiled by torch when it is first called.
+    """The same function of nested (named) tuples of tensors of any shape, compiled by torch when it is first called.
 
     On a GPU its operations are launched together, as CUDA graphs. What those return, the next call overwrites, so
     copies are handed out.
@@ -23,7 +23,7 @@ def compiled(function: Callable, device: torch.device) -> Callable:
         torch.compiler.cudagraph_mark_step_begin()
         try:
             return tree_map(copy, fast(*args))
-        except torch._dynamo.exc.BackendCompilerFailed as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             why = next((line for line in str(error).splitlines() if "error:" in line), str(error).splitlines()[0])
             raise ValueError(f"torch cannot compile this agent here ({why:.200}); --compile False") from error
 

@@ -63,7 +63,7 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
 
 
-@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler")
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler here: apt-get install g++")
 def test_it_is_compiled_for_this_processor():
     losses, parameters = trained(small("dqn"))
     same_losses, same_parameters = trained(small("dqn", compile=True))

@@ -25,6 +25,17 @@ from tests.test_players import small
 
 pytestmark = pytest.mark.ray
 
+SETTINGS = """agents = "prioritized"
+games = "probe/catch"
+[settings]
+protocol = "probe"
+"network.torso" = "mlp"
+"network.hidden" = 16
+"replay.capacity" = 1200
+"replay.learn-start" = 200
+"evaluation.video-seconds" = 0
+"""
+
 
 @pytest.fixture
 def cluster():
@@ -113,11 +124,7 @@ def test_one_command_starts_all_and_a_stopped_training_goes_on(tmp_path):
 def test_learners_of_a_suite_are_actors_and_so_are_their_players(cluster, tmp_path):
     machines, _ = cluster
     spec = tmp_path / "spread.toml"
-    spec.write_text(
-        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0"\n[settings]\nprotocol = "probe"\nframes = "2400"\n'
-        '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1200"\n"replay.learn-start" = 200\n'
-        'players = 2\nnum-envs = 4\ndistributed = "ray"\n"evaluation.video-seconds" = 0\n'
-    )
+    spec.write_text(f'seeds = "0"\n{SETTINGS}frames = "2400"\nplayers = 2\nnum-envs = 4\ndistributed = "ray"\n')
     seen, parents, clusters = set(), set(), set()
 
     ended = threading.Event()
@@ -149,11 +156,7 @@ def test_learners_of_a_suite_are_actors_and_so_are_their_players(cluster, tmp_pa
 def test_a_suite_goes_on_without_a_lost_machine(cluster, tmp_path):
     machines, second = cluster
     spec = tmp_path / "two.toml"
-    spec.write_text(
-        'agents = "prioritized"\ngames = "probe/catch"\nseeds = "0-1"\n[settings]\nprotocol = "probe"\nframes = "8k"\n'
-        '"network.torso" = "mlp"\n"network.hidden" = 16\n"replay.capacity" = "1k"\n"replay.learn-start" = 200\n'
-        '"checkpoint-period" = 400\n"evaluation.video-seconds" = 0\n'
-    )
+    spec.write_text(f'seeds = "0-1"\n{SETTINGS}frames = "8k"\n"checkpoint-period" = 400\n')
     said = []
 
     class Console_(Console):

@@ -66,9 +66,9 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - x.players)))
     game = game_of(x.game)
     agent = build_agent(x, (x.stack, *game.frame_shape), len(game.actions()), device)
+    row = example_row(x, agent)
     if x.compile:
         agent.compile()
-    row = example_row(x, agent)
     assert x.replay is not None
     agent.plan(x.replay.planned_updates(x.frames // x.frame_skip))
     if x.distributed == "ray":

@@ -49,6 +49,6 @@ def epsilon_greedy(q: Tensor, epsilon: float | Tensor) -> Tensor:
     """Best action of q [N, A], or with probability epsilon (a number or [N]) any action: int64 [N]."""
     best = q.argmax(-1)
     if isinstance(epsilon, Tensor):
-        epsilon = epsilon.to(q.device)
+        epsilon = epsilon.to(q.device, non_blocking=True)
     explore = torch.rand(len(q), device=q.device) < epsilon
     return torch.where(explore, torch.randint_like(best, q.shape[-1]), best)

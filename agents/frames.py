@@ -30,15 +30,17 @@ class HostRing:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Tensor:
-        return self.rows[on_host(rows)].to(self.device)
+        return onto(self.device, self.rows[on_host(rows)])
 
     def __setitem__(self, rows: Any, new: Tensor) -> None:
         self.rows[on_host(rows)] = new.cpu()
 
     def take(self, leaf: Tensor) -> Tensor:
         """Frames by number row * N + column, of any shape S: [*S, ...]."""
-        found = self.rows.flatten(0, 1).index_select(0, leaf.flatten().cpu())
-        return found.to(self.device).unflatten(0, leaf.shape)
+        leaf = leaf.cpu()
+        found = self.rows.new_empty(leaf.numel(), *self.shape[2:], pin_memory=self.device.type == "cuda")
+        torch.index_select(self.rows.flatten(0, 1), 0, leaf.flatten(), out=found)
+        return onto(self.device, found).unflatten(0, leaf.shape)
 
 
 class CompressedRing:
@@ -74,8 +76,14 @@ class CompressedRing:
         found = bytearray().join(
             lz4.block.decompress(packed[place], uncompressed_size=size) for place in leaf.flatten().tolist()
         )
-        return torch.frombuffer(found, dtype=torch.uint8).to(self.device).view(*leaf.shape, *self.frame_shape)
+        return onto(self.device, torch.frombuffer(found, dtype=torch.uint8)).view(*leaf.shape, *self.frame_shape)
 
 
 def on_host(rows: Any) -> Any:
     return rows.cpu() if isinstance(rows, Tensor) else rows
+
+
+def onto(device: torch.device, x: Tensor) -> Tensor:
+    """x on a device; nobody waits for a GPU on the way. From pinned memory it crosses while the GPU computes: the next
+    batch while one is learned from."""
+    return x.to(device, non_blocking=True)

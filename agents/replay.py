@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.explore import Linear
-from agents.frames import CompressedRing, HostRing
+from agents.frames import CompressedRing, HostRing, onto
 from agents.sequence import Sequence, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep
@@ -151,27 +151,26 @@ class Replay(ReplayRatio):
         leaf = self.tree.find(self.rng.random(batch_size) * self.tree.total)
         weight = importance_weights(self.tree[leaf], self.config.importance_exponent(self.steps_added))
         seq = self.gather(leaf)
-        return seq._replace(weight=torch.as_tensor(weight, dtype=torch.float32, device=seq.action.device))
+        return seq._replace(weight=onto(seq.action.device, torch.as_tensor(weight, dtype=torch.float32)))
 
     def gather(self, leaf: np.ndarray) -> Sequence:
         """The sequences that begin at some leaves [B], each of weight 1."""
-        start = torch.as_tensor(leaf, device=self.rows[1].device)
-
-        def window(begin: int, end: int) -> Tensor:
-            """Where the steps `begin` to `end` after each start are in the ring's leaves: [end - begin, B]."""
-            hops = torch.arange(begin, end, device=start.device)[:, None] * self.num_envs
-            return (start + hops) % (self.size * self.num_envs)
-
-        steps = window(0, self.length)
+        device, start = self.rows[1].device, torch.as_tensor(leaf)
+        hops = torch.arange(1 - self.stack, self.length)[:, None] * self.num_envs
+        window = (start + hops) % (self.size * self.num_envs)  # in the ring's leaves: [stack - 1 + length, B]
+        past = onto(device, window)
+        steps = past[self.stack - 1 :]
         step, action, note = tree_map(lambda ring: take(ring, steps), (self.rows[0]._replace(obs=()), *self.rows[1:3]))
         ends = torch.cat([step.last[:-1] | step.first[1:], step.last[-1:]])
-        past = window(1 - self.stack, self.length)
-        obs = stack_frames(self.rows[0].obs, past, take(self.rows[0].first, past), self.stack)
+        frames = self.rows[0].obs
+        where = past if isinstance(frames, Tensor) else window  # others gather on the host, which waits for no GPU
+        obs = stack_frames(frames, where, take(self.rows[0].first, past), self.stack)
         row = start // self.num_envs // self.config.stride
-        state = tree_map(lambda ring: take(ring, row * self.num_envs + start % self.num_envs), self.rows[3])
+        kept = onto(device, row * self.num_envs + start % self.num_envs)
+        state = tree_map(lambda ring: take(ring, kept), self.rows[3])
         return Sequence(
             step._replace(obs=obs, last=ends), action, note, state,
-            torch.ones(len(leaf), device=start.device), torch.as_tensor(self._id_of(leaf)),
+            torch.ones(len(leaf), device=device), torch.as_tensor(self._id_of(leaf)),
         )  # fmt: skip
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
@@ -294,6 +293,8 @@ def stack_frames(frames: Any, leaf: Tensor, first: Tensor, k: int) -> Tensor:
     stacks = take(frames, leaf.unfold(0, k, 1))
     firsts = first.unfold(0, k, 1).to(torch.int8)  # [T, B, k]
     later = firsts.flip(-1).cumsum(-1).flip(-1) - firsts  # firsts strictly after each frame
-    blank = (later > 0).flatten().nonzero().squeeze(1)
-    stacks.flatten(0, 2).index_fill_(0, blank, 0)  # a view: far cheaper than a boolean mask
+    blank = later > 0
+    if stacks.device.type != "cpu":  # to list what is blank is to wait for a GPU
+        return stacks.masked_fill_(blank.view(*blank.shape, *[1] * (stacks.dim() - 3)), 0)
+    stacks.flatten(0, 2).index_fill_(0, blank.flatten().nonzero().squeeze(1), 0)  # far cheaper than a mask
     return stacks

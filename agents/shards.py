@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.frames import onto
 from agents.replay import Replay, ReplayConfig, ReplayRatio, importance_weights
 from agents.sequence import Sequence, tree_map
 
@@ -58,7 +59,7 @@ class Shards(ReplayRatio):
             probability.append(shard.tree[leaf])
         weight = importance_weights(np.concatenate(probability), self.config.importance_exponent(self.steps_added))
         seq = join(parts)
-        return seq._replace(weight=torch.as_tensor(weight, dtype=torch.float32, device=seq.action.device))
+        return seq._replace(weight=onto(seq.action.device, torch.as_tensor(weight, dtype=torch.float32)))
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
         """Sets the priorities [B] of sequences that `sample` returned; any overwritten since stay unsampled."""

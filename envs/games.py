@@ -85,6 +85,7 @@ class Games:
         self._lives = np.zeros(self.num_envs, np.int64)
         self._achieved = np.zeros(self.num_envs, np.int64)
         self._seeds = np.random.default_rng(0)
+        self._shown: TimeStep
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -207,10 +208,13 @@ class Games:
         def to(x: np.ndarray, dtype: Any) -> Tensor:
             return torch.as_tensor(np.asarray(x, dtype)).to(self.device, non_blocking=True)
 
-        action = np.where(first, 0, self._action)
+        action, begins = np.where(first, 0, self._action), to(first, bool)
+        # To a GPU only the newest frame crosses: what is older is there.
+        far = self.device.type != "cpu" and not first.all()
+        shown = pushed(self._shown.obs, to(obs[:, -1], obs.dtype), begins) if far else to(obs, obs.dtype)
         self._shown = TimeStep(
-            to(obs, obs.dtype), to(action, np.int64), to(np.where(first, 0, reward), np.float32),
-            to(first, bool), to(last, bool), to(terminal, bool),
+            shown, to(action, np.int64), to(np.where(first, 0, reward), np.float32),
+            begins, to(last, bool), to(terminal, bool),
         )  # fmt: skip
         return self._shown
 
@@ -293,3 +297,9 @@ class Games:
 
     def close(self) -> None:
         self.env.close()
+
+
+def pushed(stack: Tensor, newest: Tensor, first: Tensor) -> Tensor:
+    """The next stack of frames [N, k, ...], from the one before and the newest [N, ...]; blank before a `first` [N]."""
+    older = stack[:, 1:].masked_fill(first.view(-1, *[1] * (stack.dim() - 1)), 0)
+    return torch.cat([older, newest[:, None]], 1)

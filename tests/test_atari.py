@@ -12,7 +12,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from agents.sequence import tree_map
 from envs.atari import ROMS, action_names, make_atari, screen_shape
-from envs.games import Games
+from envs.games import Games, pushed
 from envs.probe import Catch, make_probe
 from envs.protocols import ATARI100K, MACHADO, NATURE, Protocol
 from envs.scores import baselines, human_normalised
@@ -95,7 +95,8 @@ def test_the_row_after_an_end_begins_the_next_episode():
     step = games.reset(0)
     assert step.first.all() and not step.last.any()
     for t in range(1, 34):
-        step = games.step(torch.full((2,), 2))
+        before, step = step, games.step(torch.full((2,), 2))
+        assert torch.equal(pushed(before.obs, step.obs[:, -1], step.first), step.obs)  # as a GPU is told
         assert step.last.tolist() == [t % 11 == 10] * 2
         assert step.first.tolist() == [t % 11 == 0] * 2
         if step.first.all():

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from agents.replay import Replay, ReplayConfig
 from agents.sequence import tree_map
 from envs.doom import Doom
+from envs.games import pushed
 from envs.library import GAMES, game_of
 from envs.protocols import FLICKER, MACHADO, NATURE, PROTOCOLS, VIZDOOM
 from envs.recording import Recording, render
@@ -70,6 +72,8 @@ def test_a_world_is_played_repeated_resumed_and_shown_again(name, stack):
         for i in shown[-1].last.nonzero().flatten().tolist():
             recordings.append(Recording.of(name, game.protocol(game.protocols[0]), games.played(i)))
     assert recordings
+    for before, now in pairwise(shown):  # what a GPU is told: the newest frames, and where episodes begin
+        assert torch.equal(pushed(before.obs, now.obs[:, -1], now.first), now.obs)
     facts, tensors = games.state()
     state = generator.get_state()
     shown += play(games, shown[-1], generator, 40)

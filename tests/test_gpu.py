@@ -1,0 +1,83 @@
+"""On a GPU everything is as on the CPU, and nobody waits for it but to know the actions."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.replay import Replay, ReplayConfig
+from agents.sequence import tree_map
+from envs.atari import make_atari
+from envs.protocols import MACHADO
+from experiments.build import build
+from tests.test_players import small
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@contextmanager
+def nobody_waits():
+    """Whoever makes Python wait for the GPU in here fails."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def same(one, other):
+    tree_map(lambda a, b: torch.testing.assert_close(a.cpu(), b.cpu(), rtol=0, atol=0), one, other)
+
+
+def play(games, steps):
+    """What was seen and done in so many steps at random."""
+    step, generator = games.reset(0), torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        action = torch.randint(games.num_actions, (games.num_envs,), generator=generator)
+        yield step, action
+        step = games.step(action)
+
+
+def test_games_show_the_same():
+    short = replace(MACHADO, max_frames=200)
+    here, there = (make_atari("Breakout", 4, short, device=device) for device in ("cpu", "cuda"))
+    for (one, _), (other, _) in zip(play(here, 150), play(there, 150), strict=True):
+        assert other.obs.device.type == "cuda"
+        same(one, other)
+    here.close(), there.close()
+
+
+@pytest.mark.parametrize("storage", ["auto", "ram", "compressed", "disk"])
+def test_the_replay_gives_the_same_batches_and_nobody_waits(storage):
+    config = ReplayConfig(capacity=1_200, learn_start=0, priority_exponent=0.6, storage=storage)
+    games = make_atari("Breakout", 4, replace(MACHADO, max_frames=200))
+    here, there = Replay(replace(config, storage="auto"), 4, 3), Replay(config, 4, 3)
+    for step, action in play(games, 400):
+        here.add(step, action)
+        there.add(tree_map(lambda x: x.cuda(), step), action.cuda())
+    games.close()
+    for _ in range(20):
+        one = here.sample(32)
+        with nobody_waits():
+            other = there.sample(32)
+        assert other.step.obs.device.type == "cuda"
+        same(one, other)
+        priority = torch.from_numpy(np.random.default_rng(0).random(32))
+        here.update(one.ids, priority)
+        there.update(other.ids, priority)
+
+
+@pytest.mark.parametrize("preset", ["dqn", "c51", "qrdqn", "rainbow", "m-iqn"])
+def test_nobody_waits_while_it_learns(preset):
+    x = small(preset, distributed="none", frames=800)
+    setup = build(x, torch.device("cuda"))
+    try:
+        for _ in setup.moments(x, None):
+            pass
+        with nobody_waits():
+            for _ in range(3):
+                setup.agent.learn(setup.memory.sample(8))
+    finally:
+        setup.games.close()

@@ -32,6 +32,9 @@ class ReplayConfig:
     """alpha of Schaul et al. (2016), eq. 1; 0 samples uniformly"""
     importance_exponent: Linear = Linear(0.4, 1.0, 50_000_000)
     """beta (ibid., sec. 3.4), by agent steps"""
+    initial_priority: Literal["largest", "player"] = "largest"
+    """of a new sequence: the largest so far (ibid., algorithm 1), or what the player that saw it finds, if there are
+    players (Horgan et al. 2018, sec. 3)"""
     stride: int = 1
     """sequences begin at every stride-th step, and the memory before a step is kept for those only"""
     storage: Literal["auto", "ram", "compressed", "disk", "cuda"] = "auto"

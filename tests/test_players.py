@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +29,7 @@ def small(preset="dqn", **changes):
         explore=Ladder(4, base=0.5, alpha=3.0), frames=2_000, target_period=20,
         replay=replace(
             x.replay, capacity=1_200, batch_size=8, learn_start=200, learn_period=8, stride=min(x.replay.stride, 8),
-            priority_exponent=0.6, importance_exponent=Linear(0.4, 0.4, 0),
+            priority_exponent=0.6, importance_exponent=Linear(0.4, 0.4, 0), initial_priority="player",
         ),
         evaluation=replace(x.evaluation, episodes=4, video_seconds=0),
     )  # fmt: skip
@@ -80,6 +81,17 @@ def test_priorities_are_those_of_the_learner_with_the_same_weights(kind):
     if kind != "quantiles":  # which are drawn anew each time
         assert torch.allclose(torch.from_numpy(given), (priority.double() + 1e-6) ** 0.6, rtol=1e-4)
     assert given.std() > 0 and given.max() != 1
+
+
+def test_without_them_new_sequences_get_the_largest_so_far():
+    x = small("prioritized")
+    player, (block, *_), _ = play(replace(x, replay=replace(x.replay, initial_priority="largest")), 1)
+    shards = Shards(x.replay, x.num_envs, player.agent.algorithm.length, 0, x.players, example_row(x, player.agent))
+    shard = shards.shards[1]
+    shard.max_priority = 3.0
+    shard.extend(*block)
+    found = shard.tree[np.arange(shard.size * 2)]
+    assert set(found) == {0.0, 3.0**0.6} and (found > 0).sum() > 20
 
 
 def test_what_arrives_is_what_was_played():

@@ -37,7 +37,8 @@ class Player:
         self.stride = x.replay.stride
         self.games = make_games(x, games, CPU)
         self.agent = build_agent(x, self.games.observation_shape, self.games.num_actions, CPU)
-        self.priorities = Priorities(self.agent, x.replay.stride, first_row)
+        wanted = x.replay.initial_priority == "player"
+        self.priorities = Priorities(self.agent, x.replay.stride, first_row) if wanted else None
         self.scores = Scores(games)
         self.step, self.state = self.games.reset(seed), self.agent.initial_state(games)
 
@@ -58,12 +59,13 @@ class Player:
             if t % self.stride == 0:
                 for ring, new in zip(tree_leaves(block.state), tree_leaves(state), strict=True):
                     ring[t // self.stride] = new
-            self.priorities.add(step, action, note)
+            if self.priorities:
+                self.priorities.add(step, action, note)
             self.step = self.games.recv()
             for episode in self.scores.add(self.step):
                 played = self.games.played(episode.game)
                 ended.append((episode._replace(game=self.mine.start + episode.game), played))
-        block.priority[:] = self.priorities.of_last(len(block.action))
+        block.priority[:] = self.priorities.of_last(len(block.action)) if self.priorities else torch.nan
         return ended
 
     def epsilon(self, agent_steps: int) -> float | Tensor:

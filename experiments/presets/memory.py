@@ -54,6 +54,7 @@ FULL_R2D2 = Experiment(
     replay=ReplayConfig(
         capacity=4_000_000, batch_size=64, learn_start=200_000, learn_period=3_328, stride=40,
         priority_exponent=0.9, importance_exponent=Linear(0.6, 0.6, steps=0),
+        initial_priority="player",
     ),
     rollout=None,
     target_period=2_500,
@@ -82,6 +83,7 @@ SMALL_R2D2 = Experiment(
     replay=ReplayConfig(
         capacity=1_000_000, batch_size=32, learn_start=50_000, learn_period=16, stride=20,
         priority_exponent=0.9, importance_exponent=Linear(0.6, 0.6, steps=0),
+        initial_priority="player",
     ),
     rollout=None,
     target_period=2_500,

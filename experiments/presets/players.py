@@ -25,6 +25,7 @@ FULL = Experiment(
     replay=ReplayConfig(
         capacity=2_000_000, batch_size=512, learn_start=50_000, learn_period=658,
         priority_exponent=0.6, importance_exponent=Linear(0.4, 0.4, steps=0),
+        initial_priority="player",
     ),
     rollout=None,
     target_period=2_500,
@@ -46,6 +47,7 @@ SMALL = Experiment(
     replay=ReplayConfig(
         capacity=1_000_000, batch_size=128, learn_start=20_000, learn_period=16,
         priority_exponent=0.6, importance_exponent=Linear(0.4, 0.4, steps=0),
+        initial_priority="player",
     ),
     rollout=None,
     target_period=2_500,

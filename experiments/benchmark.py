@@ -137,7 +137,8 @@ def main(args: list[str]) -> int:
     if options.distributed != "none":
         for name in options.presets:
             with console.status(f"{name}: {', '.join(map(str, options.players))} players"):
-                results[name] = players.measure(name, options.game, options.players, options.seconds, options.device)
+                how = options.seconds, options.device, options.compile
+                results[name] = players.measure(name, options.game, options.players, *how)
             players.show(name, results[name], console)
     else:
         for name in options.presets:

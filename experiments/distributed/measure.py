@@ -35,6 +35,7 @@ class Task(NamedTuple):
     seconds: float
     device: str
     learns: bool  # or only takes what is played
+    compile: bool  # the learner
 
 
 class Costs(NamedTuple):
@@ -51,7 +52,7 @@ def experiment_of(task: Task) -> Experiment:
     x = preset(task.preset)
     games = x.num_envs // x.players * task.players
     explore = replace(x.explore, num_envs=games) if isinstance(x.explore, Ladder) else x.explore
-    x = replace(x, distributed="local", players=task.players, num_envs=games, explore=explore)
+    x = replace(x, distributed="local", players=task.players, num_envs=games, explore=explore, compile=task.compile)
     x = measured(x, task.game)
     assert x.replay is not None
     least = 4 * (block_rows(x) + x.algorithm.length + 8 + x.stack) * games
@@ -155,12 +156,15 @@ def in_a_process_of_its_own(task: Task) -> dict[str, Any]:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def measure(name: str, game: str, players: tuple[int, ...], seconds: float, device: str) -> list[dict[str, Any]]:
+def measure(
+    name: str, game: str, players: tuple[int, ...], seconds: float, device: str, compile: bool
+) -> list[dict[str, Any]]:
     """A row for each number of players: playing alone, with learning, and the model's prediction of that."""
     rows: list[dict[str, Any]] = []
     for count in players:
         alone, whole = (
-            in_a_process_of_its_own(Task(name, game, count, seconds, device, learns)) for learns in (False, True)
+            in_a_process_of_its_own(Task(name, game, count, seconds, device, learns, compile))
+            for learns in (False, True)
         )
         rows.append({"players": count, "alone": alone, "whole": whole})
     # The parts are those of the fewest players, who were least in each other's way.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from agents.frames import onto
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
 
@@ -65,7 +66,7 @@ class Rollout:
             seq = one_step_each(seq)
         for _ in range(self.config.epochs):
             for share in torch.randperm(len(seq.weight)).chunk(self.config.minibatches):
-                yield at(seq, share.to(action.device))
+                yield at(seq, share)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The steps so far, as JSON-able facts and tensors."""
@@ -109,7 +110,8 @@ def one_step_each(seq: Sequence) -> Sequence:
 
 
 def at(seq: Sequence, places: Tensor) -> Sequence:
-    """The sequences of some of the B places."""
-    step, action, note = tree_map(lambda x: x[:, places], (seq.step, seq.action, seq.note))
-    state = tree_map(lambda x: x[places], seq.state)
-    return Sequence(step, action, note, state, seq.weight[places], seq.ids[places.cpu()])
+    """The sequences of some of the B places, which are told on the host."""
+    there = onto(seq.action.device, places)
+    step, action, note = tree_map(lambda x: x[:, there], (seq.step, seq.action, seq.note))
+    state = tree_map(lambda x: x[there], seq.state)
+    return Sequence(step, action, note, state, seq.weight[there], seq.ids[places])

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from envs.timestep import TimeStep
+from envs.timestep import NO_STEP, TimeStep
 
 TIMEOUT = 300  # seconds; what takes longer hangs
 
@@ -59,6 +59,7 @@ class Games:
             nothing and does not count.
         logs: per environment, the seed it was last given and everything since.
         info: what the environments said besides at the last step, such as `lives` [N].
+        heard: the last step [N] without its frames, on the host, where it can be looked at without waiting for a GPU.
         say: told what people should know.
 
     An environment may count achievements: `info["achieved"]` then has a bit for each of the episode.
@@ -85,7 +86,7 @@ class Games:
         self._lives = np.zeros(self.num_envs, np.int64)
         self._achieved = np.zeros(self.num_envs, np.int64)
         self._seeds = np.random.default_rng(0)
-        self._shown: TimeStep
+        self.heard, self._shown = NO_STEP, NO_STEP
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -205,17 +206,17 @@ class Games:
     def _timestep(
         self, obs: np.ndarray, reward: np.ndarray, first: np.ndarray, last: np.ndarray, terminal: np.ndarray
     ) -> TimeStep:
-        def to(x: np.ndarray, dtype: Any) -> Tensor:
-            return torch.as_tensor(np.asarray(x, dtype)).to(self.device, non_blocking=True)
+        def to(x: Tensor) -> Tensor:
+            return x.to(self.device, non_blocking=True)
 
-        action, begins = np.where(first, 0, self._action), to(first, bool)
+        action, reward = np.where(first, 0, self._action), np.where(first, 0, reward).astype(np.float32)
+        flags = (torch.as_tensor(np.asarray(x, bool)) for x in (first, last, terminal))
+        self.heard = TimeStep(torch.empty(0), torch.as_tensor(action), torch.as_tensor(reward), *flags)
+        step = TimeStep(*map(to, self.heard))
         # To a GPU only the newest frame crosses: what is older is there.
         far = self.device.type != "cpu" and not first.all()
-        shown = pushed(self._shown.obs, to(obs[:, -1], obs.dtype), begins) if far else to(obs, obs.dtype)
-        self._shown = TimeStep(
-            shown, to(action, np.int64), to(np.where(first, 0, reward), np.float32),
-            begins, to(last, bool), to(terminal, bool),
-        )  # fmt: skip
+        frames = torch.as_tensor(obs[:, -1] if far else obs)
+        self._shown = step._replace(obs=pushed(self._shown.obs, to(frames), step.first) if far else to(frames))
         return self._shown
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

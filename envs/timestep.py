@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,7 @@ class TimeStep(NamedTuple):
     first: Tensor  # bool, an episode starts here: clear any memory
     last: Tensor  # bool, an episode stops here, for whatever reason
     terminal: Tensor  # bool, nothing more can be earned from here (game over, or a lost life)
+
+
+NO_STEP = TimeStep(*[torch.zeros(0)] * 6)
+"""What no games tell."""

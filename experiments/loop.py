@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.sequence import Sequence
 from envs.games import Games, Played
-from envs.timestep import TimeStep
+from envs.timestep import NO_STEP, TimeStep
 
 
 class Moment(NamedTuple):
@@ -20,7 +20,8 @@ class Moment(NamedTuple):
     state: Any  # [N, ...] the agent's memory before it acts on `step`; () if it has none
     metrics: dict[str, Tensor]  # of the last update in this iteration; empty if there was none
     batch: Sequence | None = None  # what that update learned from
-    ended: Iterable[tuple["Episode", Played]] = ()  # episodes that `step` does not tell of: others played them
+    ended: Iterable[tuple["Episode", Played]] = ()  # episodes that `heard` does not tell of: others played them
+    heard: TimeStep = NO_STEP  # `step` without its frames, on the host
 
 
 def train(
@@ -45,15 +46,15 @@ def train(
         step, state = begin.step, begin.state
     while games.agent_steps < agent_steps:
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
-        memory.add(step, action, note, state)
         games.send(action)  # the emulators run while we learn
+        memory.add(step, action, note, state)
         metrics: dict[str, Tensor] = {}
         seq = None
         for seq in memory.batches():
             priority, metrics = agent.learn(seq)
             memory.update(seq.ids, priority)
         step, state = games.recv(), next_state
-        yield Moment(games.agent_steps, step, state, metrics, seq)
+        yield Moment(games.agent_steps, step, state, metrics, seq, heard=games.heard)
 
 
 class Episode(NamedTuple):
@@ -76,7 +77,7 @@ def evaluate(agent: Agent, games: Games, episodes: int, epsilon: float, seed: in
     while any(share):
         action, _, state = agent.act(step, state, epsilon)
         step = games.step(action)
-        for episode in scores.add(step):
+        for episode in scores.add(games.heard):
             if share[episode.game]:
                 share[episode.game] -= 1
                 yield episode

@@ -142,7 +142,7 @@ class Trainer:
         """Takes in one iteration of the loop."""
         before, self.agent_steps = self.frames(), moment.agent_steps
         self.metrics, self.batch = moment.metrics or self.metrics, moment.batch or self.batch
-        for episode in self.scores.add(moment.step):
+        for episode in self.scores.add(moment.heard):
             self.keep(episode, self.setup.games.played(episode.game))
         for episode, played in moment.ended:
             self.keep(self.scores.count(episode), played)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from agents.replay import Replay, ReplayConfig
+from agents.rollout import Rollout
 from agents.sequence import tree_map
 from envs.atari import make_atari
 from envs.protocols import MACHADO
 from experiments.build import build
+from experiments.presets import PRESETS
 from tests.test_players import small
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -81,3 +83,21 @@ def test_nobody_waits_while_it_learns(preset):
                 setup.agent.learn(setup.memory.sample(8))
     finally:
         setup.games.close()
+
+
+def test_nobody_waits_for_minibatches():
+    x = PRESETS["ppo"]
+    x = replace(
+        x, game="probe/catch", protocol="probe", network=replace(x.network, torso="mlp", hidden=16), frames=4_000
+    )
+    setup = build(x, torch.device("cuda"))
+    rollout = replace(x.rollout, minibatches=2)
+    memory = Rollout(rollout, x.num_envs, x.algorithm.length, x.algorithm.targets)
+    step = setup.games.reset(0)
+    while len(memory.rows) < x.algorithm.length:
+        action, note, _ = setup.agent.act(step, (), 0.0)
+        memory.add(step, action, note)
+        step = setup.games.step(action)
+    setup.games.close()
+    with nobody_waits():
+        assert len(list(memory.batches())) == 2 * rollout.epochs

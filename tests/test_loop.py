@@ -51,22 +51,24 @@ class Tape:
     def recv(self):
         self.t += 1
         self.calls.append("recv")
+        self.heard = at(-self.t, 2)
         return at(self.t, 2)
 
 
 def test_order_of_calls():
-    """Learning stands between send and recv; the state that is stored is the one before the step."""
+    """Adding and learning stand between send and recv; the state that is stored is the one before the step."""
     tape = Tape(learn_at=(1,))
     moments = list(train(tape, tape, tape, lambda agent_steps: agent_steps / 10, 4, seed=9))
     assert tape.calls == [
         "reset 9",
-        "act on 0 with state 0, epsilon 0.0", "add 0, 0, note, state 0", "send 0", "recv",
-        "act on 1 with state 1, epsilon 0.2", "add 1, 1, note, state 1", "send 1",
+        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0, 0, note, state 0", "recv",
+        "act on 1 with state 1, epsilon 0.2", "send 1", "add 1, 1, note, state 1",
         "learn ids 1", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),
     ]  # fmt: skip
+    assert [int(moment.heard.obs[0]) for moment in moments] == [-1, -2]
 
 
 class Uneven:
@@ -80,7 +82,8 @@ class Uneven:
 
     def step(self, action):
         self.t += 1
-        return at(self.t, 2, [game for game, length in enumerate((2, 5)) if self.t % length == 0])
+        self.heard = at(self.t, 2, [game for game, length in enumerate((2, 5)) if self.t % length == 0])
+        return self.heard
 
 
 class Idle:

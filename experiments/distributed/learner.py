@@ -6,11 +6,9 @@ from typing import Any, Protocol
 import torch
 
 from agents.agent import Agent
-from envs.timestep import TimeStep
+from envs.timestep import NO_STEP
 from experiments.distributed.blocks import Told
 from experiments.loop import Moment
-
-NO_STEP = TimeStep(*[torch.zeros(0)] * 6)  # of no games
 
 
 class Players(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from envs.timestep import NO_STEP
 from experiments.distributed.blocks import example_row
-from experiments.distributed.learner import NO_STEP
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
 from experiments.snapshot import check_like, restore_chance, take, whole

@@ -61,7 +61,7 @@ class GamesShare(Games):
 
     def recv(self) -> TimeStep:
         step = super().recv()
-        self.exchange(step)
+        self.exchange(self.heard)
         return step
 
     def exchange(self, step: TimeStep) -> None:
@@ -122,7 +122,7 @@ class Share(Setup):
         explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
         agent_steps = -(-x.frames // x.frame_skip)
         for moment in train(self.agent, self.games, self.memory, explore, agent_steps, seed, begin):
-            yield moment._replace(step=self.games.whole)
+            yield moment._replace(step=self.games.whole, heard=self.games.whole)
 
     def segments(self, folder: Path) -> Any:
         """The rows of this rank's replay on disk."""

@@ -189,3 +189,12 @@ def test_rollouts_have_no_players():
     x = replace(PRESETS["ppo"], distributed="local", num_envs=8)
     with pytest.raises(ValueError, match="--distributed local needs a replay, and PPO learns from rollouts"):
         build(x, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "period, games, stride, rows", [(4, 16, 1, 2), (16, 32, 1, 4), (658, 256, 1, 16), (1, 64, 1, 1), (16, 16, 20, 20)]
+)
+def test_blocks_are_short_where_much_is_learned(period, games, stride, rows):
+    """A round of blocks pays for 8 updates at most, but for blocks that have to hold a stride."""
+    x = small(num_envs=games)
+    assert block_rows(replace(x, replay=replace(x.replay, learn_period=period, stride=stride))) == rows

@@ -13,7 +13,8 @@ from envs.timestep import TimeStep
 from experiments.config import Experiment
 from experiments.loop import Episode
 
-LEAST_ROWS = 16  # of a block: enough that sending it costs little, and few enough that it is not old when it arrives
+MOST_ROWS = 16  # of a block: enough that sending it costs little, and few enough that it is not old when it arrives
+MOST_UPDATES = 8  # that one block of every player pays for: weights go out so often
 ALIGNED = 64  # bytes; where each tensor of a block begins
 
 
@@ -38,9 +39,13 @@ class Told(NamedTuple):
 
 
 def block_rows(x: Experiment) -> int:
-    """K, the steps of a block: a multiple of the stride, so that memories are kept at the same rows of every block."""
+    """K, the steps of a block: a multiple of the stride, so that memories are kept at the same rows of every block.
+
+    Where steps are learned from often, blocks are short: what is played with old weights is worth less.
+    """
     assert x.replay is not None
-    return x.replay.stride * math.ceil(LEAST_ROWS / x.replay.stride)
+    rows = min(max(int(MOST_UPDATES * x.replay.learn_period / x.num_envs), 1), MOST_ROWS)
+    return x.replay.stride * math.ceil(rows / x.replay.stride)
 
 
 def example_row(x: Experiment, agent: Agent) -> Any:

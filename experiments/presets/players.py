@@ -13,7 +13,7 @@ from experiments.config import Experiment, NetworkConfig
 # games, priorities of new steps from the players, the target network every 2,500 updates. Their learner takes 19
 # batches a second while 360 players see 50,000 frames a second, which is one update per 658 agent steps. 14 GB of
 # frames. Deviations: 256 games instead of 360, which 32 or 256 players share equally; players have weights of a few
-# blocks of 16 steps ago, where theirs are up to 100 steps old; played in one process, a new step gets the largest
+# blocks of up to 16 steps ago, where theirs are up to 100 steps old; played in one process, a new step gets the largest
 # priority so far.
 FULL = Experiment(
     preset="apex-dqn",
@@ -36,7 +36,7 @@ FULL = Experiment(
 )  # fmt: skip
 
 # The same for one machine with 4 players of 8 games each, not published: every step is learned from as often as in DQN
-# (8 times), in batches of 128.
+# (8 times), in batches of 128, and so soon that the largest priority so far serves new steps better.
 SMALL = Experiment(
     preset="apex-dqn-small",
     source="not published settings",
@@ -47,7 +47,6 @@ SMALL = Experiment(
     replay=ReplayConfig(
         capacity=1_000_000, batch_size=128, learn_start=20_000, learn_period=16,
         priority_exponent=0.6, importance_exponent=Linear(0.4, 0.4, steps=0),
-        initial_priority="player",
     ),
     rollout=None,
     target_period=2_500,

@@ -149,12 +149,12 @@ def test_players_are_measured_part_by_part(monkeypatch, tmp_path, capsys):
     out = tmp_path / "players.json"
     args = ["prioritized", "--distributed", "local", "--players", "2", "--seconds", "0.5", "--out", str(out)]
     assert run_command("benchmark", args) == 0
-    assert "32 steps, 0.23 MB" in capsys.readouterr().out
+    assert "16 steps, 0.11 MB" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())["results"]["prioritized"]
     alone, whole = row["alone"], row["whole"]
     assert alone["updates_per_second"] == 0 and alone["learner_idle"] > 0.5 > whole["learner_idle"]
     assert whole["updates_per_second"] == pytest.approx(whole["agent_steps_per_second"] / 4, rel=0.5)
-    assert whole["block_bytes"] == pytest.approx(16 * 2 * (84 * 84 + 30), rel=0.02)
+    assert whole["block_bytes"] == pytest.approx(8 * 2 * (84 * 84 + 30), rel=0.02)
     assert 1e-5 < whole["update_seconds"] < 2 and row["predicted"] < row["predicted_alone"]
 
 

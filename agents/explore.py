@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from agents.sequence import onto
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -49,6 +51,6 @@ def epsilon_greedy(q: Tensor, epsilon: float | Tensor) -> Tensor:
     """Best action of q [N, A], or with probability epsilon (a number or [N]) any action: int64 [N]."""
     best = q.argmax(-1)
     if isinstance(epsilon, Tensor):
-        epsilon = epsilon.to(q.device, non_blocking=True)
+        epsilon = onto(q.device, epsilon)
     explore = torch.rand(len(q), device=q.device) < epsilon
     return torch.where(explore, torch.randint_like(best, q.shape[-1]), best)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.sequence import onto
+
 
 class HostRing:
     """A ring in this machine's memory, or in a file, whose rows are used on another device.
@@ -81,9 +83,3 @@ class CompressedRing:
 
 def on_host(rows: Any) -> Any:
     return rows.cpu() if isinstance(rows, Tensor) else rows
-
-
-def onto(device: torch.device, x: Tensor) -> Tensor:
-    """x on a device; nobody waits for a GPU on the way. From pinned memory it crosses while the GPU computes: the next
-    batch while one is learned from."""
-    return x.to(device, non_blocking=True)

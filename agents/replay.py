@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from agents.explore import Linear
-from agents.frames import CompressedRing, HostRing, onto
-from agents.sequence import Sequence, tree_leaves, tree_map
+from agents.frames import CompressedRing, HostRing
+from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep
 

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.frames import onto
-from agents.sequence import Sequence, tree_leaves, tree_map
+from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from envs.timestep import TimeStep
 
 
@@ -110,7 +109,7 @@ def one_step_each(seq: Sequence) -> Sequence:
 
 
 def at(seq: Sequence, places: Tensor) -> Sequence:
-    """The sequences of some of the B places, which are told on the host."""
+    """The sequences of some of the B places: int64 [b] on the host."""
     there = onto(seq.action.device, places)
     step, action, note = tree_map(lambda x: x[:, there], (seq.step, seq.action, seq.note))
     state = tree_map(lambda x: x[there], seq.state)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from envs.timestep import TimeStep
@@ -32,3 +33,8 @@ def tree_leaves(tree: Any) -> list[Tensor]:
     if not isinstance(tree, tuple):
         return [tree]
     return [leaf for part in tree for leaf in tree_leaves(part)]
+
+
+def onto(device: torch.device, x: Tensor) -> Tensor:
+    """x, of any shape, on a device, without waiting for a GPU. From pinned memory it crosses while the GPU computes."""
+    return x.to(device, non_blocking=True)

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.frames import onto
 from agents.replay import Replay, ReplayConfig, ReplayRatio, importance_weights
-from agents.sequence import Sequence, tree_map
+from agents.sequence import Sequence, onto, tree_map
 
 
 class Shards(ReplayRatio):

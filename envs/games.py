@@ -213,10 +213,11 @@ class Games:
         flags = (torch.as_tensor(np.asarray(x, bool)) for x in (first, last, terminal))
         self.heard = TimeStep(torch.empty(0), torch.as_tensor(action), torch.as_tensor(reward), *flags)
         step = TimeStep(*map(to, self.heard))
-        # To a GPU only the newest frame crosses: what is older is there.
-        far = self.device.type != "cpu" and not first.all()
-        frames = torch.as_tensor(obs[:, -1] if far else obs)
-        self._shown = step._replace(obs=pushed(self._shown.obs, to(frames), step.first) if far else to(frames))
+        if self.device.type == "cpu" or first.all():
+            frames = to(torch.as_tensor(obs))
+        else:  # only the newest frame crosses: what is older is there
+            frames = pushed(self._shown.obs, to(torch.as_tensor(obs[:, -1])), step.first)
+        self._shown = step._replace(obs=frames)
         return self._shown
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from experiments.config import Experiment
 from experiments.loop import Episode
 
 MOST_ROWS = 16  # of a block: enough that sending it costs little, and few enough that it is not old when it arrives
-MOST_UPDATES = 8  # that one block of every player pays for: weights go out so often
+MOST_UPDATES = 8  # that one block of every player pays for, if it is longer than a step or a stride
 ALIGNED = 64  # bytes; where each tensor of a block begins
 
 
@@ -39,9 +39,11 @@ class Told(NamedTuple):
 
 
 def block_rows(x: Experiment) -> int:
-    """K, the steps of a block: a multiple of the stride, so that memories are kept at the same rows of every block.
+    """K, the agent steps of each game in a block.
 
-    Where steps are learned from often, blocks are short: what is played with old weights is worth less.
+    It is a multiple of the stride, so that memories are kept at the same rows of every block.
+
+    Where many updates are made for a step, blocks are short, so that players are not many updates behind.
     """
     assert x.replay is not None
     rows = min(max(int(MOST_UPDATES * x.replay.learn_period / x.num_envs), 1), MOST_ROWS)

@@ -115,14 +115,14 @@ class Share(Setup):
     world: World
 
     def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
-        """This rank's part of the training; every moment shows all ranks' games, without the frames."""
+        """This rank's part of the training; every moment tells of all ranks' games."""
         assert isinstance(self.games, GamesShare)
         if begin is not None:
             self.games.exchange(begin.step)
         explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
         agent_steps = -(-x.frames // x.frame_skip)
         for moment in train(self.agent, self.games, self.memory, explore, agent_steps, seed, begin):
-            yield moment._replace(step=self.games.whole, heard=self.games.whole)
+            yield moment._replace(heard=self.games.whole)
 
     def segments(self, folder: Path) -> Any:
         """The rows of this rank's replay on disk."""

@@ -36,7 +36,7 @@ FULL = Experiment(
 )  # fmt: skip
 
 # The same for one machine with 4 players of 8 games each, not published: every step is learned from as often as in DQN
-# (8 times), in batches of 128, and so soon that the largest priority so far serves new steps better.
+# (8 times), in batches of 128; a new step gets the largest priority so far, as in one process.
 SMALL = Experiment(
     preset="apex-dqn-small",
     source="not published settings",

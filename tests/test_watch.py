@@ -1,5 +1,6 @@
 """highscore watch: the command, its films, and its terminal."""
 
+import itertools
 import os
 import pty
 import signal
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from envs.doom import BUTTONS
 from experiments.cli import run_command
+from experiments.viewer.overlay import LABEL, font, label_size
 from tests.watched import watched
 
 
@@ -59,6 +62,15 @@ def test_a_film_with_overlay_and_sound(watched_run, tmp_path, capsys):
     warm = frames[40][:, :480].astype(int) - np.kron(bare.scene.frames[0].pixels, np.ones((3, 3, 1)))
     assert warm[..., 0].max() > 60  # and something glows
     bare.close()
+
+
+@pytest.mark.parametrize("scenario", BUTTONS)
+def test_no_name_of_an_action_runs_into_its_bar(scenario):
+    names = BUTTONS[scenario].split()
+    for row, scale in itertools.product([11.0, 95 / 21], [1, 3]):
+        size = label_size(names, row, scale)
+        assert size >= 2 and max(map(font(size).getlength, names)) <= (LABEL - 1) * scale
+    assert label_size(["UP"], 11.0, 3) == 21  # as large as a row allows
 
 
 def test_a_gif_and_progress_side_by_side(watched_run, tmp_path):

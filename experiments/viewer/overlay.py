@@ -16,6 +16,7 @@ GROUND, TRACK, TEXT, QUIET = (15, 17, 21), (35, 40, 51), (232, 234, 240), (152, 
 VALUE, CHOSEN, REWARD, LOSS = (88, 166, 255), (255, 145, 71), (63, 207, 127), (255, 107, 107)
 COLOURS = (GROUND, TRACK, TEXT, QUIET, VALUE, CHOSEN, REWARD, LOSS)
 WIDTH = 140  # of the panel, in the game's own pixels; about that of the game
+LABEL = 54  # of an action's name, in the same
 LINE_STEPS = 150  # agent steps of the value's line: ten seconds
 SCALE_STEPS = 20  # agent steps over which the bars keep one scale
 
@@ -23,6 +24,13 @@ SCALE_STEPS = 20  # agent steps over which the bars keep one scale
 @cache
 def font(size: int) -> Any:
     return ImageFont.load_default(size)
+
+
+def label_size(names: list[str], row: float, scale: int) -> int:
+    """The size, in pixels, at which the longest of the names fits in front of its bar, and a line into its row."""
+    size = round(min(7.0, row * 0.75) * scale)
+    longest = max(font(size).getlength(name) for name in names)
+    return min(size, int(size * (LABEL - 2) * scale / longest))
 
 
 class Panel:
@@ -51,9 +59,11 @@ class Panel:
         shown = facts["values"] or facts["policy"]
         row = min(11.0, 95 / len(shown))
         low, high = self._range(shown, facts["values"] is None)
-        for i, (name, value) in enumerate(zip(self.player.screen.action_names, shown, strict=True)):
+        names = self.player.screen.action_names
+        size = label_size(names, row, s)
+        for i, (name, value) in enumerate(zip(names, shown, strict=True)):
             colour = CHOSEN if i == facts["action"] else VALUE
-            self._bar(pen, 40 + i * row, row, name, value, (value - low) / (high - low), colour)
+            self._bar(pen, 40 + i * row, row, size, name, value, (value - low) / (high - low), colour)
         top = 40 + row * len(shown) + 6
         view = self.player.scene.view
         if view is not None and view.spread is not None:
@@ -72,11 +82,11 @@ class Panel:
         return low - max(0.12 * (high - low), 1e-6), high
 
     def _bar(
-        self, pen: Any, y: float, row: float, name: str, value: float, share: float, colour: tuple[int, int, int]
+        self, pen: Any, y: float, row: float, size: int, name: str, value: float, share: float, colour: tuple
     ) -> None:
-        s, size = self.scale, round(min(7.0, row * 0.75) * self.scale)
+        s = self.scale
         pen.text((8 * s, y * s), name, colour if colour is CHOSEN else TEXT, font(size))
-        box = (62 * s, (y + 1.5) * s, 108 * s, (y + row - 3) * s)
+        box = ((8 + LABEL) * s, (y + 1.5) * s, 108 * s, (y + row - 3) * s)
         pen.rectangle(box, TRACK)
         width = max(0.0, min(1.0, share)) * (box[2] - box[0])
         pen.rectangle((box[0], box[1], box[0] + width, box[3]), colour)

@@ -35,7 +35,10 @@ class Task(NamedTuple):
 
 
 class Stopwatch:
-    """Agent steps per second between two moments at the same place of the training's cycle.
+    """Agent steps per second between two moments in the middle of the training's cycle.
+
+    There nothing is learned. At a cycle's end, learning falls before or after a moment as episodes end, for restarts
+    are not agent steps.
 
     Args:
         begin: agent steps of the warm-up.
@@ -51,7 +54,7 @@ class Stopwatch:
 
     def __call__(self, agent_steps: int) -> bool:
         """Takes in how far the training is; whether it shall go on."""
-        cycles = agent_steps // self.cycle
+        cycles = (agent_steps + self.cycle // 2) // self.cycle
         same, self.passed, now = cycles == self.passed, cycles, time.perf_counter()
         if agent_steps < self.begin or same:
             return True

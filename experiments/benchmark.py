@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from envs.library import game_of
 from experiments.distributed import measure as players
 from experiments.measure import Task
 from experiments.peers import PEERS
@@ -29,8 +30,8 @@ class Benchmark:
 
     presets: Annotated[tuple[str, ...], tyro.conf.Positional] = ("dqn",)
     """presets to measure"""
-    game: str = "Pong"
-    """the game that they learn"""
+    game: str = ""
+    """the game that they learn; Pong if none is given, or the preset's own where that is not of Atari"""
     against: tuple[Literal["sb3", "cleanrl"], ...] = ()
     """compare with Stable-Baselines3 (pip install 'highscore[peers]') or with single-file agents in CleanRL's style,
     at the same settings"""
@@ -49,6 +50,11 @@ class Benchmark:
     out: Path | None = None
     """a JSON file for the figures"""
 
+    def game_of(self, name: str) -> str:
+        """The game that a preset learns."""
+        own = game_of(preset(name).game)
+        return self.game or ("Pong" if own.world == "atari" else own.name)
+
 
 def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[str, Any]:
     """One measurement, untouched by those before it.
@@ -56,7 +62,9 @@ def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[st
     Raises:
         ValueError: it failed; with its last words.
     """
-    task = Task(peer, name, options.game, options.seconds, options.device, bool(options.against), options.compile)
+    task = Task(
+        peer, name, options.game_of(name), options.seconds, options.device, bool(options.against), options.compile
+    )
     command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
@@ -138,7 +146,7 @@ def main(args: list[str]) -> int:
         for name in options.presets:
             with console.status(f"{name}: {', '.join(map(str, options.players))} players"):
                 how = options.seconds, options.device, options.compile
-                results[name] = players.measure(name, options.game, options.players, *how)
+                results[name] = players.measure(name, options.game_of(name), options.players, *how)
             players.show(name, results[name], console)
     else:
         for name in options.presets:
@@ -148,6 +156,7 @@ def main(args: list[str]) -> int:
     if options.out:
         about = {"command": "highscore benchmark " + " ".join(args), "commit": git_commit(), "machine": machine()}
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+        settings["game"] = {name: options.game_of(name) for name in options.presets}
         write_json(options.out, about | {"settings": settings, "results": results})
     return 0
 

@@ -50,7 +50,7 @@ class Benchmark:
     out: Path | None = None
     """a JSON file for the figures"""
 
-    def game_of(self, name: str) -> str:
+    def game_for(self, name: str) -> str:
         """The game that a preset learns."""
         own = game_of(preset(name).game)
         return self.game or ("Pong" if own.world == "atari" else own.name)
@@ -63,7 +63,7 @@ def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[st
         ValueError: it failed; with its last words.
     """
     task = Task(
-        peer, name, options.game_of(name), options.seconds, options.device, bool(options.against), options.compile
+        peer, name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile
     )
     command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
@@ -146,7 +146,7 @@ def main(args: list[str]) -> int:
         for name in options.presets:
             with console.status(f"{name}: {', '.join(map(str, options.players))} players"):
                 how = options.seconds, options.device, options.compile
-                results[name] = players.measure(name, options.game_of(name), options.players, *how)
+                results[name] = players.measure(name, options.game_for(name), options.players, *how)
             players.show(name, results[name], console)
     else:
         for name in options.presets:
@@ -156,7 +156,7 @@ def main(args: list[str]) -> int:
     if options.out:
         about = {"command": "highscore benchmark " + " ".join(args), "commit": git_commit(), "machine": machine()}
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-        settings["game"] = {name: options.game_of(name) for name in options.presets}
+        settings["game"] = {name: options.game_for(name) for name in options.presets}
         write_json(options.out, about | {"settings": settings, "results": results})
     return 0
 

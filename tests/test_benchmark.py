@@ -45,9 +45,9 @@ def test_a_stopwatch_counts_whole_cycles_after_the_warm_up(clock, restarts):
 
 
 def test_a_preset_is_measured_on_a_game_of_its_world():
-    of = benchmark.Benchmark().game_of
+    of = benchmark.Benchmark().game_for
     assert (of("dqn"), of("demo"), of("ppo-doom"), of("ppo-crafter")) == ("Pong", "Pong", "doom/basic", "crafter")
-    assert benchmark.Benchmark(game="Breakout").game_of("dqn") == "Breakout"
+    assert benchmark.Benchmark(game="Breakout").game_for("dqn") == "Breakout"
 
 
 def test_ratios_are_of_medians_and_their_spread_is_that_of_the_rounds():
@@ -81,7 +81,7 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     """Real trainings, ours and a peer's, but short and in this process."""
 
     def short(peer, name, options):
-        return measure.carry_out(Task(peer, name, options.game_of(name), 0.2, "cpu", bool(options.against)))
+        return measure.carry_out(Task(peer, name, options.game_for(name), 0.2, "cpu", bool(options.against)))
 
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", short)
     monkeypatch.setattr(measure, "LEARN_START", 64)

@@ -27,7 +27,12 @@ def font(size: int) -> Any:
 
 
 def label_size(names: list[str], row: float, scale: int) -> int:
-    """The size, in pixels, at which the longest of the names fits in front of its bar, and a line into its row."""
+    """The size, in pixels, at which the longest of the names fits in front of its bar, and a line into its row.
+
+    Args:
+        row: how far one bar is below another, in the game's own pixels.
+        scale: pixels a side for each of the game's.
+    """
     size = round(min(7.0, row * 0.75) * scale)
     longest = max(font(size).getlength(name) for name in names)
     return min(size, int(size * (LABEL - 2) * scale / longest))
@@ -82,8 +87,9 @@ class Panel:
         return low - max(0.12 * (high - low), 1e-6), high
 
     def _bar(
-        self, pen: Any, y: float, row: float, size: int, name: str, value: float, share: float, colour: tuple
-    ) -> None:
+        self, pen: Any, y: float, row: float, size: int, name: str, value: float, share: float,
+        colour: tuple[int, int, int],
+    ) -> None:  # fmt: skip
         s = self.scale
         pen.text((8 * s, y * s), name, colour if colour is CHOSEN else TEXT, font(size))
         box = ((8 + LABEL) * s, (y + 1.5) * s, 108 * s, (y + row - 3) * s)

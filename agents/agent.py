@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from agents.compiled import compiled
 from agents.explore import Linear
-from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
+from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
 from agents.precision import Bf16
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
@@ -60,7 +60,7 @@ class Agent:
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)
         self.target_period, self.clip_norm = target_period, optimiser.clip_norm
-        self.optimiser = optimiser.build(network.parameters())
+        self.optimiser = Optimiser(optimiser, network.parameters())
         self.anneal = optimiser.anneal
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
         self.average: Callable[[list[nn.Parameter]], None] = lambda parameters: None
@@ -107,9 +107,7 @@ class Agent:
         self.average(list(self.online.parameters()))
         if self.clip_norm:
             metrics["losses/grad_norm"] = clip_gradients(list(self.online.parameters()), self.clip_norm)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.updates)
-        self.optimiser.step()
+        self.optimiser.step(self.learning_rate(self.updates))
         self.updates += 1
         if self.target is not None and self.updates % self.target_period == 0:
             self.target.load_state_dict(self.online.state_dict())
@@ -120,9 +118,7 @@ class Agent:
         found = {f"online.{name}": x for name, x in self.online.state_dict().items()}
         if self.target is not None:
             found |= {f"target.{name}": x for name, x in self.target.state_dict().items()}
-        for i, statistics in self.optimiser.state_dict()["state"].items():
-            found |= {f"optimiser.{i}.{name}": torch.as_tensor(x) for name, x in statistics.items()}
-        return found
+        return found | {f"optimiser.{name}": x for name, x in self.optimiser.state_dict().items()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`, for an agent of the same making.
@@ -130,22 +126,14 @@ class Agent:
         Raises:
             ValueError: a name, shape or dtype is not what this agent has.
         """
-        for prefix, network in (("online.", self.online), ("target.", self.target)):
-            if network is not None:
-                load_network(network, {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)})
-        parameters = list(self.online.parameters())
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, x in tensors.items():
-            if key.startswith("optimiser."):
-                _, i, name = key.split(".")
-                like = parameters[int(i)]
-                if x.shape not in (like.shape, ()):
-                    raise ValueError(f"{key} is {tuple(x.shape)}, but its parameter {tuple(like.shape)}")
-                # Statistics must lie in memory as their parameter does, whatever the file says.
-                fits = x.shape == like.shape
-                state.setdefault(int(i), {})[name] = torch.empty_like(like).copy_(x) if fits else x.clone()
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+
+        load_network(self.online, named("online."))
+        if self.target is not None:
+            load_network(self.target, named("target."))
+        self.optimiser.load_state_dict(named("optimiser."))
 
 
 def clip_gradients(parameters: list[nn.Parameter], bound: float) -> Tensor:

@@ -1,11 +1,16 @@
-"""How gradients change parameters: settings, and the one optimiser that torch lacks."""
+"""How gradients change parameters: settings, a step of each, and the `Optimiser` that keeps the statistics for it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.adadelta import adadelta
+from torch.optim.adam import adam
+from torch.optim.radam import radam
+from torch.profiler import record_function
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,16 @@ class Adam:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, self.learning_rate, eps=self.epsilon, fused=True)
+    statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
+
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:  # fmt: skip
+        adam(
+            parameters, gradients, mean, square, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate,
+            weight_decay=0.0, eps=self.epsilon, maximize=False,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,16 @@ class RAdam:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.RAdam(parameters, self.learning_rate, eps=self.epsilon, foreach=True)
+    statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
+
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:  # fmt: skip
+        radam(
+            parameters, gradients, mean, square, steps, foreach=True, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0,
+            eps=self.epsilon,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +75,16 @@ class Adadelta:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adadelta(parameters, self.learning_rate, self.decay, self.epsilon, foreach=True)
+    statistics: ClassVar = ("square_avg", "acc_delta", "step")
+
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, square: list[Tensor], moved: list[Tensor],
+        steps: list[Tensor],
+    ) -> None:  # fmt: skip
+        adadelta(
+            parameters, gradients, square, moved, steps, foreach=True, lr=rate, rho=self.decay, eps=self.epsilon,
+            weight_decay=0.0, maximize=False,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,36 +103,79 @@ class RMSProp:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
-    def build(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-        return RootRMSProp(parameters, self.learning_rate, self.decay, self.epsilon, self.centred)
+    statistics: ClassVar = ("mean", "square")
+
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor]
+    ) -> None:
+        """g / sqrt(E[g^2] - E[g]^2 + epsilon) (Graves 2013, eq. 40, without momentum); not centred, without E[g]^2.
+
+        torch.optim.RMSprop adds epsilon outside the root, which is another step size.
+        """
+        torch._foreach_lerp_(mean, gradients, (1 - self.decay) * self.centred)
+        torch._foreach_mul_(square, self.decay)
+        torch._foreach_addcmul_(square, gradients, gradients, 1 - self.decay)
+        scale = torch._foreach_addcmul(square, mean, mean, -1)
+        torch._foreach_add_(scale, self.epsilon)
+        torch._foreach_sqrt_(scale)
+        torch._foreach_addcdiv_(parameters, gradients, scale, -rate)
 
 
-class RootRMSProp(torch.optim.Optimizer):
-    """g / sqrt(E[g^2] - E[g]^2 + epsilon) (Graves 2013, eq. 40, without momentum); not centred, without E[g]^2.
+class Optimiser:
+    """Parameters that gradients change, and the statistics of those gradients.
 
-    torch.optim.RMSprop adds epsilon outside the root, which is another step size.
+    The classes of torch.optim would do, but the first thing that any of them does is to import torch's compiler: 1.2 s
+    in every process, before anything is compiled. Their equations are called here without them.
+
+    Attributes:
+        statistics: for each parameter tensors by name, of its shape or []; none before its first gradient.
     """
 
-    def __init__(
-        self, parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float, centred: bool = True
-    ):
-        super().__init__(parameters, {"lr": learning_rate, "decay": decay, "epsilon": epsilon, "centred": centred})
+    def __init__(self, settings: Adam | RAdam | RMSProp | Adadelta, parameters: Iterable[Parameter]):
+        self.settings, self.parameters = settings, list(parameters)
+        self.statistics: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for p in self.parameters:
+            p.grad = None
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step along every parameter's gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            grads = [p.grad for p in parameters]
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p] = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
-            means = [self.state[p]["mean"] for p in parameters]
-            squares = [self.state[p]["square"] for p in parameters]
-            torch._foreach_lerp_(means, grads, (1 - group["decay"]) * group["centred"])
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, grads, grads, 1 - group["decay"])
-            scale = torch._foreach_addcmul(squares, means, means, -1)
-            torch._foreach_add_(scale, group["epsilon"])
-            torch._foreach_sqrt_(scale)
-            torch._foreach_addcdiv_(parameters, grads, scale, -group["lr"])
+    def step(self, rate: float) -> None:
+        """One step of a learning rate along the gradient of every parameter that has one."""
+        with record_function(f"Optimiser.step#{type(self.settings).__name__}"):
+            moving = [i for i, p in enumerate(self.parameters) if p.grad is not None]
+            for i in moving:
+                if not self.statistics[i]:
+                    self.statistics[i] = self.begin(i)
+            columns = [[self.statistics[i][name] for i in moving] for name in self.settings.statistics]
+            parameters: list[Tensor] = [self.parameters[i] for i in moving]
+            self.settings.step(parameters, [p.grad for p in parameters if p.grad is not None], rate, *columns)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Every statistic by the number of its parameter and its name, such as 0.exp_avg."""
+        return {f"{i}.{name}": x for i, found in enumerate(self.statistics) for name, x in found.items()}
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`, for an optimiser of the same making.
+
+        Raises:
+            ValueError: a name or shape is not what this optimiser has.
+        """
+        numbers = {key.partition(".")[0] for key in tensors}
+        self.statistics = [self.begin(i) if str(i) in numbers else {} for i in range(len(self.parameters))]
+        own = self.state_dict()
+        unequal = own.keys() ^ tensors.keys() or {key for key, x in own.items() if x.shape != tensors[key].shape}
+        if unequal:
+            raise ValueError(
+                f"statistics do not fit this {type(self.settings).__name__}: {', '.join(sorted(unequal)[:3])}"
+            )
+        for key, x in own.items():
+            x.copy_(tensors[key])  # it lies in memory as its parameter does, whatever the file says
+
+    def begin(self, i: int) -> dict[str, Tensor]:
+        """The statistics of the i-th parameter before its first gradient: all 0."""
+        p = self.parameters[i]
+        # Adam counts its steps where the parameters are, as its one kernel for all of them wants it; the others here.
+        count = torch.zeros((), device=p.device if isinstance(self.settings, Adam) else None)
+        return {name: count if name == "step" else torch.zeros_like(p) for name in self.settings.statistics}

@@ -75,7 +75,8 @@ def seed_everything(experiment: Experiment) -> None:
     torch.manual_seed(experiment.seed)
     np.random.seed(experiment.seed % 2**32)  # nothing of ours draws from these two; a game or a library may
     random.seed(experiment.seed)
-    torch.use_deterministic_algorithms(experiment.deterministic)
+    if experiment.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(experiment.deterministic)  # which imports torch's compiler, for a second
     if experiment.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with this
 

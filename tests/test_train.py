@@ -268,4 +268,13 @@ def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys):
     assert "a trace of" in capsys.readouterr().out
     events = json.loads((run.path / "trace.json").read_text())["traceEvents"]
     names = {event["name"] for event in events if event.get("ph") == "X"}
-    assert "aten::convolution_backward" in names and any(name.startswith("Optimizer.step") for name in names)
+    assert "aten::convolution_backward" in names and any(name.startswith("Optimiser.step") for name in names)
+
+
+def test_a_training_does_not_wait_for_torch_to_import_its_compiler(tmp_path):
+    code = "import sys; from experiments.cli import run_command\n"
+    code += "run_command('train', sys.argv[1:]); print('torch._dynamo' in sys.modules)"
+    line = "dqn --game probe/catch --network.torso mlp --frames 600 --num-envs 2 --replay.capacity 500 --wandb off"
+    line += f" --replay.learn-start 100 --device cpu --runs {tmp_path}"
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True)
+    assert done.stdout.rstrip().endswith("\nFalse"), done.stderr

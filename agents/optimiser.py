@@ -31,6 +31,7 @@ class Adam:
         self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
         steps: list[Tensor],
     ) -> None:  # fmt: skip
+        """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
         adam(
             parameters, gradients, mean, square, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate,
             weight_decay=0.0, eps=self.epsilon, maximize=False,
@@ -55,6 +56,7 @@ class RAdam:
         self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
         steps: list[Tensor],
     ) -> None:  # fmt: skip
+        """Moves parameters and statistics in place (ibid., algorithm 2)."""
         radam(
             parameters, gradients, mean, square, steps, foreach=True, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0,
             eps=self.epsilon,
@@ -81,6 +83,7 @@ class Adadelta:
         self, parameters: list[Tensor], gradients: list[Tensor], rate: float, square: list[Tensor], moved: list[Tensor],
         steps: list[Tensor],
     ) -> None:  # fmt: skip
+        """Moves parameters and statistics in place (ibid., algorithm 1)."""
         adadelta(
             parameters, gradients, square, moved, steps, foreach=True, lr=rate, rho=self.decay, eps=self.epsilon,
             weight_decay=0.0, maximize=False,

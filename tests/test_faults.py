@@ -169,7 +169,7 @@ def test_an_emulator_that_dies_again_at_once_is_an_error():
 
 
 def test_a_clock_that_jumps_does_no_harm(tmp_path, monkeypatch):
-    x = small("prioritized")
+    x = small("prioritized", "probe/catch")
     whole = run_whole(x, tmp_path)
     jumps = iter(range(10**9))
     real = time.time

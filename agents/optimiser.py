@@ -1,4 +1,8 @@
-"""How gradients change parameters: settings, a step of each, and the `Optimiser` that keeps the statistics for it."""
+"""How gradients change parameters: settings, a step of each, and the `Optimiser` that keeps the statistics for it.
+
+A `step` is given lists of equal length: parameters, gradients, and each of its statistics in the order of `statistics`,
+all float32 of a parameter's shape but "step", which is []: the steps that were made.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,11 +31,9 @@ class Adam:
 
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
 
-    def step(
-        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
-        steps: list[Tensor],
-    ) -> None:  # fmt: skip
+    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
         """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
+        mean, square, steps = statistics
         adam(
             parameters, gradients, mean, square, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate,
             weight_decay=0.0, eps=self.epsilon, maximize=False,
@@ -52,11 +54,9 @@ class RAdam:
 
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
 
-    def step(
-        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor],
-        steps: list[Tensor],
-    ) -> None:  # fmt: skip
+    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
         """Moves parameters and statistics in place (ibid., algorithm 2)."""
+        mean, square, steps = statistics
         radam(
             parameters, gradients, mean, square, steps, foreach=True, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0,
             eps=self.epsilon,
@@ -79,11 +79,9 @@ class Adadelta:
 
     statistics: ClassVar = ("square_avg", "acc_delta", "step")
 
-    def step(
-        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, square: list[Tensor], moved: list[Tensor],
-        steps: list[Tensor],
-    ) -> None:  # fmt: skip
+    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
         """Moves parameters and statistics in place (ibid., algorithm 1)."""
+        square, moved, steps = statistics
         adadelta(
             parameters, gradients, square, moved, steps, foreach=True, lr=rate, rho=self.decay, eps=self.epsilon,
             weight_decay=0.0, maximize=False,
@@ -108,13 +106,12 @@ class RMSProp:
 
     statistics: ClassVar = ("mean", "square")
 
-    def step(
-        self, parameters: list[Tensor], gradients: list[Tensor], rate: float, mean: list[Tensor], square: list[Tensor]
-    ) -> None:
+    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
         """g / sqrt(E[g^2] - E[g]^2 + epsilon) (Graves 2013, eq. 40, without momentum); not centred, without E[g]^2.
 
         torch.optim.RMSprop adds epsilon outside the root, which is another step size.
         """
+        mean, square = statistics
         torch._foreach_lerp_(mean, gradients, (1 - self.decay) * self.centred)
         torch._foreach_mul_(square, self.decay)
         torch._foreach_addcmul_(square, gradients, gradients, 1 - self.decay)

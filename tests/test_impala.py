@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agents.agent import Agent
 from agents.impala import IMPALA
-from agents.optimiser import Adam, Optimiser, RMSProp
+from agents.optimiser import Adam
 from agents.returns import pick, vtrace
 from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence
@@ -107,16 +107,6 @@ def test_the_row_at_an_end_teaches_nothing_and_a_time_limit_is_bootstrapped():
     limit = seq._replace(step=seq.step._replace(terminal=torch.zeros_like(seq.step.terminal)))
     ends = seq.step.last[:-1].any(0)
     assert torch.equal(one != IMPALA().loss(network, None, limit)[0], ends | seq.step.last[-1])
-
-
-def test_uncentred_rmsprop_is_worked_out_by_hand():
-    # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
-    p = torch.nn.Parameter(torch.tensor([1.0]))
-    optimiser = Optimiser(RMSProp(decay=0.5, epsilon=0.25, centred=False), [p])
-    for g in (2.0, 1.0):
-        p.grad = torch.tensor([g])
-        optimiser.step(0.1)
-    assert p.item() == pytest.approx(1 - 0.1 * 2 / (2 + 0.25) ** 0.5 - 0.1 / (1.5 + 0.25) ** 0.5)
 
 
 CASES |= {

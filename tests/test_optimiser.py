@@ -1,0 +1,78 @@
+"""Optimisers: by hand, as torch has them, and from their statistics."""
+
+import pytest
+import torch
+from torch import nn
+
+from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
+
+
+def test_centred_rmsprop_is_worked_out_by_hand():
+    # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
+    p = nn.Parameter(torch.tensor([1.0]))
+    optimiser = Optimiser(RMSProp(decay=0.5, epsilon=0.25), [p])
+    p.grad = torch.tensor([2.0])
+    optimiser.step(0.1)  # E[g] = 1, E[g^2] = 2: 2 / sqrt(2 - 1 + .25)
+    first = 1 - 0.1 * 2 / 1.25**0.5
+    assert p.item() == pytest.approx(first)
+    p.grad = torch.tensor([1.0])
+    optimiser.step(0.1)  # E[g] = 1, E[g^2] = 1.5: 1 / sqrt(1.5 - 1 + .25)
+    assert p.item() == pytest.approx(first - 0.1 / 0.75**0.5)
+
+
+def test_uncentred_rmsprop_is_worked_out_by_hand():
+    # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
+    p = torch.nn.Parameter(torch.tensor([1.0]))
+    optimiser = Optimiser(RMSProp(decay=0.5, epsilon=0.25, centred=False), [p])
+    for g in (2.0, 1.0):
+        p.grad = torch.tensor([g])
+        optimiser.step(0.1)
+    assert p.item() == pytest.approx(1 - 0.1 * 2 / (2 + 0.25) ** 0.5 - 0.1 / (1.5 + 0.25) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        (Adam(epsilon=1e-3), lambda p: torch.optim.Adam(p, 0.1, eps=1e-3)),
+        (RAdam(epsilon=1e-3), lambda p: torch.optim.RAdam(p, 0.1, eps=1e-3)),
+        (Adadelta(decay=0.9, epsilon=1e-3), lambda p: torch.optim.Adadelta(p, 0.1, rho=0.9, eps=1e-3)),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs):
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(1))]
+    other = [nn.Parameter(p.detach().clone()) for p in ours]
+    optimiser, reference = Optimiser(settings, ours), theirs(other)
+    for moment in range(8):
+        if moment == 4:
+            tensors = {name: x.clone() for name, x in optimiser.state_dict().items()}
+            optimiser = Optimiser(settings, ours)
+            optimiser.load_state_dict(tensors)
+        for p, q in zip(ours[:2], other[:2], strict=True):  # the third never has a gradient
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        optimiser.step(0.1)
+        reference.step()
+        for p, q in zip(ours, other, strict=True):
+            torch.testing.assert_close(p, q)
+    optimiser.zero_grad()
+    assert all(p.grad is None for p in ours) and not optimiser.statistics[2]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: {**t, "7.exp_avg": t["0.exp_avg"]},
+        lambda t: {**t, "0.exp_avg": torch.zeros(5)},
+        lambda t: {name: x for name, x in t.items() if name != "0.step"},
+    ],
+    ids=["more", "of another shape", "fewer"],
+)
+def test_statistics_that_do_not_fit_are_refused(spoil):
+    p = nn.Parameter(torch.ones(2))
+    optimiser = Optimiser(Adam(), [p])
+    p.grad = torch.ones(2)
+    optimiser.step(0.1)
+    with pytest.raises(ValueError, match="do not fit this Adam"):
+        Optimiser(Adam(), [p]).load_state_dict(spoil(optimiser.state_dict()))

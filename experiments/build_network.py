@@ -21,7 +21,7 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, standardise
 
 TORSOS = {"nature": NatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
 HEADS = {"linear": Linear, "dueling": Dueling}
@@ -58,9 +58,16 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
     """
     shape = (math.prod(shape[:-2]), *shape[-2:])
     if config.torso == "impala":
-        return ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
-    refuse_others(config, ("width", "blocks", "spectral_norm", "pooling"), f"--network.torso impala; {config.torso}")
-    return TORSOS[config.torso](shape, layer_norm=config.layer_norm)
+        torso: Any = ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
+    else:
+        others = ("width", "blocks", "spectral_norm", "pooling")
+        refuse_others(config, others, f"--network.torso impala; {config.torso}")
+        torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
+    if config.torso == "mlp":
+        refuse_others(config, ("standardise",), "convolutions; mlp")
+    elif config.standardise:
+        torso.see = standardise
+    return torso
 
 
 def build_core(config: NetworkConfig, inputs: int, num_actions: int) -> Any:

@@ -39,6 +39,8 @@ class NetworkConfig:
     """impala: divide the residual blocks' weights by their largest singular value"""
     pooling: int = 0
     """impala: side of the adaptive max-pooling at the end; 0 for none"""
+    standardise: bool = False
+    """see every observation with mean 0 and variance 1 (LeCun et al. 1998, sec. 4.3) instead of bytes / 255"""
     dense: int = 0
     """units of a layer between torso and memory; 0 for none"""
     memory: Literal["none", "lstm", "gru", "gtrxl", "dnc"] = "none"

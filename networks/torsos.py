@@ -14,7 +14,34 @@ def to_unit_range(obs: Tensor) -> Tensor:
     return obs.flatten(1, -3).float().contiguous(memory_format=torch.channels_last).mul_(1 / 255)
 
 
-class NatureCNN(nn.Module):
+def standardise(obs: Tensor) -> Tensor:
+    """uint8 [B, C, H, W], or with several axes of channels, to float32 of mean 0 and variance 1 in each observation.
+
+    Inputs that are all positive let a filter's weights rise and fall only together (LeCun et al. 1998, sec. 4.3), and a
+    background that is not black switches a filter off for good, wherever its weights sum to less than 0. To the
+    variance, 1 grey level squared is added, for frames that are all one colour. Channels are last in memory.
+    """
+    obs = obs.flatten(1, -3)
+    pixels = obs.flatten(1).float()
+    seen = nn.functional.layer_norm(pixels, pixels.shape[1:], eps=1.0)
+    return seen.view_as(obs).contiguous(memory_format=torch.channels_last)
+
+
+class Convolutions(nn.Module):
+    """What is seen of uint8 [B, C, H, W], through convolutions, as F features.
+
+    Attributes:
+        see: how bytes become the floats that the first layer is given.
+    """
+
+    see = staticmethod(to_unit_range)
+    conv: nn.Module
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.conv(self.see(obs)).flatten(1)
+
+
+class NatureCNN(Convolutions):
     """The convolutions of Mnih et al. (2015), Methods, "Model architecture"; the dense layer is the head's.
 
     Args:
@@ -38,9 +65,6 @@ class NatureCNN(nn.Module):
         self.conv = nn.Sequential(*layers)
         self.size = math.prod(shape)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.conv(to_unit_range(obs)).flatten(1)
-
 
 class NipsCNN(NatureCNN):
     """The smaller convolutions of Mnih et al. (2013), sec. 4.1: a third of the work, F = 2592 features."""
@@ -63,7 +87,7 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-class ImpalaCNN(nn.Module):
+class ImpalaCNN(Convolutions):
     """The deep residual network of Espeholt et al. (2018), fig. 3; width, norm and pooling are Clark et al.'s (2025).
 
     Args:
@@ -91,9 +115,6 @@ class ImpalaCNN(nn.Module):
         self.conv = nn.Sequential(*stages)
         self.size = channels * math.prod(sides)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.conv(to_unit_range(obs)).flatten(1)
-
     def normalise_spectrum(self) -> None:
         """Divides the residual blocks' weights by their largest singular value (Clark et al. 2025), from now on.
 
@@ -106,7 +127,7 @@ class ImpalaCNN(nn.Module):
                         nn.utils.parametrizations.spectral_norm(layer)
 
 
-class MinAtarCNN(nn.Module):
+class MinAtarCNN(Convolutions):
     """One convolution of 16 3 x 3 filters (Young & Tian 2019, sec. 4); the dense layer of 128 is the head's.
 
     Args:
@@ -119,9 +140,6 @@ class MinAtarCNN(nn.Module):
         norm = [nn.GroupNorm(1, 16)] if layer_norm else []
         self.conv = nn.Sequential(nn.Conv2d(shape[0], 16, 3), *norm, nn.ReLU())
         self.size = 16 * (shape[1] - 2) * (shape[2] - 2)
-
-    def forward(self, obs: Tensor) -> Tensor:
-        return self.conv(to_unit_range(obs)).flatten(1)
 
 
 class MLP(nn.Module):

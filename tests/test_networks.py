@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from envs.timestep import TimeStep
-from experiments.build_network import build_network
+from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
 from networks.heads import Dueling, dueling
 from networks.network import initialise
-from networks.torsos import NatureCNN, to_unit_range
+from networks.torsos import NatureCNN, standardise, to_unit_range
 
 
 def some_steps(time, batch):
@@ -44,6 +44,35 @@ def test_nature_network_has_the_published_size():
 def test_pixels_become_zero_to_one():
     obs = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(to_unit_range(obs).flatten(), torch.arange(256) * torch.tensor(1 / 255))
+
+
+def test_standardised_observations_have_mean_0_and_variance_1():
+    obs = torch.tensor([[[[0, 2], [4, 6]]]], dtype=torch.uint8)  # mean 3, variance 5; 1 is added to it
+    by_hand = torch.tensor([-3.0, -1.0, 1.0, 3.0]) / math.sqrt(6)
+    torch.testing.assert_close(standardise(obs).flatten(), by_hand)
+    assert not standardise(torch.full((2, 4, 3, 3), 87, dtype=torch.uint8)).any()
+    noise = torch.randint(0, 100, (3, 2, 4, 5, 5), dtype=torch.uint8)  # a stack of 2 with 4 channels
+    seen = standardise(noise)
+    assert seen.shape == (3, 8, 5, 5)
+    torch.testing.assert_close(standardise(noise + 100), seen)  # however bright
+    torch.testing.assert_close(standardise(noise * 2), seen, rtol=1e-3, atol=1e-3)  # and with any contrast
+    torch.testing.assert_close(standardise(noise[1:2]), seen[1:2])  # each by itself
+
+
+def test_a_grey_background_switches_no_filter_off_where_observations_are_standardised():
+    torch.manual_seed(0)
+    obs = torch.full((8, 4, 84, 84), 87, dtype=torch.uint8)  # a grey like that of Pong, and a ball
+    for i in range(8):
+        obs[i, :, 10 * i : 10 * i + 2, 40] = 236
+
+    def answering(config: NetworkConfig) -> int:
+        torso = build_torso(config, (4, 84, 84))
+        initialise(torso, "xavier")
+        answer = torso.conv[:2](torso.see(obs))  # after the first ReLU
+        return int((answer.amax((0, 2, 3)) > answer.amin((0, 2, 3))).sum())
+
+    assert answering(NetworkConfig(torso="nips")) <= 13
+    assert answering(NetworkConfig(torso="nips", standardise=True)) == 16
 
 
 def test_dueling_equals_the_hand_fixture_and_is_invariant():
@@ -79,5 +108,7 @@ def test_initial_weights_fill_their_range(scheme):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="initialisation"):
         initialise(nn.Linear(2, 2), "magic")
+    with pytest.raises(ValueError, match="standardise is for convolutions"):
+        build_torso(NetworkConfig(torso="mlp", standardise=True), (4, 10, 10))
     with pytest.raises(ValueError, match="36 x 36"):
         NatureCNN((4, 20, 20))

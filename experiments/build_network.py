@@ -63,9 +63,7 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
         others = ("width", "blocks", "spectral_norm", "pooling")
         refuse_others(config, others, f"--network.torso impala; {config.torso}")
         torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
-    if config.torso == "mlp":
-        refuse_others(config, ("standardise",), "convolutions; mlp")
-    elif config.standardise:
+    if config.standardise:
         torso.see = standardise
     return torso
 

@@ -151,5 +151,9 @@ class MLP(nn.Module):
         norm = nn.LayerNorm(size) if layer_norm else nn.Identity()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), size), norm, nn.ReLU())
 
+    @staticmethod
+    def see(obs: Tensor) -> Tensor:
+        return obs.float() / 255
+
     def forward(self, obs: Tensor) -> Tensor:
-        return self.layers(obs.float() / 255)
+        return self.layers(self.see(obs))

@@ -57,6 +57,8 @@ def test_standardised_observations_have_mean_0_and_variance_1():
     torch.testing.assert_close(standardise(noise + 100), seen)  # however bright
     torch.testing.assert_close(standardise(noise * 2), seen, rtol=1e-3, atol=1e-3)  # and with any contrast
     torch.testing.assert_close(standardise(noise[1:2]), seen[1:2])  # each by itself
+    perceptron = build_torso(NetworkConfig(torso="mlp", standardise=True), (2, 4, 5, 5))
+    torch.testing.assert_close(perceptron(noise + 100), perceptron(noise))
 
 
 def test_a_grey_background_switches_no_filter_off_where_observations_are_standardised():
@@ -108,7 +110,5 @@ def test_initial_weights_fill_their_range(scheme):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="initialisation"):
         initialise(nn.Linear(2, 2), "magic")
-    with pytest.raises(ValueError, match="standardise is for convolutions"):
-        build_torso(NetworkConfig(torso="mlp", standardise=True), (4, 10, 10))
     with pytest.raises(ValueError, match="36 x 36"):
         NatureCNN((4, 20, 20))

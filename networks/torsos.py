@@ -17,8 +17,8 @@ def to_unit_range(obs: Tensor) -> Tensor:
 def standardise(obs: Tensor) -> Tensor:
     """uint8 [B, C, H, W], or with several axes of channels, to float32 of mean 0 and variance 1 in each observation.
 
-    Inputs that are all positive let a filter's weights rise and fall only together (LeCun et al. 1998, sec. 4.3), and a
-    background that is not black switches a filter off for good, wherever its weights sum to less than 0. To the
+    Inputs that are all positive let a filter's weights rise and fall only together (LeCun et al. 1998, sec. 4.3), and
+    where the background is not black, a filter whose weights sum to less than 0 is switched off by it, for good. To the
     variance, 1 grey level squared is added, for frames that are all one colour. Channels are last in memory.
     """
     obs = obs.flatten(1, -3)
@@ -28,10 +28,10 @@ def standardise(obs: Tensor) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """What is seen of uint8 [B, C, H, W], through convolutions, as F features.
+    """Observations, uint8 [B, C, H, W], through convolutions to features, float32 [B, F].
 
     Attributes:
-        see: how bytes become the floats that the first layer is given.
+        see: how bytes become the floats that the first layer is given; `to_unit_range` or `standardise`.
     """
 
     see = staticmethod(to_unit_range)

@@ -43,6 +43,8 @@ class Benchmark:
     """auto takes a GPU if there is one"""
     compile: bool = False
     """measure ours compiled by torch, which takes a minute each time; others stay as they are"""
+    precision: Literal["float32", "bf16"] = "float32"
+    """of the factors of products and convolutions in our learning; others stay in float32"""
     distributed: Literal["none", "local"] = "none"
     """local: measure players in processes of their own instead, part by part, and what a model makes of the parts"""
     players: tuple[int, ...] = (1, 2, 4)
@@ -62,8 +64,9 @@ def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[st
     Raises:
         ValueError: it failed; with its last words.
     """
+    matched = bool(options.against)
     task = Task(
-        peer, name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile
+        peer, name, options.game_for(name), options.seconds, options.device, matched, options.compile, options.precision
     )
     command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
@@ -144,9 +147,9 @@ def main(args: list[str]) -> int:
     results: dict[str, Any] = {}
     if options.distributed != "none":
         for name in options.presets:
+            how = options.seconds, options.device, options.compile, options.precision
             with console.status(f"{name}: {', '.join(map(str, options.players))} players"):
-                how = options.seconds, options.device, options.compile
-                results[name] = players.measure(name, options.game_for(name), options.players, *how)
+                results[name] = players.measure(players.Task(name, options.game_for(name), *how), options.players)
             players.show(name, results[name], console)
     else:
         for name in options.presets:
@@ -167,7 +170,11 @@ def machine() -> dict[str, Any]:
 
     import torch
 
-    found = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    from experiments.usage import multiplies_bf16
+
+    found = {
+        "processor": platform.machine(), "cores": os.cpu_count(), "bf16": multiplies_bf16(), "torch": torch.__version__,
+    }  # fmt: skip
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found

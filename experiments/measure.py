@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
@@ -32,6 +32,7 @@ class Task(NamedTuple):
     device: str
     matched: bool  # at the settings that its peers have
     compile: bool = False  # ours
+    precision: Literal["float32", "bf16"] = "float32"  # ours
 
 
 class Stopwatch:
@@ -82,7 +83,7 @@ def carry_out(task: Task) -> dict[str, Any]:
     x = preset(task.preset)
     if task.matched:
         x = at_the_same_settings(x)
-    x = replace(x, compile=task.compile)
+    x = replace(x, compile=task.compile, precision=task.precision)
     if task.peer == "limits":
         return limits(x, task)
     x = measured(x, task.game)

@@ -6,23 +6,32 @@ import torch
 from torch import Tensor, nn
 
 
+def factors(x: Tensor) -> Tensor:
+    """Numbers of any shape in the type of a convolution's factors: bfloat16 while one learns with it, else float32.
+
+    A byte is exact in both.
+    """
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+
+
 def to_unit_range(obs: Tensor) -> Tensor:
-    """uint8 [B, C, H, W], or with several axes of channels, to float32 in [0, 1].
+    """uint8 [B, C, H, W], or with several axes of channels, to `factors` in [0, 1].
 
     Channels are last in memory: convolutions are faster so.
     """
-    return obs.flatten(1, -3).float().contiguous(memory_format=torch.channels_last).mul_(1 / 255)
+    return factors(obs.flatten(1, -3)).contiguous(memory_format=torch.channels_last).mul_(1 / 255)
 
 
 def standardise(obs: Tensor) -> Tensor:
-    """uint8 [B, C, H, W], or with several axes of channels, to float32 of mean 0 and variance 1 in each observation.
+    """uint8 [B, C, H, W], or with several axes of channels, to `factors` of mean 0 and variance 1 in each observation.
 
     Inputs that are all positive let a filter's weights rise and fall only together (LeCun et al. 1998, sec. 4.3), and
     where the background is not black, a filter whose weights sum to less than 0 is switched off by it, for good. To the
     variance, 1 grey level squared is added, for frames that are all one colour. Channels are last in memory.
     """
     obs = obs.flatten(1, -3)
-    pixels = obs.flatten(1).float()
+    pixels = factors(obs.flatten(1))
     seen = nn.functional.layer_norm(pixels, pixels.shape[1:], eps=1.0)
     return seen.view_as(obs).contiguous(memory_format=torch.channels_last)
 
@@ -31,7 +40,7 @@ class Convolutions(nn.Module):
     """Observations, uint8 [B, C, H, W], through convolutions to features, float32 [B, F].
 
     Attributes:
-        see: how bytes become the floats that the first layer is given; `to_unit_range` or `standardise`.
+        see: how bytes become the `factors` that the first layer is given; `to_unit_range` or `standardise`.
     """
 
     see = staticmethod(to_unit_range)

@@ -88,6 +88,12 @@ def sequence(q, action=0, **changes):
     return seq, lambda step, state: (table[step.obs[..., 0]], state)
 
 
+def test_the_norm_of_all_gradients_is_exact_for_large_matrices():
+    p = nn.Parameter(torch.zeros(512, 3136))
+    p.grad = torch.randn(512, 3136)
+    assert clip_gradients([p], 1e9).item() == pytest.approx(p.grad.double().norm().item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("bound", [0.1, 4.999999, 5.0, 100.0])
 def test_gradients_are_clipped_as_torch_does(bound):
     def parameters():

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from experiments.peers.common import ReplayBuffer
 from experiments.peers.value_based import SegmentTree, project
 from experiments.phases import Phases
 from experiments.presets import PRESETS, preset
+from experiments.usage import multiplies_bf16
 from tests.test_resume import small
 
 
@@ -81,7 +83,8 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     """Real trainings, ours and a peer's, but short and in this process."""
 
     def short(peer, name, options):
-        return measure.carry_out(Task(peer, name, options.game_for(name), 0.2, "cpu", bool(options.against)))
+        task = Task(peer, name, options.game_for(name), 0.2, "cpu", bool(options.against), precision=options.precision)
+        return measure.carry_out(task)
 
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", short)
     monkeypatch.setattr(measure, "LEARN_START", 64)
@@ -100,6 +103,20 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     for peer in ("cleanrl", "sb3"):
         theirs = sums[peer]["agent_steps_per_second"]
         assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)
+
+
+def test_only_ours_is_measured_with_16_bits(monkeypatch):
+    seen = []
+    monkeypatch.setattr(measure, "end_to_end", lambda x, task: seen.append(x.precision))
+    monkeypatch.setattr(measure, "limits", lambda x, task: seen.append(x.precision))
+    for peer in ("highscore", "limits"):
+        measure.carry_out(Task(peer, "dqn", "Pong", 0.1, "cpu", True, precision="bf16"))
+    assert seen == ["bf16", "bf16"]
+
+
+def test_the_processor_is_asked_whether_it_multiplies_16_bit_numbers():
+    flags = Path("/proc/cpuinfo").read_text().split()
+    assert multiplies_bf16() == any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):

@@ -46,6 +46,15 @@ def test_pixels_become_zero_to_one():
     assert torch.equal(to_unit_range(obs).flatten(), torch.arange(256) * torch.tensor(1 / 255))
 
 
+@pytest.mark.parametrize("see", [to_unit_range, standardise])
+def test_with_16_bits_pixels_are_those_of_float32_rounded(see):
+    obs = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = see(obs)
+    assert seen.dtype == torch.bfloat16 and seen.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(seen, see(obs).bfloat16(), rtol=2**-7, atol=0.0)  # a digit of bfloat16 at most
+
+
 def test_standardised_observations_have_mean_0_and_variance_1():
     obs = torch.tensor([[[[0, 2], [4, 6]]]], dtype=torch.uint8)  # mean 3, variance 5; 1 is added to it
     by_hand = torch.tensor([-3.0, -1.0, 1.0, 3.0]) / math.sqrt(6)

@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psutil
 import torch
@@ -31,11 +31,12 @@ class Task(NamedTuple):
 
     preset: str
     game: str
-    players: int
     seconds: float
     device: str
-    learns: bool  # or only takes what is played
     compile: bool  # the learner
+    precision: Literal["float32", "bf16"]  # of the learner
+    players: int = 1
+    learns: bool = True  # or only takes what is played
 
 
 class Costs(NamedTuple):
@@ -52,7 +53,8 @@ def experiment_of(task: Task) -> Experiment:
     x = preset(task.preset)
     games = x.num_envs // x.players * task.players
     explore = replace(x.explore, num_envs=games) if isinstance(x.explore, Ladder) else x.explore
-    x = replace(x, distributed="local", players=task.players, num_envs=games, explore=explore, compile=task.compile)
+    x = replace(x, distributed="local", players=task.players, num_envs=games, explore=explore)
+    x = replace(x, compile=task.compile, precision=task.precision)
     x = measured(x, task.game)
     assert x.replay is not None
     least = 4 * (block_rows(x) + x.algorithm.length + 8 + x.stack) * games
@@ -156,15 +158,12 @@ def in_a_process_of_its_own(task: Task) -> dict[str, Any]:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def measure(
-    name: str, game: str, players: tuple[int, ...], seconds: float, device: str, compile: bool
-) -> list[dict[str, Any]]:
+def measure(task: Task, players: tuple[int, ...]) -> list[dict[str, Any]]:
     """A row for each number of players: playing alone, with learning, and the model's prediction of that."""
     rows: list[dict[str, Any]] = []
     for count in players:
         alone, whole = (
-            in_a_process_of_its_own(Task(name, game, count, seconds, device, learns, compile))
-            for learns in (False, True)
+            in_a_process_of_its_own(task._replace(players=count, learns=learns)) for learns in (False, True)
         )
         rows.append({"players": count, "alone": alone, "whole": whole})
     # The parts are those of the fewest players, who were least in each other's way.

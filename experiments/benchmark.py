@@ -45,6 +45,8 @@ class Benchmark:
     """measure ours compiled by torch, which takes a minute each time; others stay as they are"""
     precision: Literal["float32", "bf16"] = "float32"
     """of the factors of products and convolutions in our learning; others stay in float32"""
+    num_envs: int = 0
+    """games that ours plays at once where it learns from a replay, at the same replay ratio; 0: as in the preset"""
     distributed: Literal["none", "local"] = "none"
     """local: measure players in processes of their own instead, part by part, and what a model makes of the parts"""
     players: tuple[int, ...] = (1, 2, 4)
@@ -64,10 +66,10 @@ def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[st
     Raises:
         ValueError: it failed; with its last words.
     """
-    matched = bool(options.against)
     task = Task(
-        peer, name, options.game_for(name), options.seconds, options.device, matched, options.compile, options.precision
-    )
+        peer, name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile,
+        options.precision, options.num_envs,
+    )  # fmt: skip
     command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
@@ -144,6 +146,8 @@ def main(args: list[str]) -> int:
     console = Console()
     for name in options.presets:
         preset(name)  # refused now, not after the others were measured
+    if options.num_envs and options.distributed != "none":
+        raise ValueError("--num-envs: with --distributed every player has as many games as in the preset")
     results: dict[str, Any] = {}
     if options.distributed != "none":
         for name in options.presets:

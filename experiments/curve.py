@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from envs.library import game_of
 from experiments.chance import random_scores
+from experiments.loop import RECENT
 from experiments.published import published_curve
 from experiments.run import Run, RunError, read_json, read_rows, write_atomically, write_json
 from experiments.stats import bootstrap_interval
@@ -33,6 +35,9 @@ class Curve:
     """a folder for the files, such as experiments/evidence/dqn-breakout"""
     reference: str = "DQN CNN (Dopamine)"
     """for Atari, an agent with a published curve, such as QR-DQN CNN (Dopamine) or PPO (Hafner et al.)"""
+    goal: float | None = None
+    """a score; evidence.json then says after how many frames and minutes the last 20 training episodes had it on
+    average"""
 
 
 class Point(NamedTuple):
@@ -93,6 +98,20 @@ def parts(episodes: list[dict[str, Any]], frames: int) -> list[Part]:
         if scores:
             found.append(Part(end, len(scores), float(np.mean(scores))))
     return found
+
+
+def reached(run: Run, goal: float) -> dict[str, float] | None:
+    """When the mean of the last 20 training episodes first came to a score, or None: it did not.
+
+    Minutes count from when the run was made, with all that happened since; rows are written every 10,000 frames.
+    """
+    began = datetime.fromisoformat(run.config["created"]).timestamp()
+    times = {row["frames"]: row["charts/time"] for row in read_rows(run.path / "perf.jsonl")}
+    for row in read_rows(run.path / "metrics.jsonl"):
+        if row["charts/episodes"] >= RECENT and row["charts/episodic_return"] >= goal:
+            minutes = (times[row["frames"]] - began) / 60
+            return {"score": goal, "frames": row["frames"], "agent_steps": row["agent_steps"], "minutes": minutes}
+    return None
 
 
 def draw(
@@ -191,6 +210,8 @@ def main(args: list[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     table, about, well = (beside_published if atari else beside_chance)(options, run, episodes, frames)
     write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in table).encode())
+    if options.goal is not None:
+        about["goal"] = reached(run, options.goal)
     wanted = ("command", "commit", "created", "versions", "machine", "experiment")
     write_json(options.out / "evidence.json", {key: run.config[key] for key in wanted} | about)
     for line in table:

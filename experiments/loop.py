@@ -11,6 +11,8 @@ from agents.sequence import Sequence
 from envs.games import Games, Played
 from envs.timestep import NO_STEP, TimeStep
 
+RECENT = 20  # episodes that the score of a training is the mean of
+
 
 class Moment(NamedTuple):
     """Where training stands after one iteration, learning included: a checkpoint here is consistent."""
@@ -88,7 +90,7 @@ class Scores:
 
     def __init__(self, num_envs: int):
         self.score, self.agent_steps = [0.0] * num_envs, [0] * num_envs
-        self.recent: deque[float] = deque(maxlen=20)
+        self.recent: deque[float] = deque(maxlen=RECENT)
         self.episodes = 0
 
     def add(self, step: TimeStep) -> list[Episode]:
@@ -138,5 +140,5 @@ class Scores:
 
     @property
     def mean(self) -> float | None:
-        """Mean raw score of the last 20 episodes; None before the first."""
+        """Mean raw score of the last `RECENT` episodes; None before the first."""
         return sum(self.recent) / len(self.recent) if self.recent else None

@@ -33,6 +33,7 @@ class Task(NamedTuple):
     matched: bool  # at the settings that its peers have
     compile: bool = False  # ours
     precision: Literal["float32", "bf16"] = "float32"  # ours
+    num_envs: int = 0  # ours, where there is a replay; 0 for the preset's
 
 
 class Stopwatch:
@@ -84,6 +85,8 @@ def carry_out(task: Task) -> dict[str, Any]:
     if task.matched:
         x = at_the_same_settings(x)
     x = replace(x, compile=task.compile, precision=task.precision)
+    if task.num_envs and x.replay is not None:
+        x = replace(x, num_envs=task.num_envs)
     if task.peer == "limits":
         return limits(x, task)
     x = measured(x, task.game)

@@ -105,13 +105,15 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
         assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)
 
 
-def test_only_ours_is_measured_with_16_bits(monkeypatch):
+def test_ours_is_measured_as_it_is_asked_for_and_learns_as_much(monkeypatch):
     seen = []
-    monkeypatch.setattr(measure, "end_to_end", lambda x, task: seen.append(x.precision))
-    monkeypatch.setattr(measure, "limits", lambda x, task: seen.append(x.precision))
+    monkeypatch.setattr(measure, "end_to_end", lambda x, task: seen.append(x))
+    monkeypatch.setattr(measure, "limits", lambda x, task: seen.append(x))
     for peer in ("highscore", "limits"):
-        measure.carry_out(Task(peer, "dqn", "Pong", 0.1, "cpu", True, precision="bf16"))
-    assert seen == ["bf16", "bf16"]
+        for name in ("dqn", "ppo"):
+            measure.carry_out(Task(peer, name, "Pong", 0.1, "cpu", True, precision="bf16", num_envs=32))
+    assert [(x.precision, x.num_envs) for x in seen] == [("bf16", 32), ("bf16", 8)] * 2
+    assert seen[0].replay.learn_period == preset("dqn").replay.learn_period
 
 
 def test_the_processor_is_asked_whether_it_multiplies_16_bit_numbers():
@@ -122,6 +124,8 @@ def test_the_processor_is_asked_whether_it_multiplies_16_bit_numbers():
 def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):
     assert run_command("benchmark", ["dqnn"]) == 2
     assert "dqnn" in capsys.readouterr().err
+    assert run_command("benchmark", ["apex-dqn", "--distributed", "local", "--num-envs", "8"]) == 2
+    assert "--num-envs" in capsys.readouterr().err
     monkeypatch.setattr(benchmark, "sys", type("Python", (), {"executable": "false"}))
     assert run_command("benchmark", ["dqn", "--rounds", "1"]) == 2
     assert "measuring dqn of limits failed" in capsys.readouterr().err

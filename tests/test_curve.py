@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from experiments.chance import random_scores
-from experiments.curve import Part, Point, parts, points, published
+from experiments.curve import Part, Point, parts, points, published, reached
 from experiments.presets import preset
+from experiments.run import Run
 
 
 def test_points_are_means_over_each_whole_million_of_frames():
@@ -38,6 +40,19 @@ def test_a_point_compares_well_within_three_deviations_or_where_none_are_known_a
 def test_parts_are_means_over_tenths_of_a_training():
     episodes = [{"frames": f, "score": s} for f, s in ((10, 1), (100, 3), (101, 10), (1000, 7), (1001, 99))]
     assert parts(episodes, 1000) == [Part(100, 2, 2.0), Part(200, 1, 10.0), Part(1000, 1, 7.0)]
+
+
+def test_a_goal_is_reached_when_the_last_twenty_episodes_have_it_on_average(tmp_path):
+    run = Run.create(tmp_path, preset("demo"), "run")
+    assert reached(run, 18.0) is None
+    began = datetime.fromisoformat(run.config["created"]).timestamp()
+    for i, (episodes, score) in enumerate(((0, None), (19, 20.0), (20, 17.9), (30, 18.0), (40, 17.0), (50, 21.0))):
+        now = {"frames": 10_000 * i, "agent_steps": 2_500 * i}
+        run.append("metrics.jsonl", now | {"charts/episodes": episodes, "charts/episodic_return": score})
+        run.append("perf.jsonl", now | {"charts/time": began + 90 * i})
+    run.close()
+    assert reached(run, 18.0) == {"score": 18.0, "frames": 30_000, "agent_steps": 7_500, "minutes": 4.5}
+    assert reached(run, 21.5) is None
 
 
 def test_chance_plays_as_badly_as_the_game_says():

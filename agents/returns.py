@@ -214,18 +214,21 @@ def quantile_huber(theta: Tensor, tau: Tensor, target: Tensor, kappa: float) -> 
 
     Returns:
         [...]. Its value and gradient in theta are exact, further derivatives are 0: autograd would go over the N M
-        pairs thirty times, most of the update where N = M = 200; this does so nine times.
+        pairs thirty times, most of the update where N = M = 200; this does so ten times.
     """
+
+    def weighted(whole: Tensor, above: Tensor) -> Tensor:
+        # Targets above theta count tau, those below 1 - tau.
+        return (tau * above + (1 - tau) * (whole - above)) / (kappa or 1)
+
     with torch.no_grad():
         error = target[..., None, :] - theta[..., :, None]  # [..., N, M]
-        below = error < 0
         slope = error.clamp(-kappa, kappa) if kappa else error.sign()  # L'(d); L(d) = L'(d) (d - L'(d) / 2)
+        above = slope.clamp(min=0)
         if kappa:
             error.sub_(slope, alpha=0.5)
-            slope.div_(kappa)
-        slope.mul_(torch.where(below, 1 - tau[..., :, None], tau[..., :, None]))
-        gradient = slope.mean(-1)
-        value = slope.mul_(error).mean(-1)
+        gradient = weighted(slope.mean(-1), above.mean(-1))
+        value = weighted(slope.mul_(error).mean(-1), above.mul_(error).mean(-1))
     return (value + gradient * (theta.detach() - theta)).sum(-1)
 
 

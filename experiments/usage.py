@@ -1,5 +1,7 @@
 """What a training takes of the machine."""
 
+import math
+
 import psutil
 import torch
 
@@ -11,6 +13,26 @@ def multiplies_bf16() -> bool:
     """Whether this processor multiplies bfloat16 numbers itself; without, learning with them is no faster."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def crowded(load: float, cores: int, threads: int) -> str:
+    """What to say to people whose other programs want the cores that learning's threads wait for each other on.
+
+    Two trainings with two threads each on two cores were 40 times slower than with one thread each.
+
+    Args:
+        load: programs that run or want to, before this one does.
+
+    Returns:
+        "" where there is room for all.
+    """
+    if threads < 2 or load < 0.7 or load + threads < cores + 0.7:
+        return ""
+    better = max(1, cores - math.ceil(load - 0.3))
+    return (
+        f"other programs keep {load:.1f} of {cores} cores busy, and learning has {threads} threads that wait for each"
+        f" other: with OMP_NUM_THREADS={better} before the command all may be many times as fast"
+    )
 
 
 def usage(device: torch.device) -> dict[str, float]:

@@ -29,6 +29,7 @@ from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training
+from experiments.usage import crowded
 from experiments.video import video_of, write_video
 from tests.test_resume import small
 
@@ -278,3 +279,11 @@ def test_a_training_does_not_wait_for_torch_to_import_its_compiler(tmp_path):
     line += f" --replay.learn-start 100 --device cpu --runs {tmp_path}"
     done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("\nFalse"), done.stderr
+
+
+def test_people_are_told_when_threads_would_wait_for_each_other():
+    assert crowded(load=0.2, cores=2, threads=2) == crowded(load=2.0, cores=2, threads=1) == ""
+    assert crowded(load=4.0, cores=16, threads=8) == ""
+    assert "OMP_NUM_THREADS=1 " in crowded(load=1.0, cores=2, threads=2)
+    assert "OMP_NUM_THREADS=1 " in crowded(load=5.0, cores=2, threads=2)
+    assert "OMP_NUM_THREADS=12 " in crowded(load=4.0, cores=16, threads=16)

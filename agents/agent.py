@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from agents.compiled import compiled
 from agents.explore import Linear
 from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
-from agents.precision import Bf16
+from agents.precision import Bf16, round_weights
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
 
@@ -59,6 +59,8 @@ class Agent:
         self.learning: Any = (network, self.target)
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)
+            if self.target is not None:
+                round_weights(self.target)
         self.target_period, self.clip_norm = target_period, optimiser.clip_norm
         self.optimiser = Optimiser(optimiser, network.parameters())
         self.anneal = optimiser.anneal
@@ -132,7 +134,10 @@ class Agent:
 
         load_network(self.online, named("online."))
         if self.target is not None:
-            load_network(self.target, named("target."))
+            # Earlier versions kept a target network's weights in float32 where they were learned from in bfloat16.
+            own, saved = self.target.state_dict(), named("target.")
+            rounded = {name for name in own.keys() & saved if own[name].dtype == torch.bfloat16}
+            load_network(self.target, saved | {name: saved[name].bfloat16() for name in rounded})
         self.optimiser.load_state_dict(named("optimiser."))
 
 

@@ -25,6 +25,16 @@ class Bf16:
         return getattr(self.network, name)
 
 
+def round_weights(network: nn.Module) -> None:
+    """Keeps the weights of dense layers and convolutions in bfloat16, for a network that only `Bf16` uses.
+
+    It would round them at every use; a target network's change only when they are copied to it.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and "weight" in layer._parameters:  # not where it is computed
+            layer.weight.data = layer.weight.data.bfloat16()
+
+
 def single(x: Tensor) -> Tensor:
     """float32, of any smaller floating type."""
     return x.float() if x.dtype == torch.bfloat16 else x

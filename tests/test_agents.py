@@ -190,6 +190,39 @@ def test_bf16_learns_almost_the_same_and_acts_just_the_same():
     assert torch.cosine_similarity(*grads, dim=0) > 0.99 and not torch.equal(*grads)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("memory", ["none", "lstm", "gru", "gtrxl", "dnc"])
+@pytest.mark.parametrize("torso", ["nature", "impala"])
+def test_a_target_network_of_16_bits_says_what_it_would_say_if_rounded_at_every_use(torso, memory, noise):
+    config = NetworkConfig(
+        torso=torso, memory=memory, memory_size=16, hidden=32, noise=noise, head="dueling",
+        spectral_norm=torso == "impala",
+    )  # fmt: skip
+    network = build_network(config, (4, 36, 36), 3).eval()  # without noise, which is drawn anew each time
+    agent = Agent(network, DQN(), Adam(1e-2), target_period=1, bf16=True)
+    step = two_steps(3).step._replace(obs=torch.randint(0, 256, (2, 3, 4, 36, 36), dtype=torch.uint8))
+    state = network.initial_state(3)
+    online, target = (part(step, state)[0] for part in agent.learning)
+    assert target.dtype == torch.float32 and torch.equal(online, target)
+    assert any(p.dtype == torch.bfloat16 for p in agent.target.parameters())
+
+
+def test_what_learned_with_16_bits_is_saved_and_loaded_also_from_before_its_target_had_them():
+    def agent():
+        return Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1e-2), 2, bf16=True)
+
+    one, other, older = agent(), agent(), agent()
+    for _ in range(3):
+        one.learn(two_steps(4))
+    saved = one.tensors()
+    other.load_tensors({name: x.clone() for name, x in saved.items()})
+    older.load_tensors({name: x.float() for name, x in saved.items()})
+    for agent in (other, older):
+        assert all(torch.equal(x, saved[name]) and x.dtype == saved[name].dtype for name, x in agent.tensors().items())
+    with pytest.raises(ValueError, match="weights do not fit"):
+        other.load_tensors({name: x for name, x in saved.items() if name != "target.head.layers.0.weight"})
+
+
 def two_steps(batch):
     flags = torch.zeros(2, batch, dtype=torch.bool)
     obs = torch.randint(0, 256, (2, batch, 1, 2, 2), dtype=torch.uint8)

@@ -180,7 +180,7 @@ def test_a_clock_that_jumps_does_no_harm(tmp_path, monkeypatch):
 
 def test_recordings_of_a_run_are_found_and_play_again(tmp_path, capsys):
     """Every episode of training and evaluation, from the log alone, with the score that was recorded."""
-    run = run_whole(replace(small("demo"), frames=4_800), tmp_path, "r")
+    run = run_whole(replace(small("demo"), frames=8_000), tmp_path, "r")
     rows = list(read_rows(run.path / "episodes.jsonl"))
     assert [row["episode"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) > 3
     for number in (len(rows),):

@@ -8,7 +8,7 @@ from agents.dqn import DQN
 from agents.explore import Linear
 from agents.optimiser import Adam, RMSProp
 from agents.replay import ReplayConfig
-from experiments.config import Evaluation, Experiment, NetworkConfig
+from experiments.config import Experiment, NetworkConfig
 
 # Castro et al. (2018), Dopamine, configuration "DQN with Adam and MSE" (jax/agents/dqn/configs/dqn.gin):
 # what the field compares with today. Deviation: 8 environments.
@@ -95,27 +95,4 @@ PRIORITIZED = Experiment(
     protocol="nature",
 )  # fmt: skip
 
-# For two CPU cores and an hour; not published settings. The network of Mnih et al. (2013), a third of the work of that
-# of 2015, on standardised pixels; five steps, double, priorities; a learning rate four times Dopamine's, the target
-# four times as fresh in updates, and exploration that is over after 38,000 agent steps. Chosen on Pong.
-LAPTOP = Experiment(
-    preset="laptop",
-    source="not published settings",
-    algorithm=DQN(discount=0.99, n_steps=5, double=True, reward_clip=1.0, error_loss="huber"),
-    optimiser=Adam(learning_rate=2.5e-4, epsilon=1.5e-4, clip_norm=0.0),
-    network=NetworkConfig(torso="nips", standardise=True, head="linear", hidden=256, initialisation="xavier"),
-    explore=Linear(1.0, 0.01, steps=30_000, begin=8_000),
-    replay=ReplayConfig(
-        capacity=200_000, batch_size=32, learn_start=8_000, learn_period=4,
-        priority_exponent=0.5, importance_exponent=Linear(0.4, 1.0, steps=50_000_000),
-    ),
-    rollout=None,
-    target_period=500,
-    num_envs=8,
-    protocol="machado",
-    game="Pong",
-    frames=2_000_000,
-    evaluation=Evaluation(period=2_000_000, episodes=10, epsilon=0.01, video_seconds=60),
-)  # fmt: skip
-
-PRESETS = (MODERN, NATURE, DOUBLE, DUELING, PRIORITIZED, LAPTOP)
+PRESETS = (MODERN, NATURE, DOUBLE, DUELING, PRIORITIZED)

@@ -26,7 +26,7 @@ class Bf16:
 
 
 def round_weights(network: nn.Module) -> None:
-    """Keeps the weights of dense layers and convolutions in bfloat16, for a network that only `Bf16` uses.
+    """Keeps weights of dense layers [O, I] and convolutions [O, I, H, W] in bfloat16, if only `Bf16` uses the network.
 
     It would round them at every use; a target network's change only when they are copied to it.
     """

@@ -21,9 +21,10 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, standardise
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, SmallImpalaCNN, standardise
 
 TORSOS = {"nature": NatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
+RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN}
 HEADS = {"linear": Linear, "dueling": Dueling}
 
 
@@ -57,8 +58,8 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
         ValueError: settings that it does not have, or observations too small for it.
     """
     shape = (math.prod(shape[:-2]), *shape[-2:])
-    if config.torso == "impala":
-        torso: Any = ImpalaCNN(shape, config.width, config.blocks, config.layer_norm, config.pooling)
+    if config.torso in RESIDUAL:
+        torso: Any = RESIDUAL[config.torso](shape, config.width, config.blocks, config.layer_norm, config.pooling)
     else:
         others = ("width", "blocks", "spectral_norm", "pooling")
         refuse_others(config, others, f"--network.torso impala; {config.torso}")

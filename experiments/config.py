@@ -28,13 +28,14 @@ ON_POLICY = PQN | PPO | IMPALA  # these learn from rollouts
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "nips", "impala", "minatar", "mlp"] = "nature"
+    torso: Literal["nature", "nips", "impala", "impala-small", "minatar", "mlp"] = "nature"
     """convolutions of Mnih et al. (2015), the smaller ones of Mnih et al. (2013), residual ones of Espeholt et al.
-    (2018), the one layer of Young & Tian (2019) for small boards, or a perceptron for the smallest"""
+    (2018), these at half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a
+    perceptron for the smallest"""
     width: int = 1
     """impala: times 16, 32 and 32 channels"""
     blocks: int = 2
-    """impala: residual blocks in each of the three stages"""
+    """impala: residual blocks in each of the stages"""
     spectral_norm: bool = False
     """impala: divide the residual blocks' weights by their largest singular value"""
     pooling: int = 0

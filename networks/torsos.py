@@ -101,27 +101,32 @@ class ImpalaCNN(Convolutions):
 
     Args:
         shape: (C, H, W) of one observation.
-        width: times 16, 32 and 32 channels.
-        blocks: residual blocks in each of the three stages.
+        width: times the channels of each stage, which are 16, 32 and 32.
+        blocks: residual blocks in each of the stages.
         layer_norm: normalises before every ReLU of the residual blocks.
         pooling: side of the adaptive max-pooling at the end, which makes any observation size work; 0 for none.
     """
+
+    stages: tuple[int, ...] = (16, 32, 32)  # channels
+    stride: int = 1  # of the first convolution
 
     def __init__(
         self, shape: tuple[int, ...], width: int = 1, blocks: int = 2, layer_norm: bool = False, pooling: int = 0
     ):
         super().__init__()
-        stages: list[nn.Module] = []
+        layers: list[nn.Module] = []
         channels, *sides = shape
-        for out in (16 * width, 32 * width, 32 * width):
-            stages += [nn.Conv2d(channels, out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
-            stages += [Residual(out, layer_norm) for _ in range(blocks)]
-            channels, sides = out, [(side + 1) // 2 for side in sides]
-        stages.append(nn.ReLU())
+        stride, sides = self.stride, [(side - 1) // self.stride + 1 for side in sides]
+        for stage in self.stages:
+            out = stage * width
+            layers += [nn.Conv2d(channels, out, 3, stride, padding=1), nn.MaxPool2d(3, 2, padding=1)]
+            layers += [Residual(out, layer_norm) for _ in range(blocks)]
+            channels, stride, sides = out, 1, [(side + 1) // 2 for side in sides]
+        layers.append(nn.ReLU())
         if pooling:
-            stages.append(nn.AdaptiveMaxPool2d(pooling))
+            layers.append(nn.AdaptiveMaxPool2d(pooling))
             sides = [pooling, pooling]
-        self.conv = nn.Sequential(*stages)
+        self.conv = nn.Sequential(*layers)
         self.size = channels * math.prod(sides)
 
     def normalise_spectrum(self) -> None:
@@ -134,6 +139,15 @@ class ImpalaCNN(Convolutions):
                 for layer in block.layers:
                     if isinstance(layer, nn.Conv2d):
                         nn.utils.parametrizations.spectral_norm(layer)
+
+
+class SmallImpalaCNN(ImpalaCNN):
+    """The same at half the resolution and with two stages: with one block each, a fifth of the products.
+
+    84 x 84 pixels become 11 x 11 places, as there: F = 3872 features. Not published.
+    """
+
+    stages, stride = (16, 32), 2
 
 
 class MinAtarCNN(Convolutions):

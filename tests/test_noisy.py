@@ -13,7 +13,7 @@ from agents.c51 import C51
 from agents.iqn import IQN
 from agents.optimiser import Adam
 from experiments.build import build, check
-from experiments.build_network import build_network
+from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from networks.heads import Dueling, Implicit, Linear
@@ -119,6 +119,17 @@ def test_the_residual_network_is_that_of_the_paper():
     for side in (60, 96):
         pooled = ImpalaCNN((3, side, side), width=2, pooling=6)
         assert pooled(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape == (1, 64 * 36) and pooled.size == 2304
+
+
+@pytest.mark.parametrize("side", [60, 63, 84])
+def test_the_small_residual_network_ends_at_the_same_places(side):
+    """Half the resolution once, and one stage less: features from as many places, a fifth of the products."""
+    small = build_torso(NetworkConfig(torso="impala-small", blocks=1), (4, side, side))
+    large = build_torso(NetworkConfig(torso="impala", blocks=1), (4, side, side))
+    obs = torch.randint(0, 256, (2, 4, side, side), dtype=torch.uint8)
+    assert small(obs).shape == large(obs).shape == (2, small.size)
+    weights = (4 * 16 * 9 + 16) + (16 * 32 * 9 + 32) + 2 * (16 * 16 * 9 + 16) + 2 * (32 * 32 * 9 + 32)
+    assert sum(p.numel() for p in small.parameters()) == weights
 
 
 def test_a_residual_block_with_zero_weights_changes_nothing():

@@ -33,7 +33,6 @@ class DNC(nn.Module):
         places: N.
         word: W.
         bias: added to the gates of the controller that keep (`keep`).
-        word: W.
         reads: R, read heads.
     """
 

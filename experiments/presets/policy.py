@@ -104,11 +104,11 @@ CURIOUS = Experiment(
     bonus=Bonus(weight=0.5, discount=0.99, train_share=0.25),
 )  # fmt: skip
 
-# For two CPU cores and three quarters of an hour; not published settings. PPO with 16 games and standardised pixels on a
-# residual network at half the resolution, for which three epochs are enough; advantages over fewer steps and a tenth of
-# CleanRL's reward of entropy, for sticky actions make the former noisy and the latter costly; twice its learning rate,
-# gone after 10 M frames. On processors that multiply bfloat16 numbers, --precision bf16 is faster. Chosen on Pong, among
-# the trials in experiments/evidence/laptop.
+# For two CPU cores and three quarters of an hour; not published settings. PPO with 16 games and standardised pixels on
+# a residual network at half the resolution, for which three epochs are enough; advantages over fewer steps and a tenth
+# of CleanRL's reward of entropy, for sticky actions make the former noisy and the latter costly; twice its learning
+# rate, gone after 10 M frames. On processors that multiply bfloat16 numbers, --precision bf16 is faster. Chosen on
+# Pong, among the trials in experiments/evidence/laptop.
 LAPTOP = Experiment(
     preset="laptop",
     source="not published settings",

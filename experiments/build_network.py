@@ -62,7 +62,7 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
         torso: Any = RESIDUAL[config.torso](shape, config.width, config.blocks, config.layer_norm, config.pooling)
     else:
         others = ("width", "blocks", "spectral_norm", "pooling")
-        refuse_others(config, others, f"--network.torso impala; {config.torso}")
+        refuse_others(config, others, f"--network.torso {' or '.join(RESIDUAL)}; {config.torso}")
         torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
     if config.standardise:
         torso.see = standardise

@@ -33,13 +33,13 @@ class NetworkConfig:
     (2018), these at half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a
     perceptron for the smallest"""
     width: int = 1
-    """impala: times 16, 32 and 32 channels"""
+    """impala, impala-small: times 16, 32 and 32 channels, or 16 and 32"""
     blocks: int = 2
-    """impala: residual blocks in each of the stages"""
+    """impala, impala-small: residual blocks in each of the stages"""
     spectral_norm: bool = False
-    """impala: divide the residual blocks' weights by their largest singular value"""
+    """impala, impala-small: divide the residual blocks' weights by their largest singular value"""
     pooling: int = 0
-    """impala: side of the adaptive max-pooling at the end; 0 for none"""
+    """impala, impala-small: side of the adaptive max-pooling at the end; 0 for none"""
     standardise: bool = False
     """see every observation with mean 0 and variance 1 (LeCun et al. 1998, sec. 4.3) instead of bytes / 255"""
     dense: int = 0

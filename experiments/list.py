@@ -84,7 +84,8 @@ def parts(x: Experiment) -> list[str]:
     found = {
         type(a).__name__: True, "double": getattr(a, "double", False), "dueling": n.head == "dueling",
         f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
-        f"IMPALA x{n.width}": n.torso == "impala", "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
+        f"IMPALA x{n.width}": n.torso == "impala", f"small IMPALA x{n.width}": n.torso == "impala-small",
+        "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         "standardised pixels": n.standardise,
         f"{n.memory.upper()} {n.memory_size}": n.memory != "none",
         "RND": x.bonus.weight, "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,

@@ -101,7 +101,7 @@ class ImpalaCNN(Convolutions):
 
     Args:
         shape: (C, H, W) of one observation.
-        width: times the channels of each stage, which are 16, 32 and 32.
+        width: times the channels of each stage, `stages`.
         blocks: residual blocks in each of the stages.
         layer_norm: normalises before every ReLU of the residual blocks.
         pooling: side of the adaptive max-pooling at the end, which makes any observation size work; 0 for none.

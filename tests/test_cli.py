@@ -10,6 +10,7 @@ import torch
 
 from experiments import build, train
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
+from experiments.list import parts
 from experiments.presets import PRESETS, changes
 from experiments.speed import speed_of
 
@@ -150,6 +151,12 @@ def test_listings(capsys, tmp_path):
     ):
         assert run_command("list", args) == 0
         assert words in capsys.readouterr().out
+
+
+def test_presets_on_a_residual_network_say_so():
+    for name, x in PRESETS.items():
+        assert any("IMPALA x" in part for part in parts(x)) == x.network.torso.startswith("impala"), name
+    assert "small IMPALA x1" in parts(PRESETS["laptop"])
 
 
 def test_presets_are_timed(monkeypatch):

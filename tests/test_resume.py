@@ -36,7 +36,7 @@ def small(preset, game="Breakout"):
         evaluation=Evaluation(350 * x.frame_skip, episodes=1, epsilon=0.5, video_seconds=0),
         network=replace(
             x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
-            blocks=1 if x.network.torso == "impala" else 2,
+            blocks=1 if x.network.torso.startswith("impala") else 2,
         ),
     )  # fmt: skip
     if x.replay is None:

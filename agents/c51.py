@@ -1,7 +1,7 @@
 """Categorical distributions of the return (Bellemare et al. 2017); with double Q and n steps, the core of Rainbow."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from agents.transition import MultiStep
 @dataclass(frozen=True)
 class C51(MultiStep):
     """Settings and equations; the network gives logits [..., A, atoms]."""
+
+    foresees: ClassVar[bool] = True
 
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""

@@ -1,7 +1,7 @@
 """Deep Q-learning (Mnih et al. 2015), with double Q (van Hasselt et al. 2016) and n steps."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from agents.transition import MultiStep
 @dataclass(frozen=True)
 class DQN(MultiStep):
     """Settings and equations of deep Q-learning."""
+
+    foresees: ClassVar[bool] = True
 
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""

@@ -1,7 +1,7 @@
 """Quantile regression for the distribution of returns (Dabney et al. 2018a)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from agents.transition import MultiStep
 @dataclass(frozen=True)
 class QRDQN(MultiStep):
     """Settings and equations; the network gives quantiles theta [..., A, N]."""
+
+    foresees: ClassVar[bool] = True
 
     double: bool = False
     """choose the bootstrap action with the online network (van Hasselt et al. 2016)"""

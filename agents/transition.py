@@ -1,13 +1,15 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from agents.returns import clip_reward, hopped, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
+from envs.timestep import TimeStep
 
 PRIORITY_MIX = 0.9  # eta of Kapturowski et al. (2019), sec. 2.3
 
@@ -25,7 +27,12 @@ class Transitions:
     scale: Tensor  # float [K * B] discount^hop, or 0 past a terminal step
     start: int  # the first step that is learned from; those before it only warm up the memory
     hop: Tensor  # int64 [K, B] agent steps from here to there
-    later: Any  # the steps there, [1, K * B], for networks without memory; others come to them step by step
+    steps: TimeStep  # those of the sequence from `start` on
+
+    @cached_property
+    def later(self) -> TimeStep:
+        """The steps there, [1, K * B]. Networks with memory come to them step by step instead."""
+        return tree_map(lambda x: x[None], hopped(self.steps, self.hop))
 
     def here(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are learned from."""
@@ -38,7 +45,8 @@ class Transitions:
     def there(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are bootstrapped from."""
         if self.seq.state == ():
-            return tree_map(lambda x: x[0], network(self.later, ())[0])
+            output = network.output if isinstance(network, Foreseen) else network(self.later, ())[0]
+            return tree_map(lambda x: x[0], output)
         return hopped(self._unroll(network), self.hop)
 
     def _unroll(self, network: Any) -> Any:
@@ -63,9 +71,22 @@ class Transitions:
         return loss, priority, {"losses/td_loss": loss.mean().detach(), "losses/q_values": value.mean().detach()}
 
 
+class Foreseen:
+    """Stands for a network that was asked already, of several batches at once.
+
+    Args:
+        output: [1, K * B, ...] at the steps that a batch of transitions is bootstrapped from.
+    """
+
+    def __init__(self, output: Any):
+        self.output = output
+
+
 @dataclass(frozen=True)
 class MultiStep:
     """Settings of every algorithm that bootstraps from up to n steps later (Hessel et al. 2018, sec. 2)."""
+
+    foresees: ClassVar[bool] = False  # whether the loss asks the target network of nothing but `there`
 
     discount: float = 0.99
     """gamma, per agent step"""
@@ -95,9 +116,6 @@ class MultiStep:
         total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
         length = len(reward) - self.n_steps
         action = seq.action[self.burn_in : self.burn_in + length].flatten()
-        hop, later = hop[:length], None
-        if seq.state == ():
-            later = tree_map(lambda x: x[None], hopped(step, hop))
         return Transitions(
-            seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop, later
+            seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length], step
         )  # fmt: skip

@@ -30,6 +30,8 @@ from experiments.segments import Segments
 from experiments.tuning import tune
 from networks.rnd import RND
 
+LOOKAHEAD = 8  # batches that the target network is asked about at once
+
 
 @dataclass
 class Setup:
@@ -220,7 +222,12 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     if experiment.bonus.weight:
         network.bonus = RND(shape, experiment.num_envs)
     bf16 = experiment.precision == "bf16"
-    return Agent(network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16)
+    uniform = experiment.replay is not None and experiment.replay.priority_exponent == 0
+    apart = uniform and not experiment.network.noise and getattr(algorithm, "foresees", False)
+    lookahead = LOOKAHEAD if apart and experiment.network.memory == "none" and experiment.target_period else 1
+    return Agent(
+        network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16, lookahead=lookahead
+    )
 
 
 def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:

@@ -33,9 +33,9 @@ class Phases:
         """Those of a training in one process."""
         agent, games, memory = setup.agent, setup.games, setup.memory
         calls = [
-            ("act", agent, "act"), ("learn", agent, "learn"), ("environment", games, "send"),
-            ("environment", games, "recv"), ("replay", memory, "add"), ("replay", memory, "update"),
-            ("replay", memory, "batches"),
+            ("act", agent, "act"), ("learn", agent, "learn"), ("learn", agent, "foresee"),
+            ("environment", games, "send"), ("environment", games, "recv"),
+            ("replay", memory, "add"), ("replay", memory, "update"), ("replay", memory, "batches"),
         ]  # fmt: skip
         return cls(agent, games.device, calls)
 

@@ -64,15 +64,19 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         memory.add(step, action, note, state)
     seq = memory.sample(memory.config.batch_size) if isinstance(memory, Replay) else next(memory.batches())
 
+    updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
+    block = max(min(round(updates), agent.lookahead), 1)  # updates that one iteration makes in a row
+
     def learn() -> None:
-        agent.learn(seq)[1]["losses/loss"].item()  # waits for the device
+        for batch, target in agent.ahead(iter([seq] * block)):
+            _, metrics = agent.learn(batch, target)
+        metrics["losses/loss"].item()  # waits for the device
 
     if x.compile:  # at the first calls
         learn()
         agent.act(step, state, 0.1)
-    updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
-    speed = Speed(act, emulate * n, updates * timed(learn, 0.5), n, game.frame_skip)
+    speed = Speed(act, emulate * n, updates / block * timed(learn, 0.5), n, game.frame_skip)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 

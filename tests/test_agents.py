@@ -20,9 +20,11 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
+from experiments.build import build_agent
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.loop import evaluate, train
+from experiments.presets import PRESETS
 
 SMALL = {"torso": "mlp", "hidden": 64}
 REPLAY = ReplayConfig(20_000, 32, learn_start=500, learn_period=4)
@@ -238,6 +240,55 @@ def test_target_follows_every_period_and_only_then():
         target, online = agent.target.state_dict(), agent.online.state_dict()
         same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in ((target, online), (target, first))]
         assert same == [update % 3 == 0, update < 3]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "algorithm", [DQN(), DQN(n_steps=3, double=True), C51(n_steps=3, v_max=2.0), QRDQN(quantiles=8)], ids=repr
+)
+def test_a_target_network_asked_of_several_batches_at_once_teaches_the_same(algorithm, bf16):
+    torch.manual_seed(0)
+    batches = [ended_steps(4, algorithm.n_steps + 1) for _ in range(11)]
+    network = build_network(NetworkConfig(**SMALL), (1, 2, 2), 3, algorithm)
+
+    def agent(lookahead):
+        return Agent(copy.deepcopy(network), algorithm, Adam(1e-2), 5, bf16=bf16, lookahead=lookahead)
+
+    plain, fast, asked = agent(1), agent(3), []
+    foresee = fast.foresee
+    fast.foresee = lambda block: asked.append(len(block)) or foresee(block)
+    assert [seq for seq, _ in plain.ahead(iter(batches))] == batches
+    ahead = fast.ahead(iter(batches))
+    for batch in batches:
+        seq, target = next(ahead)
+        assert seq is batch
+        (priority, metrics), (same_priority, same_metrics) = plain.learn(batch), fast.learn(seq, target)
+        assert torch.allclose(priority, same_priority, atol=1e-4)
+        assert metrics["losses/loss"].item() == pytest.approx(same_metrics["losses/loss"].item(), abs=1e-4)
+    assert next(ahead, None) is None
+    assert asked == [3, 2, 3, 2]  # never past a change of the target network; the last batch was alone
+    for a, b in zip(plain.online.parameters(), fast.online.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_only_what_errors_and_noise_do_not_change_is_asked_ahead():
+    ahead = {name for name, x in PRESETS.items() if build_agent(x, (4, 84, 84), 6, torch.device("cpu")).lookahead > 1}
+    assert {"dqn", "qrdqn", "c51"} <= ahead
+    for name in ahead:
+        x = PRESETS[name]
+        assert x.replay.priority_exponent == 0 and not x.network.noise and x.network.memory == "none"
+        assert isinstance(x.algorithm, DQN | C51 | QRDQN)
+
+
+def ended_steps(batch, length):
+    """Random steps, some of them the last of their episodes."""
+    seq = tree_map(lambda x: torch.cat([x] * length)[:length] if x.dim() > 1 else x, two_steps(batch))
+    last = torch.rand(length, batch) < 0.3
+    last[0] = False
+    first = torch.cat([torch.zeros(1, batch, dtype=torch.bool), last[:-1]])
+    obs = torch.randint(0, 256, seq.step.obs.shape, dtype=torch.uint8)
+    reward = torch.rand(length, batch)
+    return seq._replace(step=seq.step._replace(obs=obs, reward=reward, first=first, last=last, terminal=last))
 
 
 def test_importance_weights_multiply_each_loss():

@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 COMPILERS = ("g++", "clang++", "c++")
 KINDS = {
     "dqn": lambda: small("dqn"),
+    "several batches at once": lambda: uniform("dqn"),
     "a memory": lambda: small("drqn", game="probe/repeat-previous"),
     "16 bits": lambda: small("dqn", precision="bf16"),
     "distributions, noise, three steps": lambda: small("rainbow"),
@@ -29,6 +30,11 @@ def on_policy(name):
     x = PRESETS[name]
     network = replace(x.network, torso="mlp", hidden=16)
     return replace(x, game="probe/catch", protocol="probe", network=network, frames=4_000, num_envs=x.num_envs // 4)
+
+
+def uniform(name):
+    x = small(name)
+    return replace(x, replay=replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2))
 
 
 def trained(x, updates=4):

@@ -45,8 +45,8 @@ def learn(agent: Agent, players: Players, memory: Any, agent_steps: int) -> Iter
         staleness = agent.updates - told.version
         metrics: dict[str, Any] = {}
         seq = None
-        for seq in memory.batches():
-            priority, metrics = agent.learn(seq)
+        for seq, target in agent.ahead(memory.batches()):
+            priority, metrics = agent.learn(seq, target)
             memory.update(seq.ids, priority)
         blocks += 1
         if blocks % players.count == 0:

@@ -73,6 +73,7 @@ def carry_out(task: Task) -> dict[str, Any]:
     players.say = lambda text: print(text, file=sys.stderr)
     calls = [
         ("wait", players, "recv"), ("publish", players, "publish"), ("learn", setup.agent, "learn"),
+        ("learn", setup.agent, "foresee"),
         ("learn", memory, "batches"), ("learn", memory, "update"),
         *(("take", shard, "extend") for shard in memory.shards),
     ]  # fmt: skip

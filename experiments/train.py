@@ -26,7 +26,7 @@ from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
 from experiments.trace import Trace
 from experiments.trainer import Interruption, Trainer
-from experiments.usage import crowded
+from experiments.usage import crowded, others
 from experiments.wandb_mirror import Mirror, NoMirror
 
 SPARE_BYTES = 50_000_000  # for logs and videos
@@ -148,8 +148,7 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     """Says what is trained, what it changes in its preset, and what memory it takes."""
     x = run.experiment
     if setup.games.device.type == "cpu":
-        load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
-        if warning := crowded(load, cores, torch.get_num_threads()):
+        if warning := crowded(others(), psutil.cpu_count() or 1, torch.get_num_threads()):
             log.say(warning)
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
     if changed := run.config["changed"]:

@@ -7,12 +7,22 @@ import torch
 
 GIGABYTE = 1e9
 _process = psutil.Process()
+psutil.cpu_percent(), _process.cpu_percent()  # each counts from its last call
 
 
 def multiplies_bf16() -> bool:
     """Whether this processor multiplies bfloat16 numbers itself; without, learning with them is no faster."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def others() -> float:
+    """Cores that other programs kept busy since this module was imported, or over the last minute if that is less.
+
+    The minute alone may still tell of an installation that has just ended.
+    """
+    now = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1) - _process.cpu_percent() / 100
+    return max(min(now, psutil.getloadavg()[0]), 0.0)
 
 
 def crowded(load: float, cores: int, threads: int) -> str:

@@ -20,7 +20,7 @@ from agents.replay import ReplayConfig
 from envs.atari import make_atari
 from envs.protocols import ATARI100K, MACHADO, NATURE
 from envs.recording import Recording, render
-from experiments import doctor
+from experiments import doctor, usage
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -279,6 +279,20 @@ def test_a_training_does_not_wait_for_torch_to_import_its_compiler(tmp_path):
     line += f" --replay.learn-start 100 --device cpu --runs {tmp_path}"
     done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("\nFalse"), done.stderr
+
+
+def test_who_else_keeps_the_cores_busy_is_who_does_so_now(monkeypatch):
+    def told(all_percent, own_percent, last_minute):
+        monkeypatch.setattr(usage.psutil, "cpu_percent", lambda: all_percent)
+        monkeypatch.setattr(usage.psutil, "cpu_count", lambda: 2)
+        monkeypatch.setattr(usage.psutil, "getloadavg", lambda: (last_minute, 0.0, 0.0))
+        monkeypatch.setattr(usage._process, "cpu_percent", lambda: own_percent)
+        return usage.others()
+
+    assert told(100.0, 100.0, 2.0) == pytest.approx(1.0)  # of two cores, one is ours
+    assert told(55.0, 110.0, 2.4) == pytest.approx(0.0)  # an installation has just ended
+    assert told(100.0, 100.0, 0.2) == pytest.approx(0.2)  # something short
+    assert told(40.0, 90.0, 2.0) == 0.0
 
 
 def test_people_are_told_when_threads_would_wait_for_each_other():

@@ -46,11 +46,13 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "t-maze": Setting(
-        PPO(unroll=64, clip=0.2, clip_value=False), Adam(1e-3, 1e-5, clip_norm=0.5), RolloutConfig(4, 2, "games"), 64
+        PPO(unroll=64, clip=0.2, clip_value=False), Adam(1e-3, 1e-5, clip_norm=0.5, anneal=True),
+        RolloutConfig(4, 2, "games"), 64,
     ),
     # Every answer is paid for at once, so what comes later is only noise.
     "repeat-previous": Setting(
-        PPO(unroll=64, clip=0.2, clip_value=False, discount=0.5), Adam(3e-3, 1e-5, clip_norm=0.5),
+        PPO(unroll=64, clip=0.2, clip_value=False, discount=0.5),
+        Adam(3e-3, 1e-5, clip_norm=0.5, anneal=True),
         RolloutConfig(4, 4, "games"), 128,
     ),
 }  # fmt: skip
@@ -87,6 +89,7 @@ def probe(game: str, core: str, seed: int, agent_steps: int, episodes: int) -> l
     network = build_network(network_of(game, core), games.observation_shape, games.num_actions, algorithm)
     agent = Agent(network, algorithm, optimiser, 0)
     memory = Rollout(rollout, GAMES, algorithm.length, algorithm.targets)
+    agent.plan(memory.planned_updates(agent_steps))
     for _ in train(agent, games, memory, Linear(0.0, 0.0, 0), agent_steps, seed):
         pass
     with agent.evaluating():

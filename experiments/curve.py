@@ -146,7 +146,7 @@ def draw(
         xlabel="million emulator frames", ylabel="raw training score",
         title=f"{experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}",
     )  # fmt: skip
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -170,7 +170,7 @@ def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], f
     draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in found])
     table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations"]]
     table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:], p.deviations))] for p in found]
-    return table, {"reference": options.reference}, all(p.well for p in found)
+    return table, {"reference": options.reference, "evaluation": last_evaluation(run)}, all(p.well for p in found)
 
 
 def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
@@ -188,12 +188,17 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     draw(options.out / "curve.png", run, episodes, compare, [((p.frames - half) / MILLION, p.score) for p in found])
     table = [["frames", "episodes", "score"], *([str(p.frames), str(p.episodes), f"{p.score:.3f}"] for p in found)]
     summary = read_json(run.path / "summary.json")
-    evaluation = summary.get("evaluation") or {}
-    kept = {key: value for key, value in evaluation.items() if key not in ("recordings", "games")}
+    evaluation = last_evaluation(run)
     about = {"random": {"mean": chance, "mean_interval": interval, "episodes": len(scores)}}
     more = {key: summary[key] for key in ("achievement_score", "success_rates") if key in summary}
     above = bool(evaluation) and evaluation["mean_interval"][0] > interval[1]
-    return table, about | {"evaluation": kept} | ({"training": more} if more else {}), above
+    return table, about | {"evaluation": evaluation} | ({"training": more} if more else {}), above
+
+
+def last_evaluation(run: Run) -> dict[str, Any]:
+    """What its summary says of it, without each game; empty before the first."""
+    evaluation = read_json(run.path / "summary.json").get("evaluation") or {}
+    return {key: value for key, value in evaluation.items() if key not in ("recordings", "games")}
 
 
 def main(args: list[str]) -> int:

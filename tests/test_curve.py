@@ -7,9 +7,9 @@ from datetime import datetime
 import pytest
 
 from experiments.chance import random_scores
-from experiments.curve import Part, Point, parts, points, published, reached
+from experiments.curve import Part, Point, last_evaluation, parts, points, published, reached
 from experiments.presets import preset
-from experiments.run import Run
+from experiments.run import Run, write_json
 
 
 def test_points_are_means_over_each_whole_million_of_frames():
@@ -53,6 +53,15 @@ def test_a_goal_is_reached_when_the_last_twenty_episodes_have_it_on_average(tmp_
     run.close()
     assert reached(run, 18.0) == {"score": 18.0, "frames": 30_000, "agent_steps": 7_500, "minutes": 4.5}
     assert reached(run, 21.5) is None
+
+
+def test_evidence_keeps_the_last_evaluation_but_not_where_its_games_lie(tmp_path):
+    run = Run.create(tmp_path, preset("demo"), "run")
+    write_json(run.path / "summary.json", {"evaluation": None})
+    assert last_evaluation(run) == {}
+    evaluation = {"mean": 3.0, "scores": [2.0, 4.0], "recordings": ["evaluations/1.rec"], "games": [0, 1]}
+    write_json(run.path / "summary.json", {"evaluation": evaluation})
+    assert last_evaluation(run) == {"mean": 3.0, "scores": [2.0, 4.0]}
 
 
 def test_chance_plays_as_badly_as_the_game_says():

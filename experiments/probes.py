@@ -68,7 +68,7 @@ class Probes:
     """memories to compare"""
     seeds: tuple[int, ...] = (1, 2, 3)
     """of weights, games and exploration"""
-    agent_steps: int = 200_000
+    agent_steps: int = 320_000
     """to train for"""
     episodes: int = 2_000
     """played afterwards, on games of their own"""

@@ -102,7 +102,7 @@ def test_the_ratio_is_exact_with_a_slow_player(watched):
 def test_players_wait_for_a_slow_learner(watched, monkeypatch):
     """And then know weights that are at most as old as the few blocks that wait."""
     agent, learn = watched.setup.agent, watched.setup.agent.learn
-    monkeypatch.setattr(agent, "learn", lambda seq: (time.sleep(0.02), learn(seq))[1])
+    monkeypatch.setattr(agent, "learn", lambda *batch: (time.sleep(0.02), learn(*batch))[1])
     staleness = [float(moment.metrics["players/staleness"]) for moment in watched.learn(1_000) if moment.metrics]
     per_block = block_rows(watched.x) * 2 / watched.x.replay.learn_period
     # Of every player AHEAD blocks wait or are played, and weights go out once a round.

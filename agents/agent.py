@@ -3,17 +3,17 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from agents.captured import Captured
 from agents.compiled import compiled
 from agents.explore import Linear
 from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
 from agents.precision import Bf16, round_weights
-from agents.sequence import Sequence, tree_map
+from agents.sequence import Sequence, cut, onto, tree_map
 from agents.transition import Foreseen, MultiStep
 from envs.timestep import TimeStep
 
@@ -39,7 +39,7 @@ class Agent:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
         bf16: learn with bfloat16 factors; acting stays as it is.
-        lookahead: of how many batches at once the target network is asked, at most; 1 for each in its turn.
+        lookahead: how many batches are drawn before the first of them is learned from, at most.
 
     Attributes:
         average: called with the parameters between backward and clipping. Where several agents learn one thing from
@@ -59,6 +59,8 @@ class Agent:
         self.online = network
         self._loss: Any = algorithm.loss
         self._forward: Any = network
+        self._act: Any = self._choose
+        self._captured: Captured | None = None
         self.lookahead = lookahead
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
         self.learning: Any = (network, self.target)
@@ -76,10 +78,21 @@ class Agent:
 
     def compile(self) -> None:
         """Lets torch compile learning and acting at their first calls (`compiled`)."""
-        device = next(self.online.parameters()).device
-        self._loss, self._forward = compiled(self.algorithm.loss, device), compiled(self.online, device)
+        self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.online)
         if self.lookahead > 1:
-            self._target_forward = compiled(self.learning[1], device)
+            self._target_forward = compiled(self.learning[1])
+
+    def capture(self) -> None:
+        """Lets a GPU act, and learn, in one launch each (`Captured`).
+
+        Not for networks whose memory looks at where episodes begin, nor where `average` is to be called.
+        """
+        device = next(self.online.parameters()).device
+        self._epsilon = torch.zeros((), device=device)
+        self._captured = Captured(self._captured_updates)
+        if not self.optimiser.settings.capturable:
+            self.lookahead = 1
+        self._act = Captured(self._choose, kind=lambda: self.online.training, copies=True)
 
     def plan(self, updates: int) -> None:
         """Lets the learning rate fall to 0 over so many updates, if it is to fall."""
@@ -93,6 +106,13 @@ class Agent:
     @torch.no_grad()
     def act(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
         """One action per game: TimeStep [N] and state to (action int64 [N], note, next state)."""
+        if self._captured is not None:
+            if not isinstance(epsilon, Tensor):
+                epsilon = self._epsilon.fill_(epsilon)
+            epsilon = onto(self._epsilon.device, epsilon)
+        return self._act(step, state, epsilon)
+
+    def _choose(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
         output, state = self._forward(tree_map(lambda x: x[None], step), state)
         action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
         return action, note, state
@@ -106,42 +126,62 @@ class Agent:
         finally:
             self.online.train()
 
-    def ahead(self, batches: Iterator[Sequence]) -> Iterator[tuple[Sequence, Any]]:
-        """Every batch with what stands for the target network when it is learned from.
+    def room(self) -> int:
+        """How many batches may be drawn at once: with `lookahead` several, not past a change of the target network."""
+        if not self.target_period:
+            return self.lookahead
+        return min(self.lookahead, self.target_period - self.updates % self.target_period)
 
-        With `lookahead`, a few batches are drawn before the first of them is learned from.
+    def learn(self, seq: Sequence, count: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+        """`count` updates, each with its part of the places: (new priorities [B], metrics of the last, on the device).
+
+        On a GPU the next call overwrites what this one returns.
         """
-        count = 1
-        while True:
-            if self.lookahead > 1:  # but not past a change of the target network
-                count = min(self.lookahead, self.target_period - self.updates % self.target_period)
-            block = [*islice(batches, count)]
-            if len(block) > 1:
-                yield from zip(block, self.foresee(block), strict=True)
-            elif block:
-                yield block[0], self.learning[1]
-            else:
-                return
+        rates = [self.learning_rate(self.updates + i) for i in range(count)]
+        if self._captured is None:
+            priority, metrics = self._updates(seq, rates)
+        else:
+            priority, metrics, gradients = self._captured(seq, onto(seq.weight.device, torch.tensor(rates)))
+            if not self.optimiser.settings.capturable:
+                for p, gradient in zip(self.online.parameters(), gradients, strict=True):
+                    p.grad = gradient
+                self.optimiser.step(rates[0])
+        self.updates += count
+        if self.target is not None and self.updates % self.target_period == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return priority, metrics
+
+    def _updates(self, seq: Sequence, rates: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        priorities: list[Tensor] = []
+        metrics: dict[str, Tensor] = {}
+        for part, target, rate in zip(cut(seq, len(rates)), self._foreseen(seq, len(rates)), rates, strict=True):
+            priority, metrics = self._gradients(part, target)
+            priorities.append(priority)
+            self.optimiser.step(rate)
+        return torch.cat(priorities), metrics
+
+    def _captured_updates(self, seq: Sequence, rates: Tensor) -> tuple[Tensor, dict[str, Tensor], list[Tensor | None]]:
+        """What is captured of learning: (priorities [B], metrics, gradients), and the steps along them if it can be."""
+        if self.optimiser.settings.capturable:
+            priority, metrics = self._updates(seq, rates)
+        else:
+            priority, metrics = self._gradients(seq, self.learning[1])
+        return priority, metrics, [p.grad for p in self.online.parameters()]
 
     @torch.no_grad()
-    def foresee(self, block: list[Sequence]) -> list[Any]:
-        """Asks the target network of the steps that batches of one size bootstrap from; for each what stands for it.
+    def _foreseen(self, seq: Sequence, count: int) -> list[Any]:
+        """What stands for the target network in each of `count` updates: of several it is asked at once, if it can be.
 
         Eight updates of `dqn` are 3 to 6 % faster so, on two cores.
         """
-        assert isinstance(self.algorithm, MultiStep)
-        steps = [self.algorithm.fold(seq).later for seq in block]
-        output, _ = self._target_forward(tree_map(lambda *xs: torch.cat(xs, 1), *steps), ())
-        return [Foreseen(tree_map(lambda x: x.chunk(len(block), 1)[i], output)) for i in range(len(block))]
+        if count == 1 or not (isinstance(self.algorithm, MultiStep) and self.algorithm.foresees):
+            return [self.learning[1]] * count
+        output, _ = self._target_forward(self.algorithm.fold(seq).later, ())
+        return [Foreseen(tree_map(lambda x: x.chunk(count, 1)[i], output)) for i in range(count)]
 
-    def learn(self, seq: Sequence, target: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """One update: (new priorities [B], metrics, still on the device).
-
-        Args:
-            target: what `ahead` gives with a batch; else the target network itself.
-        """
-        online = self.learning[0]
-        loss, priority, metrics = self._loss(online, self.learning[1] if target is None else target, seq)
+    def _gradients(self, seq: Sequence, target: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """(priorities [B], metrics); the gradients are left with the parameters."""
+        loss, priority, metrics = self._loss(self.learning[0], target, seq)
         weighted = (seq.weight * loss).mean()
         metrics["losses/loss"] = weighted.detach()
         self.optimiser.zero_grad()
@@ -149,10 +189,6 @@ class Agent:
         self.average(list(self.online.parameters()))
         if self.clip_norm:
             metrics["losses/grad_norm"] = clip_gradients(list(self.online.parameters()), self.clip_norm)
-        self.optimiser.step(self.learning_rate(self.updates))
-        self.updates += 1
-        if self.target is not None and self.updates % self.target_period == 0:
-            self.target.load_state_dict(self.online.state_dict())
         return priority, metrics
 
     def tensors(self) -> dict[str, Tensor]:
@@ -179,6 +215,8 @@ class Agent:
             rounded = {name for name in own.keys() & saved if own[name].dtype == torch.bfloat16}
             load_network(self.target, saved | {name: saved[name].bfloat16() for name in rounded})
         self.optimiser.load_state_dict(named("optimiser."))
+        if self._captured is not None:
+            self._captured.forget()  # the optimiser has other statistics now
 
 
 def clip_gradients(parameters: list[nn.Parameter], bound: float) -> Tensor:

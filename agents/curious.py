@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.ppo import PPO, averaged
+from agents.ppo import PPO, averaged, mean_of
 from agents.returns import gae
 from agents.sequence import Sequence
 
@@ -73,8 +73,8 @@ class CuriousPPO(PPO):
         surprise = online.bonus(seq.step.obs)
         loss = averaged(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
         with torch.no_grad():
-            value_loss, intrinsic_value_loss = 0.5 * errors[live].mean(0)
-            value, intrinsic_value = values[live].mean(0)
+            value_loss, intrinsic_value_loss = mean_of(0.5 * errors, live)
+            value, intrinsic_value = mean_of(values, live)
             metrics |= {
                 "losses/value_loss": value_loss, "losses/value": value, "losses/surprise": surprise.mean(),
                 "losses/intrinsic_value_loss": intrinsic_value_loss, "losses/intrinsic_value": intrinsic_value,

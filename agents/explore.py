@@ -54,3 +54,12 @@ def epsilon_greedy(q: Tensor, epsilon: float | Tensor) -> Tensor:
         epsilon = onto(q.device, epsilon)
     explore = torch.rand(len(q), device=q.device) < epsilon
     return torch.where(explore, torch.randint_like(best, q.shape[-1]), best)
+
+
+def sampled(log_pi: Tensor) -> Tensor:
+    """Actions drawn from policies, given as ln pi [..., A]: int64 [...].
+
+    The first to arrive of exponential clocks with rates pi; torch.multinomial does the same, and makes Python wait for
+    a GPU to see whether pi are probabilities.
+    """
+    return (log_pi.exp() / torch.empty_like(log_pi).exponential_()).argmax(-1)

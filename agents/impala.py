@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.explore import sampled
+from agents.ppo import mean_of
 from agents.returns import clip_reward, pick, vtrace
 from agents.sequence import Sequence
 
@@ -42,7 +44,7 @@ class IMPALA:
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Actions drawn from the policy, int64 [N]; notes ln mu(a|s). Epsilon means nothing here."""
         log_pi = output[0].log_softmax(-1)
-        action = torch.multinomial(log_pi.exp(), 1).squeeze(-1)
+        action = sampled(log_pi)
         return action, pick(log_pi, action)
 
     def targets(self, seq: Sequence) -> Sequence:
@@ -66,8 +68,8 @@ class IMPALA:
         loss = -advantage * log_chosen + self.value_cost * 0.5 * error**2 - self.entropy_cost * entropy
         with torch.no_grad():
             metrics = {
-                "losses/value_loss": (0.5 * error**2)[live].mean(), "losses/entropy": entropy[live].mean(),
-                "losses/value": value[:-1][live].mean(), "losses/ratio": ratio[live].mean(),
-                "losses/ratio_off_by": (ratio - 1).abs()[live].mean(),
+                "losses/value_loss": mean_of(0.5 * error**2, live), "losses/entropy": mean_of(entropy, live),
+                "losses/value": mean_of(value[:-1], live), "losses/ratio": mean_of(ratio, live),
+                "losses/ratio_off_by": mean_of((ratio - 1).abs(), live),
             }  # fmt: skip
         return (loss * live).sum(0), (error.detach().abs() * live).sum(0) / live.sum(0).clamp(min=1), metrics

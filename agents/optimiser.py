@@ -6,7 +6,7 @@ all float32 of a parameter's shape but "step", which is []: the steps that were 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,9 +29,12 @@ class Adam:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
+    capturable: ClassVar = True  # a step may be a part of a CUDA graph: the rate is a tensor [] on the GPU then
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
 
-    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float | Tensor, *statistics: list[Tensor]
+    ) -> None:
         """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
         mean, square, steps = statistics
         adam(
@@ -52,15 +55,26 @@ class RAdam:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
+    capturable: ClassVar = True
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
 
-    def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
+    def step(
+        self, parameters: list[Tensor], gradients: list[Tensor], rate: float | Tensor, *statistics: list[Tensor]
+    ) -> None:
         """Moves parameters and statistics in place (ibid., algorithm 2)."""
         mean, square, steps = statistics
+        how: dict[str, Any] = {"lr": rate}
+        moved = parameters
+        if isinstance(rate, Tensor) or steps[0].device.type != "cpu":
+            # torch's can be captured only with a rate that stays, so zeros are moved at a rate of 1.
+            how, moved = {"lr": 1.0, "capturable": True}, [torch.zeros_like(p) for p in parameters]
         radam(
-            parameters, gradients, mean, square, steps, foreach=True, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0,
-            eps=self.epsilon,
+            moved, gradients, mean, square, steps, foreach=True, beta1=0.9, beta2=0.999, weight_decay=0.0,
+            eps=self.epsilon, **how,
         )  # fmt: skip
+        if moved is not parameters:
+            torch._foreach_mul_(moved, rate)
+            torch._foreach_add_(parameters, moved)
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class Adadelta:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
+    capturable: ClassVar = False
     statistics: ClassVar = ("square_avg", "acc_delta", "step")
 
     def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
@@ -104,6 +119,7 @@ class RMSProp:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
 
+    capturable: ClassVar = False
     statistics: ClassVar = ("mean", "square")
 
     def step(self, parameters: list[Tensor], gradients: list[Tensor], rate: float, *statistics: list[Tensor]) -> None:
@@ -141,7 +157,7 @@ class Optimiser:
             p.grad = None
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """One step of a learning rate along the gradient of every parameter that has one."""
         with record_function(f"Optimiser.step#{type(self.settings).__name__}"):
             moving = [i for i, p in enumerate(self.parameters) if p.grad is not None]
@@ -150,7 +166,8 @@ class Optimiser:
                     self.statistics[i] = self.begin(i)
             columns = [[self.statistics[i][name] for i in moving] for name in self.settings.statistics]
             parameters: list[Tensor] = [self.parameters[i] for i in moving]
-            self.settings.step(parameters, [p.grad for p in parameters if p.grad is not None], rate, *columns)
+            step: Any = self.settings.step  # only those that are capturable are given a rate that is a tensor
+            step(parameters, [p.grad for p in parameters if p.grad is not None], rate, *columns)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every statistic by the number of its parameter and its name, such as 0.exp_avg."""
@@ -176,6 +193,6 @@ class Optimiser:
     def begin(self, i: int) -> dict[str, Tensor]:
         """The statistics of the i-th parameter before its first gradient: all 0."""
         p = self.parameters[i]
-        # Adam counts its steps where the parameters are, as its one kernel for all of them wants it; the others here.
-        count = torch.zeros((), device=p.device if isinstance(self.settings, Adam) else None)
+        # Steps are counted where the parameters are, if nobody is to look at them here.
+        count = torch.zeros((), device=p.device if self.settings.capturable else None)
         return {name: count if name == "step" else torch.zeros_like(p) for name in self.settings.statistics}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.explore import sampled
 from agents.returns import clip_reward, clipped_surrogate, gae, pick
 from agents.sequence import Sequence, tree_map
 
@@ -42,7 +43,7 @@ class PPO:
         """Actions drawn from the policy, int64 [N]; notes ln pi(a|s) and V(s). Epsilon means nothing here."""
         logits, value = output
         log_pi = logits.log_softmax(-1)
-        action = torch.multinomial(log_pi.exp(), 1).squeeze(-1)
+        action = sampled(log_pi)
         return action, (pick(log_pi, action), value)
 
     def targets(self, seq: Sequence) -> Sequence:
@@ -62,7 +63,7 @@ class PPO:
         error = self.value_error(value, old_value, old_value + advantage)
         loss = averaged(loss + self.value_cost * 0.5 * error, live)
         with torch.no_grad():
-            metrics |= {"losses/value_loss": (0.5 * error)[live].mean(), "losses/value": value[live].mean()}
+            metrics |= {"losses/value_loss": mean_of(0.5 * error, live), "losses/value": mean_of(value, live)}
         return loss, averaged(advantage.abs(), live), metrics
 
     def policy_loss(
@@ -72,16 +73,16 @@ class PPO:
 
         Advantages are normalised over the minibatch, the steps at episodes' ends left out.
         """
-        chosen = advantage[live]
-        normal = (advantage - chosen.mean()) / (chosen.std(correction=0) + 1e-8)
+        normal = advantage - mean_of(advantage, live)
+        normal = normal / (mean_of(normal**2, live).sqrt() + 1e-8)
         log_pi = logits.log_softmax(-1)
         log_ratio = pick(log_pi, action) - log_mu
         ratio = log_ratio.exp()
         entropy = -(log_pi.exp() * log_pi).sum(-1)
         with torch.no_grad():
             metrics = {
-                "losses/entropy": entropy[live].mean(), "losses/approx_kl": (ratio - 1 - log_ratio)[live].mean(),
-                "losses/clipfrac": ((ratio - 1).abs() > self.clip)[live].float().mean(),
+                "losses/entropy": mean_of(entropy, live), "losses/approx_kl": mean_of(ratio - 1 - log_ratio, live),
+                "losses/clipfrac": mean_of((ratio - 1).abs() > self.clip, live),
             }  # fmt: skip
         return clipped_surrogate(ratio, normal, self.clip) - self.entropy_cost * entropy, metrics
 
@@ -92,6 +93,12 @@ class PPO:
             return error
         near = old_value + (value - old_value).clamp(-self.clip, self.clip)
         return torch.maximum(error, (near - goal) ** 2)
+
+
+def mean_of(x: Tensor, live: Tensor) -> Tensor:
+    """The mean over the live steps of all places: [T, B, ...] and bool [T, B] to [...]. Nobody waits for a GPU."""
+    live = live.view(*live.shape, *[1] * (x.dim() - live.dim()))
+    return (x * live).sum((0, 1)) / live.sum()
 
 
 def averaged(x: Tensor, live: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Experience replay: a ring of steps, sampled as sequences."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.captured import Captured
 from agents.explore import Linear
 from agents.frames import CompressedRing, HostRing
-from agents.sequence import Sequence, onto, tree_leaves, tree_map
+from agents.sequence import Sequence, coming, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep
 
@@ -80,11 +81,16 @@ class ReplayRatio(ABC):
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
 
-    def batches(self) -> Iterator[Sequence]:
-        """As many batches as the steps added so far have paid for and nobody has taken yet."""
-        while self.updates < self.planned_updates(self.steps_added):
-            self.updates += 1
-            yield self.sample(self.config.batch_size)
+    def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
+        """As many batches as the steps added so far have paid for and nobody has taken yet.
+
+        Args:
+            room: how many of them may be drawn at once, from more places; comes with each sequence.
+        """
+        while (due := self.planned_updates(self.steps_added) - self.updates) > 0:
+            count = min(due, room())
+            self.updates += count
+            yield self.sample(count * self.config.batch_size), count
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for."""
@@ -115,6 +121,8 @@ class Replay(ReplayRatio):
         self.max_priority = 1.0  # the largest seen so far, given to what is new
         self.rows: Any = None
         self.stack = 0
+        self._look_up: Callable[..., Any] = self._at
+        self._owed: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
         """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
@@ -151,6 +159,7 @@ class Replay(ReplayRatio):
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
+        self._settle()
         leaf = self.tree.find(self.rng.random(batch_size) * self.tree.total)
         weight = importance_weights(self.tree[leaf], self.config.importance_exponent(self.steps_added))
         seq = self.gather(leaf)
@@ -161,27 +170,55 @@ class Replay(ReplayRatio):
         device, start = self.rows[1].device, torch.as_tensor(leaf)
         hops = torch.arange(1 - self.stack, self.length)[:, None] * self.num_envs
         window = (start + hops) % (self.size * self.num_envs)  # in the ring's leaves: [stack - 1 + length, B]
-        past = onto(device, window)
-        steps = past[self.stack - 1 :]
-        step, action, note = tree_map(lambda ring: take(ring, steps), (self.rows[0]._replace(obs=()), *self.rows[1:3]))
-        ends = torch.cat([step.last[:-1] | step.first[1:], step.last[-1:]])
-        frames = self.rows[0].obs
-        where = past if isinstance(frames, Tensor) else window  # others gather on the host, which waits for no GPU
-        obs = stack_frames(frames, where, take(self.rows[0].first, past), self.stack)
         row = start // self.num_envs // self.config.stride
-        kept = onto(device, row * self.num_envs + start % self.num_envs)
-        state = tree_map(lambda ring: take(ring, kept), self.rows[3])
-        return Sequence(
-            step._replace(obs=obs, last=ends), action, note, state,
-            torch.ones(len(leaf), device=device), torch.as_tensor(self._id_of(leaf)),
-        )  # fmt: skip
+        kept = row * self.num_envs + start % self.num_envs
+        step, first, action, note, state = self._look_up(onto(device, window), onto(device, kept))
+        if not isinstance(step.obs, Tensor):  # others gather on the host, which waits for no GPU
+            step = step._replace(obs=stack_frames(self.rows[0].obs, window, first, self.stack))
+        ones, ids = torch.ones(len(leaf), device=device), torch.as_tensor(self._id_of(leaf))
+        return Sequence(step, action, note, state, ones, ids)
+
+    def _at(self, past: Tensor, kept: Tensor) -> tuple[TimeStep, Tensor, Tensor, Any, Any]:
+        """What lies at some leaves of the rings: (step, first [stack - 1 + length, B], action, note, state).
+
+        Frames only if they are in a tensor, too.
+
+        Args:
+            past: int64 [stack - 1 + length, B], the steps of each sequence and those whose frames they are stacked on.
+            kept: int64 [B], where the memory before it is.
+        """
+        rows, frames = self.rows, self.rows[0].obs
+        steps = past[self.stack - 1 :]
+        step, action, note = tree_map(lambda ring: take(ring, steps), (rows[0]._replace(obs=()), *rows[1:3]))
+        first = take(rows[0].first, past)
+        ends = torch.cat([step.last[:-1] | step.first[1:], step.last[-1:]])
+        obs = stack_frames(frames, past, first, self.stack) if isinstance(frames, Tensor) else ()
+        state = tree_map(lambda ring: take(ring, kept), rows[3])
+        return step._replace(obs=obs, last=ends), first, action, note, state
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
-        """Sets the priorities [B] of sequences that `sample` returned; any overwritten since stay unsampled."""
+        """Sets the priorities [B] of sequences that `sample` returned; any overwritten since stay unsampled.
+
+        Those of a GPU are waited for when they are needed first.
+        """
         if self.config.priority_exponent == 0:
             return
+        self._settle()
+        if priority.device.type == "cpu":
+            self._set(ids, priority)
+        else:
+            self._owed = ids, *coming(priority)
+
+    def _settle(self) -> None:
+        """Sets priorities that were on their way."""
+        if self._owed is not None:
+            (ids, priority, arrived), self._owed = self._owed, None
+            arrived.synchronize()
+            self._set(ids, priority)
+
+    def _set(self, ids: Tensor, priority: Tensor) -> None:
         leaf = ids.numpy() % (self.size * self.num_envs)
-        new = priority.cpu().numpy().astype(np.float64) + 1e-6
+        new = priority.numpy().astype(np.float64) + 1e-6
         alive = (self._id_of(leaf) == ids.numpy()) & (self.tree[leaf] > 0)
         self.max_priority = max(self.max_priority, float(new.max()))
         if alive.any():
@@ -189,6 +226,7 @@ class Replay(ReplayRatio):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All but the rows, as JSON-able facts and tensors; the rows are `oldest` to `rows_added`."""
+        self._settle()
         facts = {
             "rows_added": self.rows_added, "steps_added": self.steps_added, "updates": self.updates,
             "max_priority": self.max_priority, "rng": self.rng.bit_generator.state,
@@ -220,6 +258,8 @@ class Replay(ReplayRatio):
         rest, *every = tree_map(lambda x: self._ring(x, self.size), (step._replace(obs=()), action, note))
         rest = rest._replace(obs=self._frames(step.obs[:, -1]))
         self.rows = (rest, *every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
+        on_gpu = isinstance(self.rows[0].obs, Tensor) and action.device.type == "cuda"
+        self._look_up = Captured(self._at, copies=True) if on_gpu else self._at
 
     @property
     def oldest(self) -> int:
@@ -258,6 +298,7 @@ class Replay(ReplayRatio):
         Args:
             priority: [count, N], of the sequences that these rows complete; NaN for the largest seen so far.
         """
+        self._settle()
         rows = np.arange(self.rows_added, self.rows_added + count)
         self.rows_added += count
         # What was just overwritten cannot be a start, nor can those whose stacked history it was.

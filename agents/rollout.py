@@ -52,8 +52,12 @@ class Rollout:
             self.states.append(state)
         self.rows.append((step, action, note))
 
-    def batches(self) -> Iterator[Sequence]:
-        """Every step once per epoch, when the rollout is full."""
+    def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
+        """Every step once per epoch, when the rollout is full.
+
+        Args:
+            room: how many minibatches may be drawn at once; comes with each sequence.
+        """
         if len(self.rows) < self.length:
             return
         rows, self.rows = self.rows[: self.length], self.rows[self.length - 1 :]  # the bootstrap step begins the next
@@ -64,8 +68,11 @@ class Rollout:
         if self.config.shuffle == "steps":
             seq = one_step_each(seq)
         for _ in range(self.config.epochs):
-            for share in torch.randperm(len(seq.weight)).chunk(self.config.minibatches):
-                yield at(seq, share)
+            left = torch.randperm(len(seq.weight)).chunk(self.config.minibatches)
+            while left:
+                count = min(len(left), room())
+                yield at(seq, torch.cat(left[:count])), count
+                left = left[count:]
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The steps so far, as JSON-able facts and tensors."""

@@ -20,6 +20,18 @@ class Sequence(NamedTuple):
     ids: Tensor  # int64 [B] where in the experience each sequence came from
 
 
+def cut(seq: Sequence, count: int) -> list[Sequence]:
+    """Sequences from count * B places as `count` batches from B each."""
+    if count == 1:
+        return [seq]
+
+    def parts(tree: Any, dim: int) -> list[Any]:
+        return [tree_map(lambda x: x.chunk(count, dim)[i], tree) for i in range(count)]
+
+    columns = parts((seq.step, seq.action, seq.note), 1), parts((seq.state, seq.weight, seq.ids), 0)
+    return [Sequence(*over_time, *once) for over_time, once in zip(*columns, strict=True)]
+
+
 def tree_map(fn: Callable, tree: Any, *rest: Any) -> Any:
     """Applies `fn` to every tensor of nested (named) tuples."""
     if not isinstance(tree, tuple):
@@ -33,6 +45,15 @@ def tree_leaves(tree: Any) -> list[Tensor]:
     if not isinstance(tree, tuple):
         return [tree]
     return [leaf for part in tree for leaf in tree_leaves(part)]
+
+
+def coming(x: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+    """x of a GPU on this machine's memory, and what says that it is there."""
+    here = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    here.copy_(x, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return here, arrived
 
 
 def onto(device: torch.device, x: Tensor) -> Tensor:

@@ -65,8 +65,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     seed_everything(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
-    if experiment.compile:
-        agent.compile()
+    make_fast(agent, experiment, device)
     memory = build_memory(experiment, agent.online)
     agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
@@ -217,6 +216,8 @@ def algorithm_of(experiment: Experiment) -> Any:
 def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
     """An agent with untrained parameters on `device`."""
     tune()
+    if device.type == "cuda":
+        torch.set_num_threads(1)  # more would have next to nothing to do, and wait for it on the emulators' cores
     algorithm = algorithm_of(experiment)
     network = build_network(experiment.network, shape, num_actions, algorithm)
     if experiment.bonus.weight:
@@ -225,9 +226,25 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     uniform = experiment.replay is not None and experiment.replay.priority_exponent == 0
     apart = uniform and not experiment.network.noise and getattr(algorithm, "foresees", False)
     lookahead = LOOKAHEAD if apart and experiment.network.memory == "none" and experiment.target_period else 1
+    if captures(experiment, device):  # where several updates are one launch
+        lookahead = experiment.rollout.minibatches if experiment.rollout else LOOKAHEAD if uniform else 1
     return Agent(
         network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16, lookahead=lookahead
     )
+
+
+def captures(experiment: Experiment, device: torch.device) -> bool:
+    """Whether learning and acting are one launch each: not where Python must see when episodes begin, or surprise."""
+    plain = experiment.network.memory == "none" and not experiment.bonus.weight
+    return device.type == "cuda" and plain and experiment.distributed == "none"
+
+
+def make_fast(agent: Agent, experiment: Experiment, device: torch.device) -> None:
+    """Lets torch compile what is learned and played if it is to, and on a GPU launches it as one where it can be."""
+    if experiment.compile:
+        agent.compile()
+    if captures(experiment, device):
+        agent.capture()
 
 
 def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:

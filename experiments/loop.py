@@ -52,8 +52,8 @@ def train(
         memory.add(step, action, note, state)
         metrics: dict[str, Tensor] = {}
         seq = None
-        for seq, target in agent.ahead(memory.batches()):
-            priority, metrics = agent.learn(seq, target)
+        for seq, count in memory.batches(agent.room):
+            priority, metrics = agent.learn(seq, count)
             memory.update(seq.ids, priority)
         step, state = games.recv(), next_state
         yield Moment(games.agent_steps, step, state, metrics, seq, heard=games.heard)

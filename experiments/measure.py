@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from rich.console import Console
 
 from envs.library import game_of
@@ -125,20 +126,31 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
 
     setup = build(x, device_of(task.device))
     phases = Phases.of(setup)
-    begin = x.replay.learn_start + 200 if x.replay else cycle_of(x) + 1  # it has learned once
-    watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
+    begin = (3 if phases.waits else 1) * cycle_of(x) + 1  # it has learned, on a GPU a few times
+    if x.replay:
+        begin = x.replay.learn_start + max(200, math.ceil(8 * max(x.replay.learn_period, x.num_envs)))
+    watch, updates = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin), 0.0
+    waits, phases.waits = phases.waits, False
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")
         with Log(run, x.frames, NoMirror(), Console(quiet=True)) as log:
             trainer = Trainer(run, setup, log, Interruption())
             for moment in train(setup.agent, setup.games, setup.memory, x.explore, 1 << 40, x.seed):
                 phases.time("log", lambda moment=moment: trainer.follow(moment))  # type: ignore[misc]
-                if not watch(moment.agent_steps):
+                if watch(moment.agent_steps):
+                    continue
+                if not updates:
+                    rate, updates = watch.rate, phases.updates_per_second
+                if phases.waits == waits:
                     break
+                phases.waits = waits  # how fast is known by now; where the time goes takes waiting for a GPU
+                watch = Stopwatch(moment.agent_steps, cycle_of(x), task.seconds / 4, phases.begin)
         run.close()
     setup.games.close()
-    found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}
-    found["updates_per_second"] = phases.updates_per_second
+    found = {"agent_steps_per_second": rate, "peak_memory": peak_memory(), "phases": phases.shares()}
+    found["updates_per_second"] = updates
+    if waits:
+        found["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
     if x.replay is not None:
         found["bytes_per_transition"] = (
             x.replay.bytes_needed(math.prod(game_of(x.game).frame_shape)) / x.replay.capacity

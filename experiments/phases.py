@@ -14,14 +14,17 @@ T = TypeVar("T")
 
 
 class Phases:
-    """Times the calls that the loop makes; on a GPU it waits for each, so use it to compare, not to brag.
+    """Times the calls that the loop makes; on a GPU it waits for each, which makes a training slower than it is.
 
     Args:
         calls: (phase, object, name of its method); `batches` are timed one by one.
+
+    Attributes:
+        waits: whether a GPU is waited for. Where it is not, what is said of the phases means nothing.
     """
 
     def __init__(self, agent: Agent, device: torch.device, calls: list[tuple[str, Any, str]]):
-        self.cuda = device.type == "cuda"
+        self.waits = device.type == "cuda"
         for phase, owner, name in calls:
             timed = self._timed_iterator if name == "batches" else self._timed
             setattr(owner, name, timed(phase, getattr(owner, name)))
@@ -33,7 +36,7 @@ class Phases:
         """Those of a training in one process."""
         agent, games, memory = setup.agent, setup.games, setup.memory
         calls = [
-            ("act", agent, "act"), ("learn", agent, "learn"), ("learn", agent, "foresee"),
+            ("act", agent, "act"), ("learn", agent, "learn"),
             ("environment", games, "send"), ("environment", games, "recv"),
             ("replay", memory, "add"), ("replay", memory, "update"), ("replay", memory, "batches"),
         ]  # fmt: skip
@@ -57,7 +60,7 @@ class Phases:
         """The result of a call whose time counts as that phase's."""
         began = time.perf_counter()
         result = call()
-        if self.cuda:
+        if self.waits:
             torch.cuda.synchronize()
         self.seconds[phase] += time.perf_counter() - began
         return result
@@ -65,9 +68,9 @@ class Phases:
     def _timed(self, phase: str, call: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **more: self.time(phase, lambda: call(*args, **more))
 
-    def _timed_iterator(self, phase: str, call: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
-        def batches() -> Iterator[Any]:
-            source, end = call(), object()
+    def _timed_iterator(self, phase: str, call: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        def batches(*args: Any) -> Iterator[Any]:
+            source, end = call(*args), object()
             while (batch := self.time(phase, lambda: next(source, end))) is not end:
                 yield batch
 

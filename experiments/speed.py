@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from agents.captured import WARM_UP
 from agents.replay import Replay
 from envs.library import game_of
 from envs.timestep import TimeStep
-from experiments.build import build_agent, build_memory, make_games
+from experiments.build import build_agent, build_memory, make_fast, make_games
 from experiments.config import Experiment
 
 
@@ -52,8 +53,7 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     game = game_of(x.game)
     shape = (x.stack, *game.frame_shape)
     agent = build_agent(x, shape, len(game.actions()), device)
-    if x.compile:
-        agent.compile()
+    make_fast(agent, x, device)
     length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
@@ -62,17 +62,18 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     for _ in range(2 * length if x.replay else length):
         action, note, _ = agent.act(step, state, 0.1)
         memory.add(step, action, note, state)
-    seq = memory.sample(memory.config.batch_size) if isinstance(memory, Replay) else next(memory.batches())
-
     updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
-    block = max(min(round(updates), agent.lookahead), 1)  # updates that one iteration makes in a row
+    block = max(min(round(updates), agent.room()), 1)  # updates that one iteration makes at once
+    if isinstance(memory, Replay):
+        seq = memory.sample(block * memory.config.batch_size)
+    else:
+        seq, _ = next(memory.batches())
 
     def learn() -> None:
-        for batch, target in agent.ahead(iter([seq] * block)):
-            _, metrics = agent.learn(batch, target)
+        _, metrics = agent.learn(seq, block)
         metrics["losses/loss"].item()  # waits for the device
 
-    if x.compile:  # at the first calls
+    for _ in range(WARM_UP + 1 if device.type == "cuda" else x.compile):  # the first calls compile and record
         learn()
         agent.act(step, state, 0.1)
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)

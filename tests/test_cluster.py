@@ -158,7 +158,7 @@ def test_shards_on_two_machines_hold_what_shards_in_one_process_hold(ray):
     assert tensors.keys() == own_tensors.keys()
     assert all(torch.equal(tensors[name], x) for name, x in own_tensors.items())
 
-    seq = next(there.batches())
+    seq, _ = next(there.batches())
     assert seq.action.shape == (length, x.replay.batch_size) and len(there.ready[int(seq.ids[0]) % 2]) == CHUNK - 1
     assert len(set((seq.ids % 2).tolist())) == 1  # from one machine
     there.update(seq.ids, torch.full((len(seq.ids),), 1000.0))

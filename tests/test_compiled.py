@@ -83,7 +83,7 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=broken))
     with pytest.raises(ValueError, match=r"cannot compile this agent here \(.*no such thing\); --compile False"):
-        compiled(lambda x: x + 1, CPU)(torch.ones(2))
+        compiled(lambda x: x + 1)(torch.ones(2))
 
 
 def test_without_a_compiler_it_is_refused_at_once(monkeypatch):

@@ -198,7 +198,7 @@ def test_the_ratio_is_one_before_the_first_update():
         action, note, state = agent.act(step, state, 0.0)
         memory.add(step, action, note, state)
         step = games.step(action)
-    for seq in [*memory.batches()]:
+    for seq, _ in [*memory.batches()]:
         _, _, metrics = agent.algorithm.loss(agent.online, None, seq)
         assert metrics["losses/clipfrac"] == 0 and metrics["losses/approx_kl"].abs() < 1e-6
     assert agent.online.bonus.seen.count == 8 * 4

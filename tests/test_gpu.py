@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.agent import Agent
+from agents.captured import WARM_UP, Captured
 from agents.replay import Replay, ReplayConfig
 from agents.rollout import Rollout
 from agents.sequence import tree_map
@@ -71,18 +73,78 @@ def test_the_replay_gives_the_same_batches_and_nobody_waits(storage):
         there.update(other.ids, priority)
 
 
-@pytest.mark.parametrize("preset", ["dqn", "c51", "qrdqn", "rainbow", "m-iqn"])
-def test_nobody_waits_while_it_learns(preset):
-    x = small(preset, distributed="none", frames=800)
+OFF_POLICY = ["dqn", "dqn-nature", "c51", "qrdqn", "rainbow", "m-iqn"]
+
+
+def on_policy(name):
+    """A preset on a probe game."""
+    x = PRESETS[name]
+    network, rollout = replace(x.network, torso="mlp", hidden=16), replace(x.rollout, minibatches=2)
+    return replace(x, game="probe/catch", protocol="probe", network=network, rollout=rollout, frames=40_000)
+
+
+def trained(x):
+    """A setup after all of its training."""
     setup = build(x, torch.device("cuda"))
     try:
         for _ in setup.moments(x, None):
             pass
-        with nobody_waits():
-            for _ in range(3):
-                setup.agent.learn(setup.memory.sample(8))
     finally:
         setup.games.close()
+    return setup
+
+
+@pytest.mark.parametrize("captures", [False, True])
+@pytest.mark.parametrize("preset", OFF_POLICY)
+def test_nobody_waits_while_it_learns(preset, captures, monkeypatch):
+    if not captures:
+        monkeypatch.setattr(Agent, "capture", lambda self: None)
+    setup = trained(small(preset, distributed="none", frames=800))
+    with nobody_waits():
+        for _ in range(3):
+            setup.agent.learn(setup.memory.sample(8))
+
+
+@pytest.mark.parametrize("x", [
+    *(pytest.param(small(name, distributed="none"), id=name) for name in OFF_POLICY),
+    *(pytest.param(on_policy(name), id=name) for name in ("pqn", "ppo", "impala")),
+    pytest.param(small("dqn", distributed="none", precision="bf16"), id="16 bits"),
+])  # fmt: skip
+def test_what_is_captured_is_the_same_training(x, monkeypatch):
+    captured = trained(x).agent
+    monkeypatch.setattr(Agent, "capture", lambda self: None)
+    monkeypatch.setattr(Captured, "__call__", lambda self, *args: self.function(*args))
+    plain = trained(x).agent
+    assert captured.updates == plain.updates > 2 * WARM_UP
+    assert captured._captured.recorded and not plain._captured
+    for (name, one), other in zip(captured.online.named_parameters(), plain.online.parameters(), strict=True):
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
+        assert one.std() > 0 or one.numel() == 1
+
+
+def test_what_is_captured_follows_its_arguments():
+    weight = torch.ones(3, device="cuda")
+    mode = ["doubled"]
+    call = Captured(lambda x: (x * weight * (2 if mode == ["doubled"] else 1),), kind=lambda: mode[0], copies=True)
+    for size in (2, 5, 2):
+        for i in range(2 * WARM_UP):
+            x = torch.full((size, 3), float(i), device="cuda")
+            weight.fill_(i + 1)
+            assert call(x)[0].tolist() == [[2.0 * i * (i + 1)] * 3] * size
+    mode[0] = "plain"
+    assert call(x)[0].tolist() == [[1.0 * i * (i + 1)] * 3] * size
+    kept = call(x)[0]
+    call(x + 1)
+    assert kept.tolist() == [[1.0 * i * (i + 1)] * 3] * size
+
+
+def test_random_numbers_of_what_is_captured_differ_from_call_to_call():
+    call = Captured(lambda x: (torch.rand_like(x),), copies=True)
+    x = torch.zeros(4, device="cuda")
+    torch.manual_seed(0)
+    drawn = [call(x)[0] for _ in range(3 * WARM_UP)]
+    torch.manual_seed(0)
+    same(tuple(drawn), tuple(torch.rand_like(x) for _ in drawn))
 
 
 def test_nobody_waits_for_minibatches():

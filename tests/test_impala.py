@@ -75,7 +75,7 @@ def rollouts(memory, minibatches=4):
     for _ in range(2 * 16 + 1):
         action, note, following = agent.act(step, state, 0.0)
         rollout.add(step, action, note, state)
-        for seq in rollout.batches():
+        for seq, _ in rollout.batches():
             yield seq, agent
             agent.learn(seq)
         step, state = games.step(action), following

@@ -37,15 +37,15 @@ class Tape:
         self.calls.append(f"send {action[0]}")
         self.agent_steps += 2
 
-    def batches(self):
+    def room(self):
+        return 3
+
+    def batches(self, room):
         if self.t in self.learn_at:
-            yield Sequence(*[None] * 5, ids=f"ids {self.t}")
+            yield Sequence(*[None] * 5, ids=f"ids {self.t}"), room()
 
-    def ahead(self, batches):
-        return ((seq, f"target of {seq.ids}") for seq in batches)
-
-    def learn(self, seq, target):
-        self.calls.append(f"learn {seq.ids} with {target}")
+    def learn(self, seq, count):
+        self.calls.append(f"learn {seq.ids}, {count} batches")
         return "priority", {"loss": self.t}
 
     def update(self, ids, priority):
@@ -66,7 +66,7 @@ def test_order_of_calls():
         "reset 9",
         "act on 0 with state 0, epsilon 0.0", "send 0", "add 0, 0, note, state 0", "recv",
         "act on 1 with state 1, epsilon 0.2", "send 1", "add 1, 1, note, state 1",
-        "learn ids 1 with target of ids 1", "update ids 1", "recv",
+        "learn ids 1, 3 batches", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),

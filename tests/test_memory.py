@@ -214,7 +214,7 @@ def rollout_of(memory, shuffle, minibatches):
         batches = []
         action, note, following = agent.act(step, state, 0.0)
         rollout.add(step, action, note, state)
-        batches = list(rollout.batches())
+        batches = [seq for seq, _ in rollout.batches()]
         step, state = games.step(action), following
     return agent, batches
 

@@ -45,8 +45,8 @@ def learn(agent: Agent, players: Players, memory: Any, agent_steps: int) -> Iter
         staleness = agent.updates - told.version
         metrics: dict[str, Any] = {}
         seq = None
-        for seq, target in agent.ahead(memory.batches()):
-            priority, metrics = agent.learn(seq, target)
+        for seq, count in memory.batches():
+            priority, metrics = agent.learn(seq, count)
             memory.update(seq.ids, priority)
         blocks += 1
         if blocks % players.count == 0:

@@ -73,7 +73,6 @@ def carry_out(task: Task) -> dict[str, Any]:
     players.say = lambda text: print(text, file=sys.stderr)
     calls = [
         ("wait", players, "recv"), ("publish", players, "publish"), ("learn", setup.agent, "learn"),
-        ("learn", setup.agent, "foresee"),
         ("learn", memory, "batches"), ("learn", memory, "update"),
         *(("take", shard, "extend") for shard in memory.shards),
     ]  # fmt: skip
@@ -120,7 +119,7 @@ def between(setup: DistributedSetup, phases: Phases, x: Experiment, seconds: flo
     steps, blocks, updates = moment.agent_steps - steps, sum(players.blocks) - blocks, agent.updates - updates
     spent = {name: phases.seconds[name] for name in ("learn", "take", "publish")}
     # On a CPU its processor time says what the learner needs, whatever runs beside it; on a GPU the clock does.
-    needed = sum(spent.values()) if phases.cuda else learned / torch.get_num_threads()
+    needed = sum(spent.values()) if phases.waits else learned / torch.get_num_threads()
     needs = {name: needed * seconds / max(sum(spent.values()), 1e-9) for name, seconds in spent.items()}
     return {
         "agent_steps_per_second": steps / wall, "updates_per_second": updates / wall,

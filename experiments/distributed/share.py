@@ -103,9 +103,9 @@ class ReplayShare(Replay):
         vars(self).update(vars(replay))
         self.agent_steps = agent_steps
 
-    def batches(self) -> Iterator[Sequence]:
+    def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
         self.steps_added = self.agent_steps()  # rows whose action meant nothing are other rows on other ranks
-        return super().batches()
+        return super().batches(room)
 
 
 @dataclass

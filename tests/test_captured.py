@@ -1,0 +1,142 @@
+"""What is recorded once and replayed does what Python would have done, time and again; CUDA graphs are played here."""
+
+import sys
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from agents.captured import WARM_UP
+from agents.explore import Ladder
+from experiments.build import build
+from experiments.presets import PRESETS
+from tests.test_players import small
+
+CPU = torch.device("cpu")
+# To know the values of tensors, as these must, Python waits for a GPU; none of it can be recorded.
+LOOKS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+}
+
+
+class Graph(TorchDispatchMode):
+    """Stands for a CUDA graph: repeats every operation, on the very tensors that it had when it was recorded.
+
+    To record is not to do: what changes meanwhile, the random state too, is changed back.
+    """
+
+    def __enter__(self):
+        self.operations, self.before, self.random = [], [], torch.get_rng_state()
+        return super().__enter__()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert operation not in LOOKS, f"{operation} looks at values"
+        given = {argument.name: x for argument, x in zip(operation._schema.arguments, args, strict=False)}
+        given |= kwargs or {}
+        for argument in operation._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self.before += [(x, x.clone()) for x in tree_leaves(given.get(argument.name))]
+        result = operation(*args, **(kwargs or {}))
+        self.operations.append((operation, args, kwargs or {}, result))
+        return result
+
+    @torch.no_grad()
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        for x, before in reversed(self.before):
+            x.copy_(before)
+        torch.set_rng_state(self.random)
+
+    @torch.no_grad()
+    def replay(self):
+        for operation, args, kwargs, result in self.operations:
+            for old, new in zip(tree_leaves(result), tree_leaves(operation(*args, **kwargs)), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+class Stream:
+    def wait_stream(self, other):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def graphs(monkeypatch):
+    @contextmanager
+    def record(graph, stream, capture_error_mode):
+        with graph:
+            yield
+
+    def clip_gradients(parameters, bound):  # as on a GPU; on a CPU it looks whether there is anything to do
+        return torch.nn.utils.clip_grad_norm_(parameters, bound)
+
+    monkeypatch.setattr("agents.agent.clip_gradients", clip_gradients)
+    radam = sys.modules["torch.optim.radam"]  # torch.optim hides it
+    monkeypatch.setattr(radam, "_get_capturable_supported_devices", lambda **how: ["cpu"])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+
+
+def on_policy(name):
+    """A preset on a probe game."""
+    x = PRESETS[name]
+    network, rollout = replace(x.network, torso="mlp", hidden=16), replace(x.rollout, minibatches=2)
+    return replace(
+        x, game="probe/catch", protocol="probe", network=network, rollout=rollout, num_envs=x.num_envs // 4,
+        frames=20 * x.algorithm.unroll * (x.num_envs // 4),
+    )  # fmt: skip
+
+
+def uniform(name):
+    x = small(name)
+    replay = replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2)
+    return replace(x, replay=replay, num_envs=8, explore=Ladder(8), target_period=30)
+
+
+KINDS = {
+    "dqn": lambda: small("dqn"),
+    "batches at once": lambda: uniform("dqn"),
+    "another optimiser": lambda: small("dqn-nature"),
+    "16 bits": lambda: small("dqn", precision="bf16"),
+    "distributions, noise, three steps": lambda: small("rainbow"),
+    "quantiles at random": lambda: small("m-iqn"),
+    "ppo": lambda: on_policy("ppo"),
+    "impala": lambda: on_policy("impala"),
+    "pqn": lambda: on_policy("pqn"),
+    "residual, with spectral norms": lambda: replace(
+        small("btr"), network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2), frames=1_000
+    ),
+}
+
+
+def trained(x, capture, monkeypatch):
+    """The agent after a training, and every loss."""
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.build.make_fast", lambda agent, x, device: agent.capture() if capture else None)
+        patch.setattr("experiments.build.captures", lambda x, device: capture)
+        setup = build(replace(x, distributed="none"), CPU)
+    losses = [m.metrics["losses/loss"].item() for m in setup.moments(x, None) if m.metrics]
+    setup.games.close()
+    return setup.agent, losses
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_captured_agent_is_the_same_agent(kind, monkeypatch):
+    x = KINDS[kind]()
+    plain, losses = trained(x, False, monkeypatch)
+    fast, same_losses = trained(x, True, monkeypatch)
+    assert fast._captured.recorded and len(fast._act.recorded) == 1 and plain._captured is None
+    assert fast.updates == plain.updates > 2 * WARM_UP
+    assert (fast.lookahead > 1) == (kind in ("batches at once", "ppo", "pqn"))
+    assert losses == pytest.approx(same_losses, rel=1e-3)
+    atol = 3e-4 if kind == "pqn" else 1e-5  # RAdam's rectification is in 32 bits, not in 64
+    for (name, one), other in zip(fast.online.named_parameters(), plain.online.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=atol, msg=lambda text, name=name: f"{name}: {text}")

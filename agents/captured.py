@@ -8,6 +8,7 @@ import torch
 
 from agents.sequence import tree_leaves, tree_map
 
+MOST = 16  # shapes that are recorded; each keeps its memory on the GPU
 WARM_UP = 3  # calls before one is recorded: libraries choose their kernels, and an optimiser makes its statistics
 
 
@@ -15,7 +16,7 @@ class Captured:
     """A function of nested (named) tuples of tensors on a GPU, recorded as a CUDA graph and from then on replayed.
 
     To launch the operations of a small network one by one takes Python longer than it takes a GPU to carry them out.
-    For every shape of the arguments the first calls are carried out as usual, then one is recorded. All of them
+    For the first few shapes of the arguments some calls are carried out as usual, then one is recorded. All of them
     count: whatever the function changes is changed once a call. Random numbers are those that it draws anyway.
 
     Args:
@@ -34,7 +35,7 @@ class Captured:
         leaves = tree_leaves(args)
         key = (self.kind(), *((x.shape, x.dtype) for x in leaves))
         if key not in self.recorded:
-            if self.calls[key] < WARM_UP:
+            if self.calls[key] < WARM_UP or len(self.recorded) == MOST:
                 self.calls[key] += 1
                 return self._as_usual(args)
             self.recorded[key] = self._record(args)

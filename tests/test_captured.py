@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from agents.captured import WARM_UP
+from agents.captured import MOST, WARM_UP, Captured
 from agents.explore import Ladder
 from experiments.build import build
 from experiments.presets import PRESETS
@@ -99,6 +99,32 @@ def uniform(name):
     x = small(name)
     replay = replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2)
     return replace(x, replay=replay, num_envs=8, explore=Ladder(8), target_period=30)
+
+
+def test_what_is_captured_follows_its_arguments():
+    weight, mode = torch.ones(3), ["doubled"]
+    call = Captured(lambda x: (x * weight * (2 if mode == ["doubled"] else 1),), kind=lambda: mode[0], copies=True)
+    for size in (2, 5, 2):
+        for i in range(2 * WARM_UP):
+            x = torch.full((size, 3), float(i))
+            weight.fill_(i + 1)
+            assert call(x)[0].tolist() == [[2.0 * i * (i + 1)] * 3] * size
+    assert len(call.recorded) == 2
+    mode[0] = "plain"
+    assert call(x)[0].tolist() == [[1.0 * i * (i + 1)] * 3] * size
+    kept = call(x)[0]
+    call(x + 1)
+    assert kept.tolist() == [[1.0 * i * (i + 1)] * 3] * size
+    call.forget()
+    weight = torch.zeros(3)
+    assert not call.recorded and call(x)[0].sum() == 0
+
+
+def test_no_more_shapes_are_recorded_than_there_is_room_for():
+    call = Captured(lambda x: (x + 1,))
+    for size in [*range(1, MOST + 4)] * (2 * WARM_UP):
+        assert call(torch.zeros(size))[0].tolist() == [1.0] * size
+    assert len(call.recorded) == MOST
 
 
 KINDS = {

@@ -1,5 +1,7 @@
 """Optimisers: by hand, as torch has them, and from their statistics."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,7 @@ def test_uncentred_rmsprop_is_worked_out_by_hand():
     assert p.item() == pytest.approx(1 - 0.1 * 2 / (2 + 0.25) ** 0.5 - 0.1 / (1.5 + 0.25) ** 0.5)
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(
     ("settings", "theirs"),
     [
@@ -39,7 +42,10 @@ def test_uncentred_rmsprop_is_worked_out_by_hand():
     ],
     ids=lambda x: type(x).__name__,
 )
-def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs):
+def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs, on_gpu, monkeypatch):
+    """On a GPU the rate is a tensor, where a CUDA graph may be."""
+    rate = torch.tensor(0.1) if on_gpu and settings.capturable else 0.1
+    monkeypatch.setattr(sys.modules["torch.optim.radam"], "_get_capturable_supported_devices", lambda **how: ["cpu"])
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(1))]
     other = [nn.Parameter(p.detach().clone()) for p in ours]
@@ -52,7 +58,7 @@ def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, thei
         for p, q in zip(ours[:2], other[:2], strict=True):  # the third never has a gradient
             p.grad = torch.randn_like(p)
             q.grad = p.grad.clone()
-        optimiser.step(0.1)
+        optimiser.step(rate)
         reference.step()
         for p, q in zip(ours, other, strict=True):
             torch.testing.assert_close(p, q)

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,7 @@ from experiments.config import Evaluation
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
 from experiments.run import Run, read_rows
+from experiments.segments import Segments
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training
 
@@ -113,6 +116,33 @@ def test_every_kind_of_preset_goes_on_as_if_it_had_never_stopped(tmp_path, prese
     assert b"losses/loss" in logged and (b"eval/" in logged) == (preset == "prioritized")
     assert any("going on at" in event for event in events)
     assert not (parts.path / "replay").exists()
+
+
+def test_rows_that_are_written_beside_a_training_are_those_that_it_goes_on_with(tmp_path, monkeypatch):
+    """As on a GPU. The disk is full twice, and that is said."""
+    monkeypatch.setattr(trainer, "LOG_PERIOD", 50)
+    x = small("prioritized", "probe/catch")
+    whole = run_whole(x, tmp_path)
+    begin, append, calls = trainer.Trainer.__init__, Segments._append, []
+
+    def beside(self, *args):
+        begin(self, *args)
+        self.beside = ThreadPoolExecutor(1)
+
+    def full_at_times(self, *args):
+        calls.append(threading.current_thread())
+        if len(calls) in (2, 3):
+            raise OSError(28, "No space left on device")
+        append(self, *args)
+
+    monkeypatch.setattr(trainer.Trainer, "__init__", beside)
+    monkeypatch.setattr(Segments, "_append", full_at_times)
+    parts = run_whole(x, tmp_path, "parts", sigterm_after(200))
+    assert len(set(calls)) == 2  # checkpoints are written by the training
+    resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert differences(whole.path, parts.path) == []
+    events = [row["event"] for row in read_rows(parts.path / "events.jsonl")]
+    assert sum("NOT SAVED: No space left" in event for event in events) == 2
 
 
 def test_the_comparison_sees_a_difference(tmp_path, monkeypatch):

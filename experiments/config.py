@@ -122,8 +122,8 @@ class Experiment:
     precision: Literal["float32", "bf16"] = "float32"
     """of the factors of products and convolutions in learning; bf16 is faster where the processor has it"""
     compile: bool = False
-    """let torch compile learning and acting, for a minute at the start; on a CPU `highscore benchmark --compile True`
-    says whether it pays, on a GPU they run in CUDA graphs"""
+    """let torch compile learning and acting, for a minute or two at the start; `highscore benchmark --compile True`
+    says whether it pays"""
     deterministic: bool = False
     """only operations that repeat themselves bit for bit on a GPU, too; the CPU's always do"""
     distributed: Literal["none", "local", "ray"] = "none"

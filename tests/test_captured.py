@@ -91,12 +91,12 @@ def on_policy(name):
     network, rollout = replace(x.network, torso="mlp", hidden=16), replace(x.rollout, minibatches=2)
     return replace(
         x, game="probe/catch", protocol="probe", network=network, rollout=rollout, num_envs=x.num_envs // 4,
-        frames=20 * x.algorithm.unroll * (x.num_envs // 4),
+        frames=8 * x.algorithm.unroll * (x.num_envs // 4),
     )  # fmt: skip
 
 
 def uniform(name):
-    x = small(name)
+    x = small(name, frames=800)
     replay = replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2)
     return replace(x, replay=replay, num_envs=8, explore=Ladder(8), target_period=30)
 
@@ -128,17 +128,17 @@ def test_no_more_shapes_are_recorded_than_there_is_room_for():
 
 
 KINDS = {
-    "dqn": lambda: small("dqn"),
+    "dqn": lambda: small("dqn", frames=800),
     "batches at once": lambda: uniform("dqn"),
-    "another optimiser": lambda: small("dqn-nature"),
-    "16 bits": lambda: small("dqn", precision="bf16"),
-    "distributions, noise, three steps": lambda: small("rainbow"),
-    "quantiles at random": lambda: small("m-iqn"),
+    "another optimiser": lambda: small("dqn-nature", frames=800),
+    "16 bits": lambda: small("dqn", precision="bf16", frames=800),
+    "distributions, noise, three steps": lambda: small("rainbow", frames=800),
+    "quantiles at random": lambda: small("m-iqn", frames=800),
     "ppo": lambda: on_policy("ppo"),
     "impala": lambda: on_policy("impala"),
     "pqn": lambda: on_policy("pqn"),
     "residual, with spectral norms": lambda: replace(
-        small("btr"), network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2), frames=1_000
+        small("btr"), network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2), frames=500
     ),
 }
 

@@ -61,7 +61,8 @@ def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, thei
         optimiser.step(rate)
         reference.step()
         for p, q in zip(ours, other, strict=True):
-            torch.testing.assert_close(p, q)
+            # On a GPU RAdam rectifies in 32 bits.
+            torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-4 if on_gpu else 1e-5)
     optimiser.zero_grad()
     assert all(p.grad is None for p in ours) and not optimiser.statistics[2]
 

@@ -1,6 +1,7 @@
 """Experience replay: a ring of steps, sampled as sequences."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,9 +13,9 @@ from torch import Tensor
 from agents.captured import Captured
 from agents.explore import Linear
 from agents.frames import CompressedRing, HostRing
-from agents.sequence import Sequence, coming, onto, tree_leaves, tree_map
+from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
-from envs.timestep import TimeStep
+from envs.timestep import TimeStep, coming
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,18 @@ class Replay(ReplayRatio):
         self.max_priority = 1.0  # the largest seen so far, given to what is new
         self.rows: Any = None
         self.stack = 0
+        self.recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=length)  # flags of the last rows
         self._look_up: Callable[..., Any] = self._at
         self._owed: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
 
-    def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = ()) -> None:
-        """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
+    def add(
+        self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: TimeStep | None = None
+    ) -> None:
+        """Appends one step of every game: what was seen, then done and noted, and the memory before it.
+
+        Args:
+            heard: the step's flags on the host; without them those of a GPU are waited for.
+        """
         if self.rows is None:
             self.allocate((step, action, note, state))
         row = (step._replace(obs=step.obs[:, -1]), action, note)
@@ -135,8 +143,11 @@ class Replay(ReplayRatio):
         if at % self.config.stride == 0:  # no sequence begins elsewhere
             for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
                 ring[at // self.config.stride] = new
+        flags = step if heard is None else heard
+        first, last = (x.cpu().numpy().copy() for x in (flags.first, flags.last))
+        self.recent.append((first, last))
         self._appended(1, np.full((1, self.num_envs), np.nan))
-        self.steps_added += self.num_envs - int(step.last.sum())
+        self.steps_added += self.num_envs - int(last.sum())
 
     def extend(self, step: TimeStep, action: Tensor, note: Any, state: Any, priority: Tensor) -> None:
         """Appends K steps in a row of every game, played elsewhere; the rows must have been allocated.
@@ -151,6 +162,7 @@ class Replay(ReplayRatio):
         at = torch.arange(self.rows_added, self.rows_added + len(action)) % self.size
         for ring, new in zip(tree_leaves(self.rows[:3]), tree_leaves((step, action, note)), strict=True):
             ring[at] = new
+        self.recent.clear()
         kept = at[at % self.config.stride == 0] // self.config.stride
         for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
             ring[kept] = new
@@ -247,6 +259,7 @@ class Replay(ReplayRatio):
             raise ValueError("these are not the priorities of such a replay")
         self.allocate(example)
         self.tree[np.arange(self.size * self.num_envs)] = priorities.numpy()
+        self.recent.clear()
         self.rows_added, self.steps_added = facts["rows_added"], facts["steps_added"]
         self.updates, self.max_priority = facts["updates"], facts["max_priority"]
         self.rng.bit_generator.state = facts["rng"]
@@ -265,6 +278,13 @@ class Replay(ReplayRatio):
     def oldest(self) -> int:
         """The number of the oldest row that is kept; rows are counted from the first ever added."""
         return max(self.rows_added - self.size, 0)
+
+    def _ended(self, row: np.ndarray) -> np.ndarray:
+        """Which of the steps in some rows [K] are the last of their episodes, [K, N]; the next rows must be there."""
+        if len(row) == 1 and len(self.recent) == self.length:  # it is the oldest of them
+            return (self.recent[0][1] | self.recent[1][0])[None]
+        at = torch.from_numpy(row % self.size)
+        return (self.rows[0].last[at] | self.rows[0].first[(at + 1) % self.size]).cpu().numpy()
 
     def _id_of(self, leaf: np.ndarray) -> np.ndarray:
         """Which of all steps ever added is now at a leaf: it tells a sequence from its successor there."""
@@ -308,10 +328,8 @@ class Replay(ReplayRatio):
         begin, new = begin[complete], priority[complete] + 1e-6
         self.max_priority = float(np.nanmax(new, initial=self.max_priority))
         new = np.where(np.isnan(new), self.max_priority, new) ** self.config.priority_exponent
-        at = torch.from_numpy(begin % self.size)
-        ended = self.rows[0].last[at] | self.rows[0].first[(at + 1) % self.size]
         row, columns = np.concatenate([gone, begin]) % self.size, np.arange(self.num_envs)
-        new = np.concatenate([np.zeros((len(gone), self.num_envs)), np.where(ended.cpu().numpy(), 0.0, new)])
+        new = np.concatenate([np.zeros((len(gone), self.num_envs)), np.where(self._ended(begin), 0.0, new)])
         # Where a row is both, it is complete by now: numpy assigns in order.
         self.tree[(row[:, None] * self.num_envs + columns).ravel()] = new.ravel()
 

@@ -47,15 +47,6 @@ def tree_leaves(tree: Any) -> list[Tensor]:
     return [leaf for part in tree for leaf in tree_leaves(part)]
 
 
-def coming(x: Tensor) -> tuple[Tensor, torch.cuda.Event]:
-    """x of a GPU on this machine's memory, and what says that it is there."""
-    here = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    here.copy_(x, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-    return here, arrived
-
-
 def onto(device: torch.device, x: Tensor) -> Tensor:
     """x, of any shape, on a device, without waiting for a GPU. From pinned memory it crosses while the GPU computes."""
     return x.to(device, non_blocking=True)

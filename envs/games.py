@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from envs.timestep import NO_STEP, TimeStep
+from envs.timestep import NO_STEP, TimeStep, coming
 
 TIMEOUT = 300  # seconds; what takes longer hangs
 
@@ -87,6 +87,7 @@ class Games:
         self._achieved = np.zeros(self.num_envs, np.int64)
         self._seeds = np.random.default_rng(0)
         self.heard, self._shown = NO_STEP, NO_STEP
+        self._coming: tuple[Tensor, torch.cuda.Event] | None = None
         self._pinned: Tensor | None = None
         self._crossed: torch.cuda.Event | None = None
 
@@ -119,16 +120,25 @@ class Games:
     def send(self, action: Tensor) -> None:
         """Starts the games on an action [N], without waiting.
 
+        What a GPU chooses is not waited for, either: `recv` does that, and starts the games. Until then the GPU, which
+        has more to do than the emulators, may be given more.
+
         Raises:
             ValueError: an action outside 0..num_actions - 1 (it would hang the emulator).
         """
-        chosen = action.cpu().numpy()
+        if action.device.type == "cpu":
+            self._start(action)
+        else:
+            self._coming = coming(action)
+        self.agent_steps += int((~self._ended).sum())
+
+    def _start(self, action: Tensor) -> None:
+        chosen = action.numpy()
         if chosen.shape != (self.num_envs,) or chosen.min() < 0 or chosen.max() >= self.num_actions:
             raise ValueError(f"actions must be {self.num_envs} numbers in 0..{self.num_actions - 1}, got {chosen}")
         self._action = np.where(self._ended, 0, chosen).astype(np.int64)
         for log, one in zip(self.logs, self._action, strict=True):
             log.actions.append(one)
-        self.agent_steps += int((~self._ended).sum())
         if hasattr(self.env, "send"):
             self.env.send(self._action)
         elif hasattr(self.env, "step_async"):
@@ -141,6 +151,10 @@ class Games:
         Raises:
             Exception: the environment's own, if another one in its place ends in the same way.
         """
+        if self._coming is not None:
+            (action, arrived), self._coming = self._coming, None
+            arrived.synchronize()
+            self._start(action)
         first = self._ended
         try:
             result = self._receive()
@@ -267,6 +281,7 @@ class Games:
             log.rewards.extend(rewards.tolist())
         obs = self._play_again()
         self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
+        self.heard = TimeStep(torch.empty(0), *(tensors[f"shown.{name}"] for name in TimeStep._fields[1:]))
         exact = np.array_equal(obs, tensors["shown.obs"].numpy())
         self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
         self._action = tensors["action"].numpy().copy()

@@ -49,7 +49,7 @@ def train(
     while games.agent_steps < agent_steps:
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
         games.send(action)  # the emulators run while we learn
-        memory.add(step, action, note, state)
+        memory.add(step, action, note, state, games.heard)
         metrics: dict[str, Tensor] = {}
         seq = None
         for seq, count in memory.batches(agent.room):

@@ -89,11 +89,16 @@ def random_steps(num_envs: int, shape: tuple[int, ...], device: torch.device) ->
 
 
 def timed(call: Callable[[], Any], seconds: float) -> float:
-    """Seconds that a call takes: the mean over about so many seconds, after one to warm up, if that was quick."""
+    """Seconds that a call takes: the mean over about so many seconds, after half as many to warm up.
+
+    If the very first takes more than four times as long, it is all that is measured.
+    """
     began = time.perf_counter()
     call()
     if (first := time.perf_counter() - began) > 4 * seconds:
         return first
+    while time.perf_counter() - began < seconds / 2:
+        call()
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         call()

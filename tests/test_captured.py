@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from agents.captured import MOST, WARM_UP, Captured
 from agents.explore import Ladder
+from envs.probe import make_probe
 from experiments.build import build
 from experiments.presets import PRESETS
 from tests.test_players import small
@@ -166,3 +167,38 @@ def test_a_captured_agent_is_the_same_agent(kind, monkeypatch):
     atol = 3e-4 if kind == "pqn" else 1e-5  # RAdam's rectification is in 32 bits, not in 64
     for (name, one), other in zip(fast.online.named_parameters(), plain.online.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
+    """They start when it is there, in `recv`; logs and counts are those of games that started at once."""
+    waited = []
+
+    class Chosen:
+        device = torch.device("cuda")
+
+        def __init__(self, action):
+            self.action = action
+
+        def synchronize(self):
+            waited.append(self.action)
+
+    monkeypatch.setattr("envs.games.coming", lambda chosen: (chosen.action, chosen))
+    one, other = make_probe("catch", 3), make_probe("catch", 3)
+    assert_same(one.reset(0), other.reset(0))
+    for t in range(40):
+        action = torch.randint(one.num_actions, (3,), generator=torch.Generator().manual_seed(t))
+        one.send(action)
+        other.send(Chosen(action))
+        assert len(waited) == t and one.agent_steps == other.agent_steps
+        assert_same(one.recv(), other.recv())
+        assert_same(one.heard, other.heard)
+        assert len(waited) == t + 1
+    assert [log.actions for log in one.logs] == [log.actions for log in other.logs]
+    other.send(Chosen(torch.full((3,), 99)))
+    with pytest.raises(ValueError, match="actions must be"):
+        other.recv()
+    one.close(), other.close()
+
+
+def assert_same(one, other):
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

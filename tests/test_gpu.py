@@ -147,6 +147,20 @@ def test_random_numbers_of_what_is_captured_differ_from_call_to_call():
     same(tuple(drawn), tuple(torch.rand_like(x) for _ in drawn))
 
 
+@pytest.mark.parametrize("preset", ["dqn", "qrdqn"])
+def test_in_the_loop_only_the_actions_are_waited_for(preset):
+    x = small(preset, distributed="none")
+    replay = replace(x.replay, priority_exponent=0.0, initial_priority="largest")
+    setup = build(replace(x, replay=replay), torch.device("cuda"))
+    moments = setup.moments(x, None)
+    while setup.agent.updates < 4 * WARM_UP:
+        next(moments)
+    with nobody_waits():  # for the event that says that actions are there, one may
+        for _ in range(20):
+            next(moments)
+    setup.games.close()
+
+
 def test_nobody_waits_for_minibatches():
     x = PRESETS["ppo"]
     x = replace(

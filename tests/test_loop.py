@@ -24,14 +24,15 @@ class Tape:
 
     def reset(self, seed):
         self.calls.append(f"reset {seed}")
+        self.heard = at(0, 2)
         return at(0, 2)
 
     def act(self, step, state, epsilon):
         self.calls.append(f"act on {step.obs[0]} with {state}, epsilon {epsilon}")
         return torch.full((2,), self.t), "note", f"state {self.t + 1}"
 
-    def add(self, step, action, note, state):
-        self.calls.append(f"add {step.obs[0]}, {action[0]}, {note}, {state}")
+    def add(self, step, action, note, state, heard):
+        self.calls.append(f"add {step.obs[0]} as {heard.obs[0]}, {action[0]}, {note}, {state}")
 
     def send(self, action):
         self.calls.append(f"send {action[0]}")
@@ -64,8 +65,8 @@ def test_order_of_calls():
     moments = list(train(tape, tape, tape, lambda agent_steps: agent_steps / 10, 4, seed=9))
     assert tape.calls == [
         "reset 9",
-        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0, 0, note, state 0", "recv",
-        "act on 1 with state 1, epsilon 0.2", "send 1", "add 1, 1, note, state 1",
+        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "recv",
+        "act on 1 with state 1, epsilon 0.2", "send 1", "add 1 as -1, 1, note, state 1",
         "learn ids 1, 3 batches", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [

@@ -111,6 +111,23 @@ def test_no_step_is_a_start_while_its_history_is_gone():
             assert starts.min() >= (oldest + 3 if oldest else 0)  # and the three frames before it
 
 
+@pytest.mark.parametrize("length", [2, 5])
+def test_what_is_remembered_of_flags_is_what_the_ring_holds(length):
+    """Flags that were heard on the host, flags of the step, and flags read from the ring: the same starts."""
+    rng, step = np.random.default_rng(0), None
+    heard, shown, forgetful = (Replay(ReplayConfig(capacity=90, priority_exponent=0.6), 3, length) for _ in range(3))
+    for _ in range(100):
+        step = fake_step(3, rng, after=step)
+        action = torch.zeros(3, dtype=torch.int64)
+        heard.add(step, action, heard=step._replace(obs=torch.empty(0)))
+        shown.add(step, action)
+        forgetful.recent.clear()
+        forgetful.add(step, action)
+        for other in (shown, forgetful):
+            assert np.array_equal(heard.tree.leaves, other.tree.leaves) and heard.steps_added == other.steps_added
+    assert 0 < (heard.tree.leaves == 0).sum() < 90 - 30 and len(heard.recent) == length
+
+
 def test_memory_per_transition_is_what_was_promised():
     """At most 7.2 KB each, so a million fit in 7.3 GB."""
     games = make_atari("Pong", 2, MACHADO)

@@ -133,9 +133,15 @@ class Agent:
         return min(self.lookahead, self.target_period - self.updates % self.target_period)
 
     def learn(self, seq: Sequence, count: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
-        """`count` updates, each with its part of the places: (new priorities [B], metrics of the last, on the device).
+        """`count` updates, each with its part of the places: (new priorities, metrics of the last), on the device.
 
         On a GPU the next call overwrites what this one returns.
+
+        Args:
+            seq: sequences [T, count * B], batches of B side by side.
+
+        Returns:
+            Priorities, float [count * B], and metrics by name, each [].
         """
         rates = [self.learning_rate(self.updates + i) for i in range(count)]
         if self._captured is None:
@@ -152,6 +158,7 @@ class Agent:
         return priority, metrics
 
     def _updates(self, seq: Sequence, rates: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """`learn`, one operation at a time; a learning rate, float or [], for each update."""
         priorities: list[Tensor] = []
         metrics: dict[str, Tensor] = {}
         for part, target, rate in zip(cut(seq, len(rates)), self._foreseen(seq, len(rates)), rates, strict=True):

@@ -1,4 +1,4 @@
-"""Where a replay's frames are: rings [size, N, ...] that need less memory than a tensor, or another's."""
+"""Where a replay's frames are: rings [size, N, ...] that need less memory than a tensor, or another's; and stacks."""
 
 import tempfile
 from typing import Any
@@ -83,3 +83,31 @@ class CompressedRing:
 
 def on_host(rows: Any) -> Any:
     return rows.cpu() if isinstance(rows, Tensor) else rows
+
+
+def take(ring: Any, leaf: Tensor) -> Tensor:
+    """Rows and columns [size, N, ...] by leaf number row * N + column, of any shape S: [*S, ...]."""
+    if not isinstance(ring, Tensor):
+        return ring.take(leaf)
+    return ring.flatten(0, 1).index_select(0, leaf.flatten()).unflatten(0, leaf.shape)
+
+
+def stack_frames(frames: Any, leaf: Tensor, first: Tensor, k: int) -> Tensor:
+    """Gathers stacks of the last k frames, blank before an episode's first frame.
+
+    Args:
+        frames: the ring, [size, N, ...].
+        leaf: which frames, in order of time, int64 [T + k - 1, B].
+        first: whether an episode starts there, bool [T + k - 1, B].
+
+    Returns:
+        [T, B, k, ...], newest frame last.
+    """
+    stacks = take(frames, leaf.unfold(0, k, 1))
+    firsts = first.unfold(0, k, 1).to(torch.int8)  # [T, B, k]
+    later = firsts.flip(-1).cumsum(-1).flip(-1) - firsts  # firsts strictly after each frame
+    blank = later > 0
+    if stacks.device.type != "cpu":  # to list what is blank is to wait for a GPU
+        return stacks.masked_fill_(blank.view(*blank.shape, *[1] * (stacks.dim() - 3)), 0)
+    stacks.flatten(0, 2).index_fill_(0, blank.flatten().nonzero().squeeze(1), 0)  # far cheaper than a mask
+    return stacks

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agents.captured import Captured
 from agents.explore import Linear
-from agents.frames import CompressedRing, HostRing
+from agents.frames import CompressedRing, HostRing, stack_frames, take
 from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep, coming
@@ -332,31 +332,3 @@ class Replay(ReplayRatio):
         new = np.concatenate([np.zeros((len(gone), self.num_envs)), np.where(self._ended(begin), 0.0, new)])
         # Where a row is both, it is complete by now: numpy assigns in order.
         self.tree[(row[:, None] * self.num_envs + columns).ravel()] = new.ravel()
-
-
-def take(ring: Any, leaf: Tensor) -> Tensor:
-    """Rows and columns [size, N, ...] by leaf number row * N + column, of any shape S: [*S, ...]."""
-    if not isinstance(ring, Tensor):
-        return ring.take(leaf)
-    return ring.flatten(0, 1).index_select(0, leaf.flatten()).unflatten(0, leaf.shape)
-
-
-def stack_frames(frames: Any, leaf: Tensor, first: Tensor, k: int) -> Tensor:
-    """Gathers stacks of the last k frames, blank before an episode's first frame.
-
-    Args:
-        frames: the ring, [size, N, ...].
-        leaf: which frames, in order of time, int64 [T + k - 1, B].
-        first: whether an episode starts there, bool [T + k - 1, B].
-
-    Returns:
-        [T, B, k, ...], newest frame last.
-    """
-    stacks = take(frames, leaf.unfold(0, k, 1))
-    firsts = first.unfold(0, k, 1).to(torch.int8)  # [T, B, k]
-    later = firsts.flip(-1).cumsum(-1).flip(-1) - firsts  # firsts strictly after each frame
-    blank = later > 0
-    if stacks.device.type != "cpu":  # to list what is blank is to wait for a GPU
-        return stacks.masked_fill_(blank.view(*blank.shape, *[1] * (stacks.dim() - 3)), 0)
-    stacks.flatten(0, 2).index_fill_(0, blank.flatten().nonzero().squeeze(1), 0)  # far cheaper than a mask
-    return stacks

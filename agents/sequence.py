@@ -21,7 +21,7 @@ class Sequence(NamedTuple):
 
 
 def cut(seq: Sequence, count: int) -> list[Sequence]:
-    """Sequences from count * B places as `count` batches from B each."""
+    """Sequences [T, count * B] as `count` batches [T, B], in the order of their places."""
     if count == 1:
         return [seq]
 

@@ -117,11 +117,12 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
     from experiments.build import build, device_of
+    from experiments.interruption import Interruption
     from experiments.log import Log
     from experiments.loop import train
     from experiments.phases import Phases
     from experiments.run import Run
-    from experiments.trainer import Interruption, Trainer
+    from experiments.trainer import Trainer
     from experiments.wandb_mirror import NoMirror
 
     setup = build(x, device_of(task.device))

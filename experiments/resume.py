@@ -16,11 +16,12 @@ from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
+from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment, Scores
 from experiments.run import Run, RunError, read_checkpoint
 from experiments.train import say_what_next
-from experiments.trainer import Interruption, Trainer
+from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
 
 TRIES, PAUSE = 5, 10.0  # seconds: a cluster needs some to find out which machines it still has

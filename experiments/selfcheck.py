@@ -24,12 +24,13 @@ from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari
 from envs.recording import Recording
 from envs.timestep import TimeStep
 from experiments.build import build, check_memory, protocol_of
+from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment
 from experiments.presets import preset
 from experiments.run import Run, provenance, read_json, write_json
 from experiments.train import check_disk
-from experiments.trainer import Interruption, Trainer
+from experiments.trainer import Trainer
 from experiments.wandb_mirror import NoMirror
 
 # Small enough that 20 kills fit into minutes: all parts are there, and the replay's ring wraps several times.

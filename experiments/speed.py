@@ -73,7 +73,7 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         _, metrics = agent.learn(seq, block)
         metrics["losses/loss"].item()  # waits for the device
 
-    for _ in range(WARM_UP + 1 if device.type == "cuda" else x.compile):  # the first calls compile and record
+    for _ in range(WARM_UP + 1 if device.type == "cuda" else int(x.compile)):  # the first calls compile and record
         learn()
         agent.act(step, state, 0.1)
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)

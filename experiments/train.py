@@ -20,12 +20,13 @@ from experiments.config import Experiment
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
+from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.presets import changes
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
 from experiments.trace import Trace
-from experiments.trainer import Interruption, Trainer
+from experiments.trainer import Trainer
 from experiments.usage import crowded, others
 from experiments.wandb_mirror import Mirror, NoMirror
 

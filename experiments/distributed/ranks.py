@@ -17,9 +17,10 @@ from experiments.distributed.share import GamesShare
 from experiments.distributed.world import Gone, World
 from experiments.evaluate import weights_hash
 from experiments.files import RunError
+from experiments.interruption import Interruption
 from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, Run
-from experiments.trainer import Interruption, Trainer
+from experiments.trainer import Trainer
 
 
 class RankInterruption(Interruption):

@@ -14,7 +14,7 @@ from agents.explore import Ladder
 from envs.probe import make_probe
 from experiments.build import build
 from experiments.presets import PRESETS
-from tests.test_players import small
+from tests.test_players import on_policy, small
 
 CPU = torch.device("cpu")
 # To know the values of tensors, as these must, Python waits for a GPU; none of it can be recorded.
@@ -86,14 +86,11 @@ def graphs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
 
 
-def on_policy(name):
-    """A preset on a probe game."""
+def rollouts(name):
+    """A few rollouts of a quarter of a preset's games, in two minibatches."""
     x = PRESETS[name]
-    network, rollout = replace(x.network, torso="mlp", hidden=16), replace(x.rollout, minibatches=2)
-    return replace(
-        x, game="probe/catch", protocol="probe", network=network, rollout=rollout, num_envs=x.num_envs // 4,
-        frames=8 * x.algorithm.unroll * (x.num_envs // 4),
-    )  # fmt: skip
+    num_envs, rollout = x.num_envs // 4, replace(x.rollout, minibatches=2)
+    return on_policy(name, rollout=rollout, num_envs=num_envs, frames=8 * x.algorithm.unroll * num_envs)
 
 
 def uniform(name):
@@ -102,12 +99,13 @@ def uniform(name):
     return replace(x, replay=replay, num_envs=8, explore=Ladder(8), target_period=30)
 
 
-def test_what_is_captured_follows_its_arguments():
-    weight, mode = torch.ones(3), ["doubled"]
+def follow(device):
+    """What is captured has the values of its arguments, and of what it works with, at every call."""
+    weight, mode = torch.ones(3, device=device), ["doubled"]
     call = Captured(lambda x: (x * weight * (2 if mode == ["doubled"] else 1),), kind=lambda: mode[0], copies=True)
     for size in (2, 5, 2):
         for i in range(2 * WARM_UP):
-            x = torch.full((size, 3), float(i))
+            x = torch.full((size, 3), float(i), device=device)
             weight.fill_(i + 1)
             assert call(x)[0].tolist() == [[2.0 * i * (i + 1)] * 3] * size
     assert len(call.recorded) == 2
@@ -117,8 +115,12 @@ def test_what_is_captured_follows_its_arguments():
     call(x + 1)
     assert kept.tolist() == [[1.0 * i * (i + 1)] * 3] * size
     call.forget()
-    weight = torch.zeros(3)
+    weight = torch.zeros(3, device=device)
     assert not call.recorded and call(x)[0].sum() == 0
+
+
+def test_what_is_captured_follows_its_arguments():
+    follow("cpu")
 
 
 def test_no_more_shapes_are_recorded_than_there_is_room_for():
@@ -135,9 +137,9 @@ KINDS = {
     "16 bits": lambda: small("dqn", precision="bf16", frames=800),
     "distributions, noise, three steps": lambda: small("rainbow", frames=800),
     "quantiles at random": lambda: small("m-iqn", frames=800),
-    "ppo": lambda: on_policy("ppo"),
-    "impala": lambda: on_policy("impala"),
-    "pqn": lambda: on_policy("pqn"),
+    "ppo": lambda: rollouts("ppo"),
+    "impala": lambda: rollouts("impala"),
+    "pqn": lambda: rollouts("pqn"),
     "residual, with spectral norms": lambda: replace(
         small("btr"), network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2), frames=500
     ),

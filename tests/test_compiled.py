@@ -9,8 +9,7 @@ import torch
 
 from agents.compiled import compiled
 from experiments.build import build
-from experiments.presets import PRESETS
-from tests.test_players import small
+from tests.test_players import on_policy, small
 
 CPU = torch.device("cpu")
 COMPILERS = ("g++", "clang++", "c++")
@@ -21,15 +20,9 @@ KINDS = {
     "16 bits": lambda: small("dqn", precision="bf16"),
     "distributions, noise, three steps": lambda: small("rainbow"),
     "quantiles at random": lambda: small("m-iqn"),
-    "ppo": lambda: on_policy("ppo"),
-    "pqn": lambda: on_policy("pqn"),
+    "ppo": lambda: on_policy("ppo", frames=4_000, num_envs=2),
+    "pqn": lambda: on_policy("pqn", frames=4_000, num_envs=32),
 }
-
-
-def on_policy(name):
-    x = PRESETS[name]
-    network = replace(x.network, torso="mlp", hidden=16)
-    return replace(x, game="probe/catch", protocol="probe", network=network, frames=4_000, num_envs=x.num_envs // 4)
 
 
 def uniform(name):

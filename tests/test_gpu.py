@@ -16,7 +16,8 @@ from envs.atari import make_atari
 from envs.protocols import MACHADO
 from experiments.build import build
 from experiments.presets import PRESETS
-from tests.test_players import small
+from tests.test_captured import follow
+from tests.test_players import on_policy, small
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -76,11 +77,9 @@ def test_the_replay_gives_the_same_batches_and_nobody_waits(storage):
 OFF_POLICY = ["dqn", "dqn-nature", "c51", "qrdqn", "rainbow", "m-iqn"]
 
 
-def on_policy(name):
-    """A preset on a probe game."""
-    x = PRESETS[name]
-    network, rollout = replace(x.network, torso="mlp", hidden=16), replace(x.rollout, minibatches=2)
-    return replace(x, game="probe/catch", protocol="probe", network=network, rollout=rollout, frames=40_000)
+def in_two(name):
+    """A preset that learns from rollouts, in two minibatches."""
+    return on_policy(name, rollout=replace(PRESETS[name].rollout, minibatches=2), frames=40_000)
 
 
 def trained(x):
@@ -107,7 +106,7 @@ def test_nobody_waits_while_it_learns(preset, captures, monkeypatch):
 
 @pytest.mark.parametrize("x", [
     *(pytest.param(small(name, distributed="none"), id=name) for name in OFF_POLICY),
-    *(pytest.param(on_policy(name), id=name) for name in ("pqn", "ppo", "impala")),
+    *(pytest.param(in_two(name), id=name) for name in ("pqn", "ppo", "impala")),
     pytest.param(small("dqn", distributed="none", precision="bf16"), id="16 bits"),
 ])  # fmt: skip
 def test_what_is_captured_is_the_same_training(x, monkeypatch):
@@ -123,19 +122,7 @@ def test_what_is_captured_is_the_same_training(x, monkeypatch):
 
 
 def test_what_is_captured_follows_its_arguments():
-    weight = torch.ones(3, device="cuda")
-    mode = ["doubled"]
-    call = Captured(lambda x: (x * weight * (2 if mode == ["doubled"] else 1),), kind=lambda: mode[0], copies=True)
-    for size in (2, 5, 2):
-        for i in range(2 * WARM_UP):
-            x = torch.full((size, 3), float(i), device="cuda")
-            weight.fill_(i + 1)
-            assert call(x)[0].tolist() == [[2.0 * i * (i + 1)] * 3] * size
-    mode[0] = "plain"
-    assert call(x)[0].tolist() == [[1.0 * i * (i + 1)] * 3] * size
-    kept = call(x)[0]
-    call(x + 1)
-    assert kept.tolist() == [[1.0 * i * (i + 1)] * 3] * size
+    follow("cuda")
 
 
 def test_random_numbers_of_what_is_captured_differ_from_call_to_call():
@@ -162,10 +149,7 @@ def test_in_the_loop_only_the_actions_are_waited_for(preset):
 
 
 def test_nobody_waits_for_minibatches():
-    x = PRESETS["ppo"]
-    x = replace(
-        x, game="probe/catch", protocol="probe", network=replace(x.network, torso="mlp", hidden=16), frames=4_000
-    )
+    x = on_policy("ppo", frames=4_000)
     setup = build(x, torch.device("cuda"))
     rollout = replace(x.rollout, minibatches=2)
     memory = Rollout(rollout, x.num_envs, x.algorithm.length, x.algorithm.targets)

@@ -37,6 +37,13 @@ def small(preset="dqn", **changes):
     return replace(replace(x, algorithm=algorithm), **changes)
 
 
+def on_policy(preset, **changes):
+    """A preset that learns from rollouts, on a probe game."""
+    x = PRESETS[preset]
+    network = replace(x.network, torso="mlp", hidden=16)
+    return replace(x, game="probe/catch", protocol="probe", network=network, **changes)
+
+
 def play(x, blocks, **how):
     """The player number 1, and copies of the blocks that it filled."""
     player = Player(x, number=1, life=0, first_row=0, **how)

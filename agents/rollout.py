@@ -47,7 +47,7 @@ class Rollout:
         self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: Any = None) -> None:
-        """Appends one step of every game: what was seen, then done and noted, and the memory before it."""
+        """Appends one step of every game, as `Replay.add` does; no flags are looked at."""
         if len(self.rows) in (0, self.length - 1):
             self.states.append(state)
         self.rows.append((step, action, note))

@@ -88,8 +88,6 @@ class Games:
         self._seeds = np.random.default_rng(0)
         self.heard, self._shown = NO_STEP, NO_STEP
         self._coming: tuple[Tensor, torch.cuda.Event] | None = None
-        self._pinned: Tensor | None = None
-        self._crossed: torch.cuda.Event | None = None
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -232,21 +230,11 @@ class Games:
         if self.device.type == "cpu" or first.all():
             frames = to(torch.as_tensor(obs))
         else:  # only the newest frame crosses: what is older is there
-            frames = pushed(self._shown.obs, self._crossing(obs[:, -1]), step.first)
+            newest = torch.as_tensor(obs[:, -1])
+            pinned = torch.empty(newest.shape, dtype=newest.dtype, pin_memory=True).copy_(newest)
+            frames = pushed(self._shown.obs, to(pinned), step.first)
         self._shown = step._replace(obs=frames)
         return self._shown
-
-    def _crossing(self, frames: np.ndarray) -> Tensor:
-        """Frames [N, ...] on their way to a GPU, from memory that it reads by itself."""
-        if self._crossed is not None:
-            self._crossed.synchronize()  # the ones before are there by now, as a rule
-        if self._pinned is None:
-            self._pinned = torch.empty(frames.shape, dtype=torch.as_tensor(frames[:0]).dtype, pin_memory=True)
-        self._pinned.copy_(torch.as_tensor(frames))
-        there = self._pinned.to(self.device, non_blocking=True)
-        self._crossed = torch.cuda.Event()
-        self._crossed.record()
-        return there
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that `restore` needs, as JSON-able facts and tensors; a byte for each action since the last seeding."""

@@ -130,7 +130,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     begin = (3 if phases.waits else 1) * cycle_of(x) + 1  # it has learned, on a GPU a few times
     if x.replay:
         begin = x.replay.learn_start + max(200, math.ceil(8 * max(x.replay.learn_period, x.num_envs)))
-    watch, updates = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin), 0.0
+    watch, rate, updates = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin), 0.0, 0.0
     waits, phases.waits = phases.waits, False
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")
@@ -140,7 +140,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
                 phases.time("log", lambda moment=moment: trainer.follow(moment))  # type: ignore[misc]
                 if watch(moment.agent_steps):
                     continue
-                if not updates:
+                if not rate:
                     rate, updates = watch.rate, phases.updates_per_second
                 if phases.waits == waits:
                     break

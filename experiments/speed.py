@@ -63,11 +63,11 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         action, note, _ = agent.act(step, state, 0.1)
         memory.add(step, action, note, state)
     updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
-    block = max(min(round(updates), agent.room()), 1)  # updates that one iteration makes at once
     if isinstance(memory, Replay):
+        block = max(min(round(updates), agent.room()), 1)  # updates that one iteration makes at once
         seq = memory.sample(block * memory.config.batch_size)
     else:
-        seq, _ = next(memory.batches())
+        seq, block = next(memory.batches(agent.room))
 
     def learn() -> None:
         _, metrics = agent.learn(seq, block)

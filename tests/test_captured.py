@@ -9,11 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from agents.agent import Agent
 from agents.captured import MOST, WARM_UP, Captured
 from agents.explore import Ladder
 from envs.probe import make_probe
 from experiments.build import build
 from experiments.presets import PRESETS
+from experiments.speed import speed_of
 from tests.test_players import on_policy, small
 
 CPU = torch.device("cpu")
@@ -169,6 +171,20 @@ def test_a_captured_agent_is_the_same_agent(kind, monkeypatch):
     atol = 3e-4 if kind == "pqn" else 1e-5  # RAdam's rectification is in 32 bits, not in 64
     for (name, one), other in zip(fast.online.named_parameters(), plain.online.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_limits_are_of_updates_with_whole_minibatches(monkeypatch):
+    learn, learned = Agent.learn, set()
+
+    def watched(self, seq, count=1):
+        learned.add((len(seq.weight), count))
+        return learn(self, seq, count)
+
+    monkeypatch.setattr(Agent, "learn", watched)
+    monkeypatch.setattr("experiments.build.captures", lambda x, device: True)
+    x = rollouts("ppo")
+    speed_of(x, CPU, emulate=1e-3)
+    assert learned == {(x.num_envs * x.algorithm.unroll, 2)}
 
 
 def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):

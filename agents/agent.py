@@ -81,6 +81,8 @@ class Agent:
         self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.online)
         if self.lookahead > 1:
             self._target_forward = compiled(self.learning[1])
+        if next(self.online.parameters()).device.type == "cuda":
+            self.optimiser.compile()  # what torch has for the CPU is as fast
 
     def capture(self) -> None:
         """Lets a GPU act, and learn, in one launch each (`Captured`).

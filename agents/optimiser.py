@@ -16,6 +16,8 @@ from torch.optim.adam import adam
 from torch.optim.radam import radam
 from torch.profiler import record_function
 
+from agents.compiled import compiled
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -37,9 +39,11 @@ class Adam:
     ) -> None:
         """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
         mean, square, steps = statistics
+        compiling = torch.compiler.is_compiling()  # torch's own kernel keeps 26 multiprocessors busy, of `dqn`
         adam(
-            parameters, gradients, mean, square, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate,
-            weight_decay=0.0, eps=self.epsilon, maximize=False,
+            parameters, gradients, mean, square, [], steps, fused=not compiling, foreach=compiling,
+            capturable=compiling, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=self.epsilon,
+            maximize=False,
         )  # fmt: skip
 
 
@@ -150,6 +154,12 @@ class Optimiser:
     def __init__(self, settings: Adam | RAdam | RMSProp | Adadelta, parameters: Iterable[Parameter]):
         self.settings, self.parameters = settings, list(parameters)
         self.statistics: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+        self._step: Any = settings.step
+
+    def compile(self) -> None:
+        """Lets torch compile a step at the first, if it may be a part of a CUDA graph."""
+        if self.settings.capturable:
+            self._step = compiled(self.settings.step)
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""
@@ -166,8 +176,7 @@ class Optimiser:
                     self.statistics[i] = self.begin(i)
             columns = [[self.statistics[i][name] for i in moving] for name in self.settings.statistics]
             parameters: list[Tensor] = [self.parameters[i] for i in moving]
-            step: Any = self.settings.step  # only those that are capturable are given a rate that is a tensor
-            step(parameters, [p.grad for p in parameters if p.grad is not None], rate, *columns)
+            self._step(parameters, [p.grad for p in parameters if p.grad is not None], rate, *columns)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every statistic by the number of its parameter and its name, such as 0.exp_avg."""

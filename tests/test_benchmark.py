@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import benchmark, measure
-from experiments.build import build
+from experiments import benchmark, measure, speed
+from experiments.build import build, make_games
 from experiments.cli import run_command
 from experiments.distributed import measure as players
 from experiments.distributed.measure import Costs, predict
@@ -44,6 +44,21 @@ def test_a_stopwatch_counts_whole_cycles_after_the_warm_up(clock, restarts):
     # From 1,280 on a cycle of 512 steps takes 6.4 + 2 s; two of them are the first that reach 10 s.
     assert begun == [pytest.approx(100 + 16.0 + 4.0)] and steps >= 1_280 + 2 * 512
     assert watch.rate == pytest.approx(512 / 8.4, rel=0.02)
+
+
+def test_emulators_alone_are_played_until_episodes_end(monkeypatch):
+    made, ends = [], []
+    monkeypatch.setattr(speed, "make_games", lambda *args: made.append(make_games(*args)) or made[0])
+
+    def timed(call, seconds):
+        for _ in range(400):
+            call()
+            ends.append(int(made[0].heard.last.sum()))
+        return 0.2
+
+    monkeypatch.setattr(speed, "timed", timed)
+    assert speed.emulation(replace(preset("pqn"), game="Breakout"), 4) == pytest.approx(0.05)
+    assert sum(ends) > 1
 
 
 def test_a_preset_is_measured_on_a_game_of_its_world():

@@ -9,6 +9,7 @@ import torch
 
 from agents.agent import Agent
 from agents.captured import WARM_UP, Captured
+from agents.optimiser import Adam, Optimiser, RAdam
 from agents.replay import Replay, ReplayConfig
 from agents.rollout import Rollout
 from agents.sequence import tree_map
@@ -132,6 +133,30 @@ def test_random_numbers_of_what_is_captured_differ_from_call_to_call():
     drawn = [call(x)[0] for _ in range(3 * WARM_UP)]
     torch.manual_seed(0)
     same(tuple(drawn), tuple(torch.rand_like(x) for _ in drawn))
+
+
+@pytest.mark.parametrize("settings", [Adam(), RAdam()], ids=lambda x: type(x).__name__)
+def test_a_compiled_step_is_the_same_step_where_it_is_captured(settings):
+    ours = [torch.nn.Parameter(torch.randn(*shape, device="cuda")) for shape in ((300, 400), (7,), ())]
+    other = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    fast, plain = Optimiser(settings, ours), Optimiser(settings, other)
+    fast.compile()
+
+    def learn(rate, *gradients):
+        for p, gradient in zip(ours, gradients, strict=True):
+            p.grad = gradient
+        fast.step(rate)
+        return rate
+
+    call = Captured(learn)
+    for i in range(4 * WARM_UP):
+        rate, gradients = torch.tensor(1e-3 * (i + 1), device="cuda"), [torch.randn_like(p) for p in ours]
+        call(rate, *gradients)
+        for p, gradient in zip(other, gradients, strict=True):
+            p.grad = gradient
+        plain.step(rate)
+    assert call.recorded
+    torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("preset", ["dqn", "qrdqn"])

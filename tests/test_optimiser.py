@@ -1,5 +1,6 @@
 """Optimisers: by hand, as torch has them, and from their statistics."""
 
+import functools
 import sys
 
 import pytest
@@ -32,7 +33,7 @@ def test_uncentred_rmsprop_is_worked_out_by_hand():
     assert p.item() == pytest.approx(1 - 0.1 * 2 / (2 + 0.25) ** 0.5 - 0.1 / (1.5 + 0.25) ** 0.5)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize("where", ["cpu", "gpu", "gpu, compiled"])
 @pytest.mark.parametrize(
     ("settings", "theirs"),
     [
@@ -42,18 +43,29 @@ def test_uncentred_rmsprop_is_worked_out_by_hand():
     ],
     ids=lambda x: type(x).__name__,
 )
-def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs, on_gpu, monkeypatch):
-    """On a GPU the rate is a tensor, where a CUDA graph may be."""
+def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs, where, monkeypatch):
+    """On a GPU the rate is a tensor, where a CUDA graph may be; what is compiled is run as it was traced."""
+    on_gpu, traced = where != "cpu", []
+    torch._dynamo.reset()
+    backend = lambda graph, inputs: traced.append(graph) or torch._dynamo.backends.debugging.aot_eager(graph, inputs)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+
+    def make():
+        optimiser = Optimiser(settings, ours)
+        if where == "gpu, compiled":
+            optimiser.compile()
+        return optimiser
+
     rate = torch.tensor(0.1) if on_gpu and settings.capturable else 0.1
     monkeypatch.setattr(sys.modules["torch.optim.radam"], "_get_capturable_supported_devices", lambda **how: ["cpu"])
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(1))]
     other = [nn.Parameter(p.detach().clone()) for p in ours]
-    optimiser, reference = Optimiser(settings, ours), theirs(other)
+    optimiser, reference = make(), theirs(other)
     for moment in range(8):
         if moment == 4:
             tensors = {name: x.clone() for name, x in optimiser.state_dict().items()}
-            optimiser = Optimiser(settings, ours)
+            optimiser = make()
             optimiser.load_state_dict(tensors)
         for p, q in zip(ours[:2], other[:2], strict=True):  # the third never has a gradient
             p.grad = torch.randn_like(p)
@@ -63,6 +75,7 @@ def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, thei
         for p, q in zip(ours, other, strict=True):
             # On a GPU RAdam rectifies in 32 bits.
             torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-4 if on_gpu else 1e-5)
+    assert bool(traced) == (where == "gpu, compiled" and settings.capturable)
     optimiser.zero_grad()
     assert all(p.grad is None for p in ours) and not optimiser.statistics[2]
 

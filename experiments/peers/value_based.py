@@ -106,7 +106,10 @@ def c51(game: str, learn_start: int) -> Iterator[int]:
 
 
 class Noisy(nn.Module):
-    """A linear layer with factorised noise (Fortunato et al. 2018), drawn when asked."""
+    """A linear layer whose weights have noise of their own each (Fortunato et al. 2018, sec. 3a), drawn when asked.
+
+    That is what rainbow_atari draws, for both networks at every update; the suite's Rainbow, and the paper's, factorise.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -118,8 +121,7 @@ class Noisy(nn.Module):
         self.reset_noise()
 
     def reset_noise(self) -> None:
-        rows, columns = (torch.randn(n).sign() * torch.randn(n).abs().sqrt() for n in self.mu.shape)
-        self.noise, self.noise_bias = torch.outer(rows, columns), rows
+        self.noise, self.noise_bias = torch.randn_like(self.mu), torch.randn_like(self.mu_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.mu + self.sigma * self.noise, self.mu_bias + self.sigma_bias * self.noise_bias)

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from networks.dense import dense
 
+MANY = 32  # rows for which one product with noisy weights is faster than two products
+
 
 def signed_root(x: Tensor) -> Tensor:
     """f(x) = sgn(x) sqrt(|x|) (Fortunato et al. 2018, sec. 3)."""
@@ -32,11 +34,13 @@ class NoisyLinear(nn.Module):
         self.bias_sigma = nn.Parameter(torch.full((outputs,), sigma * bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = dense(x, self.weight, self.bias)
         if not self.training:
-            return y
+            return dense(x, self.weight, self.bias)
         outputs, inputs = self.weight.shape
         noise_in = signed_root(torch.randn(inputs, device=x.device))
         noise_out = signed_root(torch.randn(outputs, device=x.device))
-        # (sigma * eps_out eps_in^T) x without the matrix of the noise.
-        return y + noise_out * dense(x * noise_in, self.weight_sigma, self.bias_sigma)
+        if x.numel() < MANY * inputs:  # (sigma * eps_out eps_in^T) x without the matrix of the noise
+            noisy = dense(x * noise_in, self.weight_sigma, self.bias_sigma)
+            return dense(x, self.weight, self.bias) + noise_out * noisy
+        weight = self.weight + self.weight_sigma * torch.outer(noise_out, noise_in)
+        return dense(x, weight, self.bias + self.bias_sigma * noise_out)

@@ -17,7 +17,7 @@ from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from networks.heads import Dueling, Implicit, Linear
-from networks.noisy import NoisyLinear, signed_root
+from networks.noisy import MANY, NoisyLinear, signed_root
 from networks.torsos import ImpalaCNN, Residual
 from tests.test_networks import some_steps
 from tests.test_returns import hand
@@ -38,16 +38,20 @@ def test_a_noisy_layer_without_sigma_is_linear():
     assert torch.allclose(layer(x), nn.functional.linear(x, layer.weight, layer.bias), atol=1e-6)
 
 
-def test_noise_is_what_the_paper_says():
-    """The two small products are mu + sigma * (eps_out eps_in^T) and mu + sigma * eps_out, worked out in full."""
-    layer, x = NoisyLinear(7, 3, sigma=0.5), torch.randn(5, 7)
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (MANY, 7), (2, MANY, 7)])
+def test_noise_is_what_the_paper_says(shape):
+    """For few rows and many it is mu + sigma * (eps_out eps_in^T) and mu + sigma * eps_out, worked out in full."""
+    layer, x = NoisyLinear(7, 3, sigma=0.5), torch.randn(shape)
     torch.manual_seed(3)
     y = layer(x)
     torch.manual_seed(3)
     eps_in, eps_out = signed_root(torch.randn(7)), signed_root(torch.randn(3))
     weight = layer.weight + layer.weight_sigma * torch.outer(eps_out, eps_in)
     bias = layer.bias + layer.bias_sigma * eps_out
-    torch.testing.assert_close(y, x @ weight.T + bias)
+    full = x @ weight.T + bias
+    torch.testing.assert_close(y, full)
+    g, parameters = torch.randn_like(y), list(layer.parameters())
+    torch.testing.assert_close(torch.autograd.grad(y, parameters, g), torch.autograd.grad(full, parameters, g))
 
 
 def test_noisy_layers_begin_as_in_section_3_2():

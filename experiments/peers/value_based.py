@@ -108,7 +108,7 @@ def c51(game: str, learn_start: int) -> Iterator[int]:
 class Noisy(nn.Module):
     """A linear layer whose weights have noise of their own each (Fortunato et al. 2018, sec. 3a), drawn when asked.
 
-    That is what rainbow_atari draws, for both networks at every update; the suite's Rainbow, and the paper's, factorise.
+    That is what rainbow_atari draws, for both networks at every update; the paper, and this suite, factorise it.
     """
 
     def __init__(self, inputs: int, outputs: int):

@@ -120,8 +120,8 @@ CASES |= {
 
 
 def test_impala_masters_catch():
-    assert learn("impala", "catch", 12_000) >= 0.8
+    assert learn("impala", "catch", 12_000, enough=0.8) >= 0.8
 
 
 def test_impala_with_memory_recalls():
-    assert learn("gru-impala", "recall", 8_000) >= 0.9
+    assert learn("gru-impala", "recall", 8_000, enough=0.9) >= 0.9

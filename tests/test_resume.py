@@ -26,20 +26,21 @@ from experiments.train import Train, run_training
 
 
 def small(preset, game="Breakout"):
-    """A preset cut to some seconds, on another game if its own is of Atari: what it is made of stays."""
+    """A preset cut to some seconds, on another game if its own is of Atari: what it is made of stays, or is smaller."""
     x = PRESETS[preset]
+    torso = "nips" if x.network.torso == "nature" else x.network.torso
     if game_of(x.game).world == "atari":
         x = replace(x, game=game, protocol="machado")
         if game.startswith("probe/"):
-            x = replace(x, protocol="probe", network=replace(x.network, torso="mlp"))
+            x, torso = replace(x, protocol="probe"), "mlp"
     x = replace(
         x, num_envs=2, frames=650 * x.frame_skip, checkpoint_period=150 * x.frame_skip,
         explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),
         target_period=min(x.target_period, 5),
         evaluation=Evaluation(350 * x.frame_skip, episodes=1, epsilon=0.5, video_seconds=0),
         network=replace(
-            x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
-            blocks=1 if x.network.torso.startswith("impala") else 2,
+            x.network, torso=torso, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16,
+            width=1, blocks=1 if x.network.torso.startswith("impala") else 2,
         ),
     )  # fmt: skip
     if x.replay is None:
@@ -68,7 +69,7 @@ def sigterm_after(iterations):
 
 def surprised_transformer():
     """No preset, but parts that combine: a window of bools and floats in the replay, statistics that run."""
-    x = small("r2d2-small")
+    x = small("r2d2-small", "probe/catch")
     network = replace(x.network, memory="gtrxl", memory_size=8, memory_window=4, memory_layers=1)
     return replace(x, network=network, bonus=Bonus(weight=0.5))
 
@@ -158,7 +159,7 @@ def test_the_comparison_sees_a_difference(tmp_path, monkeypatch):
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
     """SIGKILL at random moments, one of them while a checkpoint is written; the long form is a command."""
     figures = selfcheck.check_resume(
-        selfcheck.Selfcheck("resume", kills=2, games=("Breakout",), frames=10_000), Console(quiet=True), tmp_path
+        selfcheck.Selfcheck("resume", kills=2, games=("Breakout",), frames=6_000), Console(quiet=True), tmp_path
     )
     assert figures["runs"][0]["kills"] == 2
     assert figures["holds"], figures

@@ -26,21 +26,20 @@ from experiments.train import Train, run_training
 
 
 def small(preset, game="Breakout"):
-    """A preset cut to some seconds, on another game if its own is of Atari: what it is made of stays, or is smaller."""
+    """A preset cut to some seconds, on another game if its own is of Atari: what it is made of stays."""
     x = PRESETS[preset]
-    torso = "nips" if x.network.torso == "nature" else x.network.torso
     if game_of(x.game).world == "atari":
         x = replace(x, game=game, protocol="machado")
         if game.startswith("probe/"):
-            x, torso = replace(x, protocol="probe"), "mlp"
+            x = replace(x, protocol="probe", network=replace(x.network, torso="mlp"))
     x = replace(
         x, num_envs=2, frames=650 * x.frame_skip, checkpoint_period=150 * x.frame_skip,
         explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),
         target_period=min(x.target_period, 5),
         evaluation=Evaluation(350 * x.frame_skip, episodes=1, epsilon=0.5, video_seconds=0),
         network=replace(
-            x.network, torso=torso, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16,
-            width=1, blocks=1 if x.network.torso.startswith("impala") else 2,
+            x.network, hidden=min(x.network.hidden, 16), dense=min(x.network.dense, 16), memory_size=16, width=1,
+            blocks=1 if x.network.torso.startswith("impala") else 2,
         ),
     )  # fmt: skip
     if x.replay is None:

@@ -29,7 +29,6 @@ frames = 1200
 protocol = "machado"
 num-envs = 2
 checkpoint-period = 400
-network.torso = "nips"
 network.hidden = 16
 explore.steps = 300
 explore.begin = 100

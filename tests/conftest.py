@@ -14,7 +14,10 @@ def pytest_xdist_auto_num_workers():
     return 3 * (os.cpu_count() or 1) // 2
 
 
-LONGEST = ("train", "resume", "agents", "suite", "local", "faults", "wandb", "memory", "show", "fuzz", "worlds")
+LONGEST = (
+    "resume", "train", "faults", "agents", "compiled", "wandb", "suite", "atari", "benchmark", "local", "worlds",
+    "ranks",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -60,6 +60,7 @@ class Agent:
         self._loss: Any = algorithm.loss
         self._forward: Any = network
         self._act: Any = self._choose
+        self._compiled = False
         self._captured: Captured | None = None
         self.lookahead = lookahead
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
@@ -77,12 +78,11 @@ class Agent:
         self.updates = 0
 
     def compile(self) -> None:
-        """Lets torch compile learning and acting at their first calls (`compiled`)."""
+        """Lets torch compile learning and acting at their first calls (`compiled`); `capture` comes after it."""
+        self._compiled = True
         self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.online)
         if self.lookahead > 1:
             self._target_forward = compiled(self.learning[1])
-        if next(self.online.parameters()).device.type == "cuda":
-            self.optimiser.compile()  # what torch has for the CPU is as fast
 
     def capture(self) -> None:
         """Lets a GPU act, and learn, in one launch each (`Captured`).
@@ -92,6 +92,8 @@ class Agent:
         device = next(self.online.parameters()).device
         self._epsilon = torch.zeros((), device=device)
         self._captured = Captured(self._captured_updates)
+        if self._compiled:
+            self.optimiser.compile()  # elsewhere a rate is a number, which would be compiled into it
         if not self.optimiser.settings.capturable:
             self.lookahead = 1
         self._act = Captured(self._choose, kind=lambda: self.online.training, copies=True)

@@ -39,7 +39,7 @@ class Adam:
     ) -> None:
         """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
         mean, square, steps = statistics
-        compiling = torch.compiler.is_compiling()  # torch's own kernel keeps 26 multiprocessors busy, of `dqn`
+        compiling = torch.compiler.is_compiling()  # on a GPU torch's own kernel has 26 blocks for `dqn`
         adam(
             parameters, gradients, mean, square, [], steps, fused=not compiling, foreach=compiling,
             capturable=compiling, amsgrad=False, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=self.epsilon,

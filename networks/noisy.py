@@ -19,7 +19,7 @@ class NoisyLinear(nn.Module):
     """y = (mu + sigma * eps) x, eps_ij = f(eps_i) f(eps_j): factorised noise (Fortunato et al. 2018, eqs. 9 to 11).
 
     Noise is drawn at every call, one for the whole batch: acting, and each network's part in an update,
-    have their own. In evaluation mode there is none.
+    have their own. In evaluation mode there is none. Maps float [..., inputs] to [..., outputs].
 
     Args:
         sigma: sigma_0; weights and biases begin with sigma_0 / sqrt(inputs), sec. 3.2.

@@ -42,9 +42,8 @@ def trained(x, updates=4):
     return losses, [p.detach().clone() for p in setup.agent.online.parameters()]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
-    """What torch traces, run as it was traced: the C++ would take half a minute for each of these."""
+def only_traced(monkeypatch):
+    """Lets what torch compiles be traced only, and run as it was traced; returns the list of the graphs to come."""
     torch._dynamo.reset()
     traced = []
 
@@ -53,6 +52,13 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
         return torch._dynamo.backends.debugging.aot_eager(graph, inputs)
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=aot_eager))
+    return traced
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
+    """The C++ would take half a minute for each of these."""
+    traced = only_traced(monkeypatch)
     x = KINDS[kind]()
     losses, parameters = trained(x)
     assert not traced

@@ -1,6 +1,5 @@
 """Optimisers: by hand, as torch has them, and from their statistics."""
 
-import functools
 import sys
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
+from tests.test_compiled import only_traced
 
 
 def test_centred_rmsprop_is_worked_out_by_hand():
@@ -45,10 +45,7 @@ def test_uncentred_rmsprop_is_worked_out_by_hand():
 )
 def test_an_optimiser_is_that_of_torch_and_goes_on_where_it_stood(settings, theirs, where, monkeypatch):
     """On a GPU the rate is a tensor, where a CUDA graph may be; what is compiled is run as it was traced."""
-    on_gpu, traced = where != "cpu", []
-    torch._dynamo.reset()
-    backend = lambda graph, inputs: traced.append(graph) or torch._dynamo.backends.debugging.aot_eager(graph, inputs)
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    on_gpu, traced = where != "cpu", only_traced(monkeypatch)
 
     def make():
         optimiser = Optimiser(settings, ours)

@@ -39,7 +39,11 @@ def standardise(obs: Tensor) -> Tensor:
 class Convolutions(nn.Module):
     """Observations, uint8 [B, C, H, W], through convolutions to features, float32 [B, F].
 
+    The last ReLU comes after the features are laid out in a row: a network that is compiled keeps for its gradient what
+    the next layer is given anyway, and writes no mask of its own (a 20th of an update of `ppo` on a CPU with AVX2).
+
     Attributes:
+        conv: everything before that ReLU.
         see: how bytes become the `factors` that the first layer is given; `to_unit_range` or `standardise`.
     """
 
@@ -47,7 +51,7 @@ class Convolutions(nn.Module):
     conv: nn.Module
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.conv(self.see(obs)).flatten(1)
+        return torch.relu(self.conv(self.see(obs)).flatten(1))
 
 
 class NatureCNN(Convolutions):
@@ -71,7 +75,7 @@ class NatureCNN(Convolutions):
                     f"{type(self).__name__} needs observations of at least 36 x 36 pixels; try --network.torso minatar"
                 )
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
-        self.conv = nn.Sequential(*layers)
+        self.conv = nn.Sequential(*layers[:-1])
         self.size = math.prod(shape)
 
 
@@ -122,7 +126,6 @@ class ImpalaCNN(Convolutions):
             layers += [nn.Conv2d(channels, out, 3, stride, padding=1), nn.MaxPool2d(3, 2, padding=1)]
             layers += [Residual(out, layer_norm) for _ in range(blocks)]
             channels, stride, sides = out, 1, [(side + 1) // 2 for side in sides]
-        layers.append(nn.ReLU())
         if pooling:
             layers.append(nn.AdaptiveMaxPool2d(pooling))
             sides = [pooling, pooling]
@@ -161,7 +164,7 @@ class MinAtarCNN(Convolutions):
     def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
         super().__init__()
         norm = [nn.GroupNorm(1, 16)] if layer_norm else []
-        self.conv = nn.Sequential(nn.Conv2d(shape[0], 16, 3), *norm, nn.ReLU())
+        self.conv = nn.Sequential(nn.Conv2d(shape[0], 16, 3), *norm)
         self.size = 16 * (shape[1] - 2) * (shape[2] - 2)
 
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from agents.compiled import compiled
 from experiments.build import build
+from networks.torsos import ImpalaCNN, MinAtarCNN, NatureCNN
 from tests.test_players import on_policy, small
 
 CPU = torch.device("cpu")
@@ -66,6 +68,19 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
     assert len(traced) >= 2 and len(losses) > 0  # one acts, one learns
     assert losses == pytest.approx(same_losses, rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, ImpalaCNN, functools.partial(ImpalaCNN, pooling=2), MinAtarCNN])
+def test_a_compiled_torso_keeps_no_mask_of_its_features(torso, monkeypatch):
+    """To write one costs a CPU with AVX2 as much as a small convolution."""
+    torch._dynamo.reset()
+    torso = torso((1, 36, 36))
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager_decomp_partition"))
+    network = compiled(nn.Sequential(torso, nn.Linear(torso.size, 2)))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        network(torch.zeros(3, 1, 36, 36, dtype=torch.uint8))
+    assert any(x.shape == (3, torso.size) for x in kept) and not any(x.dtype == torch.bool for x in kept)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler here: apt-get install g++")

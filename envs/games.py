@@ -1,6 +1,7 @@
 """N copies of one game, stepped together."""
 
 import contextlib
+import time
 from array import array
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 from envs.timestep import NO_STEP, TimeStep, coming
 
 TIMEOUT = 300  # seconds; what takes longer hangs
+PATIENCE = 5.0  # seconds; what takes longer is announced
 
 
 class ActionLog:
@@ -298,9 +300,12 @@ class Games:
         """
         # Logs end together, so they begin apart: each environment is seeded when its own begins.
         lengths = np.array([len(log) for log in self.logs]) - but
-        begins = lengths.max() - lengths
+        begins, begun, announced = lengths.max() - lengths, time.monotonic(), False
         obs, _ = self._reset_all()
         for t in range(lengths.max() + 1):
+            if t and not announced and (spent := time.monotonic() - begun) > PATIENCE:
+                announced, left = True, spent * (lengths.sum() / np.clip(t - begins, 0, None).sum() - 1)
+                self.say(f"playing {lengths.sum():_} agent steps again, to be where the games were: {left:.0f} s left")
             if t and (mask := begins == t).any():
                 fresh, _ = self._reset_some(mask)
                 obs = np.where(mask.reshape(-1, *[1] * (obs.ndim - 1)), fresh, obs)

@@ -218,7 +218,10 @@ def test_games_without_send_work_alike():
     lambda: make_atari("Qbert", 2, MACHADO),
     lambda: make_probe("catch", 4),
 ], ids=["breakout", "qbert", "catch"])  # fmt: skip
-def test_games_go_on_from_their_state_as_if_nothing_had_happened(make):
+def test_games_go_on_from_their_state_as_if_nothing_had_happened(make, monkeypatch):
+    said = []
+    monkeypatch.setattr("envs.games.PATIENCE", 0.0)
+
     def play(games, step, generator, steps):
         shown = []
         for _ in range(steps):
@@ -231,7 +234,10 @@ def test_games_go_on_from_their_state_as_if_nothing_had_happened(make):
     facts, tensors = games.state()
     other, twin = make(), torch.Generator().manual_seed(0)
     twin.set_state(generator.get_state())
+    other.say = said.append
     again, exact = other.restore(json.loads(json.dumps(facts)), tensors)
+    (told,) = said  # how long it will take, once
+    assert told.startswith(f"playing {sum(facts['lengths'])} agent steps again") and told.endswith(" s left")
     assert exact and [games.played(i) for i in range(games.num_envs)] == [
         other.played(i) for i in range(games.num_envs)
     ]

@@ -74,12 +74,12 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
 def test_a_compiled_torso_keeps_no_mask_of_its_features(torso, monkeypatch):
     """To write one costs a CPU with AVX2 as much as a small convolution."""
     torch._dynamo.reset()
-    torso = torso((1, 36, 36))
+    torso = torso((1, 44, 44))
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager_decomp_partition"))
     network = compiled(nn.Sequential(torso, nn.Linear(torso.size, 2)))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        network(torch.zeros(3, 1, 36, 36, dtype=torch.uint8))
+        network(torch.zeros(3, 1, 44, 44, dtype=torch.uint8))
     assert any(x.shape == (3, torso.size) for x in kept) and not any(x.dtype == torch.bool for x in kept)
 
 

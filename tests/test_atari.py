@@ -58,7 +58,7 @@ def compare_episode(game, protocol, env, seed, emulator_seed):
     return played
 
 
-@pytest.mark.parametrize("game", ["Pong", "Breakout", "SpaceInvaders", "Seaquest", "MsPacman", "Freeway", "Qbert"])
+@pytest.mark.parametrize("game", ["Pong", "Breakout", "SpaceInvaders", "Seaquest", "MsPacman", "Qbert"])
 def test_whole_episodes_equal_gymnasium(game):
     """Frames, rewards and endings, bit for bit, without sticky actions."""
     assert compare_episode(game, PLAIN, oracle(game), seed=3, emulator_seed=3) > 100

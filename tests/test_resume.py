@@ -90,7 +90,7 @@ def kinds():
 
 
 # Emulators and pictures cost most, and are alike for all: other presets of Atari play a probe instead.
-SEEING = ("dqn", "prioritized", "btr", "impala", "ppo-rnd")
+SEEING = ("dqn", "prioritized", "btr")
 
 
 @pytest.mark.parametrize("preset", [*kinds(), surprised_transformer])

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from agents.agent import Agent
-from agents.curious import Curious, CuriousPPO
+from agents.curious import Bonus, Curious, CuriousPPO
 from agents.explore import Ladder
 from agents.impala import IMPALA
 from agents.ppo import PPO
@@ -100,8 +100,11 @@ def check(experiment: Experiment, device: torch.device) -> None:
     """
     game = game_of(experiment.game)
     game.protocol(experiment.protocol)
-    if experiment.num_envs < 1:
-        raise ValueError(f"--num-envs must be at least 1, got {experiment.num_envs}")
+    for flag, value, least in least_of(experiment):
+        if value < least:
+            raise ValueError(f"--{flag} must be at least {least}, got {value}")
+    if not 0 <= experiment.evaluation.epsilon <= 1:
+        raise ValueError(f"--evaluation.epsilon is a probability, got {experiment.evaluation.epsilon}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
@@ -142,6 +145,8 @@ def check(experiment: Experiment, device: torch.device) -> None:
         )
     if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
         raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
+    if experiment.bonus.weight and experiment.replay is not None and experiment.bonus.discount != Bonus.discount:
+        raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")
     if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
         raise ValueError(
             "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
@@ -149,6 +154,26 @@ def check(experiment: Experiment, device: torch.device) -> None:
         )
     if experiment.replay is not None:
         check_memory(experiment, device)
+
+
+def least_of(x: Experiment) -> list[tuple[str, float, float]]:
+    """(flag, value, the least that makes sense) of an experiment's whole numbers."""
+    found: list[tuple[str, float, float]] = [
+        ("num-envs", x.num_envs, 1), ("seed", x.seed, 0), ("stack", x.stack, 1),
+        ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
+        ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
+    ]  # fmt: skip
+    for name in ("n_steps", "unroll"):
+        if hasattr(x.algorithm, name):
+            found.append((f"algorithm.{name.replace('_', '-')}", getattr(x.algorithm, name), 1))
+    if x.replay is not None:
+        found += [
+            ("target-period", x.target_period, 1), ("replay.batch-size", x.replay.batch_size, 1),
+            ("replay.stride", x.replay.stride, 1), ("replay.learn-period", x.replay.learn_period, 1 / 1024),
+        ]  # fmt: skip
+    if x.rollout is not None:
+        found += [("rollout.epochs", x.rollout.epochs, 1), ("rollout.minibatches", x.rollout.minibatches, 1)]
+    return found
 
 
 def frame_bytes(experiment: Experiment) -> int:
@@ -224,13 +249,15 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
         network.bonus = RND(shape, experiment.num_envs)
     bf16 = experiment.precision == "bf16"
     uniform = experiment.replay is not None and experiment.replay.priority_exponent == 0
-    apart = uniform and not experiment.network.noise and getattr(algorithm, "foresees", False)
-    lookahead = LOOKAHEAD if apart and experiment.network.memory == "none" and experiment.target_period else 1
+    plain = experiment.network.memory == "none" and not experiment.network.noise
+    foresee = uniform and plain and getattr(algorithm, "foresees", False)
+    lookahead = LOOKAHEAD if foresee else 1
     if captures(experiment, device):  # where several updates are one launch
         lookahead = experiment.rollout.minibatches if experiment.rollout else LOOKAHEAD if uniform else 1
     return Agent(
-        network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16, lookahead=lookahead
-    )
+        network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16, lookahead=lookahead,
+        foresee=foresee,
+    )  # fmt: skip
 
 
 def captures(experiment: Experiment, device: torch.device) -> bool:

@@ -94,6 +94,7 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     if isinstance(algorithm, Curious):
         return build_head(config, inputs, num_actions, algorithm.algorithm)
     if isinstance(algorithm, PPO | IMPALA):
+        refuse_others(config, ("head", "noise"), f"algorithms of values; {type(algorithm).__name__}")
         values = 2 if isinstance(algorithm, CuriousPPO) else 1  # the game's return and the intrinsic one
         return ActorCritic(inputs, num_actions, config.hidden, config.layer_norm, values)
     atoms = 0

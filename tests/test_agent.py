@@ -1,6 +1,7 @@
 """The agent: how gradients are clipped, what the target network is and is asked, 16 bits, and what is saved."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,18 +111,24 @@ def test_target_follows_every_period_and_only_then():
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize(
-    "algorithm", [DQN(), DQN(n_steps=3, double=True), C51(n_steps=3, v_max=2.0), QRDQN(quantiles=8)], ids=repr
+    "algorithm",
+    [DQN(), DQN(n_steps=3, double=True), DQN(n_steps=2, unroll=3), C51(n_steps=3, v_max=2.0), QRDQN(quantiles=8)],
+    ids=repr,
 )
 def test_a_target_network_asked_of_several_batches_at_once_teaches_the_same(algorithm, bf16):
     torch.manual_seed(0)
-    batches = [ended_steps(4, algorithm.n_steps + 1) for _ in range(11)]
+    batches = [ended_steps(4, algorithm.length) for _ in range(11)]
     network = build_network(NetworkConfig(**SMALL), (1, 2, 2), 3, algorithm)
 
     def agent(lookahead):
-        return Agent(copy.deepcopy(network), algorithm, Adam(1e-2), 5, bf16=bf16, lookahead=lookahead)
+        return Agent(
+            copy.deepcopy(network), algorithm, Adam(1e-2), 5, bf16=bf16, lookahead=lookahead, foresee=lookahead > 1
+        )
 
     plain, fast, asked = agent(1), agent(3), []
-    fast.target.register_forward_hook(lambda _, inputs, output: asked.append(inputs[0].obs.shape[1] // 4))
+    fast.target.register_forward_hook(
+        lambda _, inputs, output: asked.append(inputs[0].obs.shape[1] // (4 * algorithm.unroll))
+    )
     while left := batches[plain.updates :]:
         block = left[: fast.room()]
         joined = Sequence(*(tree_map(lambda *xs: torch.cat(xs, 1), *xs) for xs in [*zip(*block, strict=True)][:3]),
@@ -145,6 +152,22 @@ def test_only_what_errors_and_noise_do_not_change_is_asked_ahead():
         x = PRESETS[name]
         assert x.replay.priority_exponent == 0 and not x.network.noise and x.network.memory == "none"
         assert isinstance(x.algorithm, DQN | C51 | QRDQN)
+
+
+def test_noise_is_drawn_for_every_update_where_several_are_one_launch(monkeypatch):
+    monkeypatch.setattr("experiments.build.captures", lambda x, device: True)
+
+    def built(**network):
+        x = PRESETS["dqn"]
+        x = replace(x, network=replace(x.network, torso="mlp", hidden=8, **network))
+        return build_agent(x, (1, 2, 2), 3, torch.device("cpu"))
+
+    plain, noisy = built(), built(noise=0.5)
+    assert (plain.lookahead, plain.foresee) == (noisy.lookahead, plain.foresee) and not noisy.foresee
+    asked = []
+    noisy.target.register_forward_hook(lambda _, inputs, output: asked.append(inputs[0].obs.shape[1]))
+    noisy.learn(two_steps(8), 2)
+    assert asked == [4, 4]
 
 
 def ended_steps(batch, length):

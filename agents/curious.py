@@ -69,7 +69,9 @@ class CuriousPPO(PPO):
         live = ~seq.step.last
         advantage = advantages[..., 0] + self.bonus.weight * advantages[..., 1]
         loss, metrics = self.policy_loss(logits, seq.action, log_mu, advantage, live)
-        errors = self.value_error(values, old_values, old_values + advantages)
+        goals = old_values + advantages
+        game = self.value_error(values[..., 0], old_values[..., 0], goals[..., 0])
+        errors = torch.stack([game, (values[..., 1] - goals[..., 1]) ** 2], -1)  # only the game's value may be clipped
         surprise = online.bonus(seq.step.obs)
         loss = averaged(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
         with torch.no_grad():

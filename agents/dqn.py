@@ -30,7 +30,7 @@ class DQN(MultiStep):
         return epsilon_greedy(q, epsilon), ()
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The error of step 0 against its n-step target: (loss [B], priority [B], metrics)."""
+        """Errors against n-step targets, averaged over the unroll: (loss [B], priority [B], metrics)."""
         x = self.fold(seq)
         q_all = x.here(online)  # [B, A]
         with torch.no_grad():

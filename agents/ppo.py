@@ -96,9 +96,9 @@ class PPO:
 
 
 def mean_of(x: Tensor, live: Tensor) -> Tensor:
-    """The mean over the live steps of all places: [T, B, ...] and bool [T, B] to [...]. Nobody waits for a GPU."""
+    """The mean over the live steps of all places, 0 if there is none: [T, B, ...] and bool [T, B] to [...]."""
     live = live.view(*live.shape, *[1] * (x.dim() - live.dim()))
-    return (x * live).sum((0, 1)) / live.sum()
+    return (x * live).sum((0, 1)) / live.sum().clamp(min=1)
 
 
 def averaged(x: Tensor, live: Tensor) -> Tensor:

@@ -156,6 +156,25 @@ def test_a_replay_s_rewards_are_clipped_and_then_joined_by_the_bonus():
     assert algorithm.length == 3
 
 
+def test_only_the_game_s_value_may_be_clipped():
+    algorithm = CuriousPPO(clip=0.1, clip_value=True, value_cost=1.0, bonus=Bonus(weight=1.0))
+
+    class Online(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bonus = Stub()
+
+        def forward(self, step, state):
+            return (torch.zeros(2, 1, 3), torch.full((2, 1, 2), 0.5)), state
+
+    none = torch.zeros(2, 1, 2)
+    seq = Sequence(steps_of([0.0, 0.0]), torch.zeros(2, 1).long(), (none[..., 0], none, none + 1), (), (), ())
+    _, _, metrics = algorithm.loss(Online(), None, seq)
+    # Both values moved from 0 to 0.5, and should be 1; to the game's, it is as if it had moved by 0.1.
+    assert metrics["losses/value_loss"].item() == pytest.approx(0.5 * 0.9**2)
+    assert metrics["losses/intrinsic_value_loss"].item() == pytest.approx(0.5 * 0.5**2)
+
+
 def test_what_was_often_seen_pays_less_than_what_is_new():
     """In a real agent: frames that it learned from surprise it less than others."""
     torch.manual_seed(0)

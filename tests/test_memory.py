@@ -171,6 +171,14 @@ def test_a_time_limit_is_bootstrapped_and_a_game_over_is_not():
     assert gae(reward, end, end, value, 0.5, 0.9)[0].item() == 1
 
 
+def test_a_minibatch_of_nothing_but_ends_teaches_nothing():
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    loss, metrics = PPO().policy_loss(
+        torch.randn(1, 2, 3), torch.zeros(1, 2).long(), torch.zeros(1, 2), torch.ones(1, 2), nothing
+    )
+    assert (loss * nothing).sum() == 0 and metrics["losses/entropy"] == 0
+
+
 def test_the_clipped_surrogate_equals_rlax():
     (fixture,) = rlax("clipped_surrogate_pg_loss")
     x = fixture["inputs"]

@@ -8,7 +8,7 @@ from agents.dqn import DQN
 from agents.explore import Linear
 from agents.optimiser import Adam, RMSProp
 from agents.replay import ReplayConfig
-from experiments.config import Experiment, NetworkConfig
+from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Castro et al. (2018), Dopamine, configuration "DQN with Adam and MSE" (jax/agents/dqn/configs/dqn.gin):
 # what the field compares with today. Deviation: 8 environments.
@@ -28,7 +28,7 @@ MODERN = Experiment(
 
 # Mnih et al. (2015), Extended Data Table 1; the optimiser's epsilon for a mean loss as in DQN Zoo.
 # The table counts the target period (10,000) in parameter updates, 40,000 agent steps; DQN Zoo takes
-# 40,000 frames instead. We follow the table.
+# 40,000 frames instead. We follow the table. Evaluated with epsilon 0.05 (ibid., Methods, "Evaluation procedure").
 NATURE = Experiment(
     preset="dqn-nature",
     source="Mnih et al. 2015",
@@ -41,10 +41,11 @@ NATURE = Experiment(
     target_period=10_000,
     num_envs=8,
     protocol="nature",
+    evaluation=Evaluation(epsilon=0.05),
 )
 
-# van Hasselt et al. (2016), appendix, "tuned" double DQN: target every 30,000 steps, epsilon to 0.01.
-# Deviation: one bias per action in the last layer, where they share one.
+# van Hasselt et al. (2016), appendix, "tuned" double DQN: target every 30,000 steps, epsilon to 0.01, in evaluation
+# 0.001. Deviation: one bias per action in the last layer, where they share one.
 DOUBLE = Experiment(
     preset="double-dqn",
     source="van Hasselt et al. 2016",

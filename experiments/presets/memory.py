@@ -9,11 +9,12 @@ from agents.optimiser import Adadelta, Adam, RAdam
 from agents.pqn import PQN
 from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
-from experiments.config import Experiment, NetworkConfig
+from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Hausknecht & Stone (2015), sec. 4 and 5: an LSTM in the place of the dense layer, one frame at a time, ten steps
-# unrolled from a random one. Deviations: 8 environments; the memory begins with what it was, where theirs is
-# zero; both networks' constants are those of Mnih et al. (2015) where the paper says nothing.
+# unrolled. Deviations: 8 environments; the memory begins with what it was, where theirs is zero, and is kept for every
+# tenth step, so that sequences begin there and not anywhere; both networks' constants, and evaluation's epsilon, are
+# those of Mnih et al. (2015) where the paper says nothing.
 RECURRENT_DQN = Experiment(
     preset="drqn",
     source="Hausknecht & Stone 2015",
@@ -30,6 +31,7 @@ RECURRENT_DQN = Experiment(
     num_envs=8,
     protocol="nature",
     stack=1,
+    evaluation=Evaluation(epsilon=0.05),
 )  # fmt: skip
 
 # Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of 256
@@ -92,8 +94,9 @@ SMALL_R2D2 = Experiment(
     players=4,
 )  # fmt: skip
 
-# Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_lstm.py): one frame
-# at a time, minibatches of whole games, learning rate annealed to 0.
+# Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_envpool_lstm.py): one
+# frame at a time, minibatches of whole games, learning rate annealed to 0. Deviation: the LSTM's initial weights are
+# torch's, where theirs are orthogonal and its biases 0.
 RECURRENT_PQN = Experiment(
     preset="pqn-lstm",
     source="Gallici et al. 2025",

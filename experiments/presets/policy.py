@@ -32,7 +32,8 @@ ATARI = Experiment(
 )  # fmt: skip
 
 # The same with an LSTM of 128 units behind a dense layer, one frame at a time, minibatches of whole games: CleanRL's
-# ppo_atari_lstm.py. Deviation: as above.
+# ppo_atari_lstm.py. Deviations: as above; the LSTM's initial weights are torch's, where theirs are orthogonal and its
+# biases 0.
 ATARI_LSTM = Experiment(
     preset="ppo-lstm",
     source="Schulman et al. 2017",
@@ -82,9 +83,11 @@ DEEP = Experiment(
 
 # Burda et al. (2019), tables 2 to 4 of the appendix, with CleanRL's constants where they differ (ppo_rnd_envpool.py):
 # 128 games, rollouts of 128 steps, a quarter of the steps trains the predictor, intrinsic returns that no episode ends
-# with gamma 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised). Deviations: what is
-# seen is normalised by the first rollout to begin with, not by 6,400 random steps; one hidden layer of 512 for policy
-# and both values; normal instead of orthogonal weights in predictor and target.
+# with gamma 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised), sticky actions, a lost
+# life means nothing. Deviations: what is seen is normalised by the first rollout to begin with, not by 6,400 random
+# steps; one hidden layer of 512 for policy and both values; normal instead of orthogonal weights in predictor and
+# target; an episode ends after 108,000 frames, where theirs does after 18,000; 200 M frames, over which the learning
+# rate falls to 0, where they play 40 times as many.
 CURIOUS = Experiment(
     preset="ppo-rnd",
     source="Burda et al. 2019",
@@ -99,7 +102,7 @@ CURIOUS = Experiment(
     rollout=RolloutConfig(epochs=4, minibatches=4),
     target_period=0,
     num_envs=128,
-    protocol="nature",
+    protocol="machado",
     game="MontezumaRevenge",
     bonus=Bonus(weight=0.5, discount=0.99, train_share=0.25),
 )  # fmt: skip

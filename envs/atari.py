@@ -102,13 +102,15 @@ class AtariPicture:
             noop_max=protocol.noop_max, max_num_frames_per_episode=protocol.max_frames, reward_clipping=False,
             use_fire_reset=False,
         )  # fmt: skip
-        self.ended = False
+        self.ended, self.num_actions = False, len(action_names(game))
 
     def reset(self, seed: int) -> Frame:
         self.ended = False
         return self.env.reset(seed=np.array([seed]))[0][0, 0], 0.0
 
     def act(self, action: int) -> list[Frame]:
+        if not 0 <= action < self.num_actions:  # it would hang the emulator
+            raise ValueError(f"action {action} is none of the {self.num_actions} that the game has")
         frames: list[Frame] = []
         for _ in range(1 if self.ended else FRAME_SKIP):  # the action after an end plays nothing
             obs, reward, terminated, truncated, _ = self.env.step(np.array([action]))

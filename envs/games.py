@@ -259,6 +259,9 @@ class Games:
         Returns:
             The TimeStep [N] that was shown last, and whether the environments show it again: some cannot
             repeat themselves, and none can with another version of its emulator. `restart` is the way on then.
+
+        Raises:
+            ValueError: an action that the game does not have.
         """
 
         def split(name: str, lengths: str) -> list[np.ndarray]:
@@ -267,6 +270,8 @@ class Games:
         self.logs = [ActionLog(seed) for seed in facts["seeds"]]
         parts = zip(self.logs, split("actions", "lengths"), split("rewards", "episodes"), strict=True)
         for log, actions, rewards in parts:
+            if actions.size and actions.max() >= self.num_actions:  # it would hang the emulator
+                raise ValueError(f"action {actions.max()} is none of the {self.num_actions} that the game has here")
             log.actions += actions.tobytes()
             log.rewards.extend(rewards.tolist())
         obs = self._play_again()

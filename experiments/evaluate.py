@@ -184,7 +184,7 @@ def main(args: list[str]) -> int:
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
     result |= {"commit": run.config["commit"], "checkpoint": options.checkpoint}
-    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}-s{options.seed}"
     result["recordings"] = keep_recordings(run, name, recordings)
     path = run.path / "evaluations" / f"{name}.json"
     write_json(path, result)

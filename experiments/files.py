@@ -44,15 +44,17 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that was torn by a crash is left out."""
+    """Rows of a JSON-lines file; what is none, such as a last line that was torn by a crash, is left out."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                yield json.loads(line)
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict):
+                yield row
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """highscore resume: goes on with a training that was stopped or killed, as if it had never been."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from experiments.distributed.world import World
 from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment, Scores
-from experiments.run import Run, RunError, read_checkpoint
+from experiments.run import Run, RunError, read_checkpoint, write_json
 from experiments.train import say_what_next
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
@@ -165,6 +166,8 @@ def recover(
             problem = f"{error}"
         if not problem:
             if state.get("finished") is True:
+                if rank == 0:
+                    tidy_up(run, state)
                 raise RunError(f"{run.path} is finished; there is nothing to go on with")
             setup = make()
             try:
@@ -191,6 +194,13 @@ def recover(
     for text in notes:
         print(text, file=sys.stderr)
     raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
+
+
+def tidy_up(run: Run, state: dict[str, Any]) -> None:
+    """Does for a finished training what a kill right after its last checkpoint kept it from."""
+    own = ("schema", "resume", "tensors_sha256", "sha256")
+    write_json(run.path / "summary.json", {key: x for key, x in state.items() if key not in own})
+    shutil.rmtree(run.path / "replay", ignore_errors=True)
 
 
 def bring_back(

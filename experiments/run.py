@@ -27,7 +27,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from contextlib import suppress
@@ -227,7 +226,8 @@ class Run:
         """
         folder = self.path / "checkpoints"
         target = folder / f"{state['agent_steps']:012d}"
-        aside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
+        aside = folder / f".writing-{uuid.uuid4().hex[:8]}"
+        aside.mkdir()  # as readable for others as the rest of the run
         try:
             # Copies, for safetensors refuses tensors that share their memory.
             content = save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
@@ -303,6 +303,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load(content), state
     except RunError:
         raise
+    except PermissionError as error:
+        raise RunError(f"checkpoint {path} may not be read: {error}") from None
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunError(f"checkpoint {path} is damaged: {error}") from None
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import signal
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from experiments.build import build, check_memory, protocol_of
 from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment
+from experiments.measure import peak_memory
 from experiments.presets import preset
 from experiments.run import Run, provenance, read_json, write_json
 from experiments.train import check_disk
@@ -150,7 +150,7 @@ def kill_again_and_again(
                 wait_for(lambda: process.poll() is not None or newest(path) >= far, rng.uniform(0, 12))
             process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
-        if process.returncode == 0:
+        if process.returncode == 0 or b"is finished" in error:  # it was killed right after its last checkpoint
             break
         if process.returncode != -signal.SIGKILL:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {error.decode()}")
@@ -224,7 +224,7 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
         with console.status("filling the replay"):
             write_now_and_then(options.capacity)
         writes.clear()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         size = folder_bytes(run.path)
         with console.status("saving"):
             for _ in range(6):
@@ -233,7 +233,7 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
                 began = time.monotonic()
                 trainer.save(Moment(trainer.agent_steps, step, (), {}))
                 saves.append(time.monotonic() - began)
-        extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+        extra = (peak_memory() - before) / 1e6
         largest = folder_bytes(run.path)
     setup.games.close()
     row = {

@@ -75,6 +75,8 @@ def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> 
     """
     try:
         return _restore(setup, tensors, facts)
+    except torch.OutOfMemoryError:
+        raise  # another process has the GPU's memory; the checkpoint is good
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
         raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
 

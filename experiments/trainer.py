@@ -132,6 +132,8 @@ class Trainer:
             self.report()
         if passed(self.experiment.evaluation.period) and self.frames() < self.experiment.frames:
             self.evaluate()
+        if self.frames() >= self.experiment.frames:
+            self.evaluation_due = True  # which a checkpoint must say: until that is done, the training is not finished
         if passed(self.experiment.checkpoint_period):
             self.try_to_save(moment)
 
@@ -215,7 +217,6 @@ class Trainer:
         self.interruption.may_abandon = self.evaluation_due = True
         try:
             self._evaluate()
-            self.evaluation_due = False
         except KeyboardInterrupt:
             self.log.event("evaluation abandoned")
         finally:
@@ -237,14 +238,16 @@ class Trainer:
         self.evaluation = result
         self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
+        film = self.run.path / "recordings" / f"{name}.mp4"
+        if how.video_seconds:
+            video_of(recordings[0], film, how.video_seconds)
+        self.interruption.may_abandon = self.evaluation_due = False  # what is logged now must not be logged again
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
         row["eval/fingerprint"] = identity(result["fingerprint"])
         self.log.log(row, self.agent_steps)
         self.log.mirror.summary(headline(result))
         if how.video_seconds:
-            path = self.run.path / "recordings" / f"{name}.mp4"
-            video_of(recordings[0], path, how.video_seconds)
-            self.log.video(path, self.agent_steps)
+            self.log.video(film, self.agent_steps)
         low, high = result["mean_interval"]
         self.log.say(
             f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
@@ -290,13 +293,13 @@ class Trainer:
         for name, x in self.setup.agent.online.state_dict().items():
             if x.is_floating_point() and not bool(torch.isfinite(x).all()):
                 raise self.diverged(name)
-        write_json(self.run.path / "summary.json", self.summary())
         tensors, facts = self.snapshot(moment)
         more = {
             "scores": self.scores.facts(), "mirrored": self.log.mirror.sent, "positions": self.run.positions(),
             "evaluation_due": self.evaluation_due, "metrics": {name: plain(x) for name, x in self.metrics.items()},
         }  # fmt: skip
         path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
+        write_json(self.run.path / "summary.json", self.summary())  # last: a run is finished when it says so
         self.forget_rows(lambda facts: facts["rows"])
         return path
 

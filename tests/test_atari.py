@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from agents.sequence import tree_map
-from envs.atari import ROMS, action_names, make_atari, screen_shape
+from envs.atari import ROMS, AtariPicture, action_names, make_atari, screen_shape
 from envs.games import Games, pushed
 from envs.probe import Catch, make_probe
 from envs.protocols import ATARI100K, MACHADO, NATURE, Protocol
@@ -171,6 +171,14 @@ def test_invalid_actions_are_refused_before_they_hang_the_emulator(actions):
     games.close()
 
 
+def test_a_picture_refuses_them_too():
+    picture = AtariPicture("Pong", MACHADO)
+    picture.reset(0)
+    with pytest.raises(ValueError, match="action 200 is none of the 6"):
+        picture.act(200)
+    picture.close()
+
+
 def test_other_autoreset_modes_are_refused():
     with pytest.raises(ValueError, match="NEXT_STEP"):
         Games(lambda: SyncVectorEnv([Catch], autoreset_mode=AutoresetMode.SAME_STEP))
@@ -247,6 +255,8 @@ def test_games_go_on_from_their_state_as_if_nothing_had_happened(make, monkeypat
     assert [log.seed for log in games.logs] == [log.seed for log in other.logs]
     if games.num_envs == 4:
         return
+    with pytest.raises(ValueError, match="action 200 is none of the"):  # which would hang the emulator
+        make().restore(facts, tensors | {"actions": torch.full_like(tensors["actions"], 200)})
     games = make()
     spoilt = tensors | {"actions": (tensors["actions"] == 0).to(torch.uint8)}
     shown, exact = games.restore(facts, spoilt)  # as an emulator of another version would

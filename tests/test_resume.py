@@ -3,20 +3,23 @@
 import json
 import os
 import random
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
 from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from envs.library import game_of
-from experiments import selfcheck, trainer
+from experiments import selfcheck, snapshot, trainer
 from experiments.cli import run_command
 from experiments.config import Evaluation
+from experiments.evaluate import score_agent
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
 from experiments.run import Run, read_rows
@@ -101,7 +104,7 @@ def test_every_kind_of_preset_goes_on_as_if_it_had_never_stopped(tmp_path, prese
     x = replace(x, frames=450 * x.frame_skip)
     if preset != "prioritized":  # fewer, and no evaluations: these are the same for all
         x, iterations = replace(x, frames=250 * x.frame_skip), 71
-        monkeypatch.setattr(trainer.Trainer, "evaluate", lambda _: None)
+        monkeypatch.setattr(trainer.Trainer, "evaluate", lambda self: setattr(self, "evaluation_due", False))
     whole = run_whole(x, tmp_path)
     parts = run_whole(x, tmp_path, "parts", sigterm_after(iterations))
     assert not json.loads((parts.path / "summary.json").read_text())["finished"]
@@ -205,6 +208,61 @@ def test_damaged_rows_of_the_replay_are_seen(tmp_path, capsys):
     assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
     assert err.count("PASSED OVER") == 2 and "is not what was written" in err and "train it anew" in err
+
+
+def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_path, monkeypatch):
+    """Its last checkpoint was saved before: as if no evaluation were to come, it would be finished without a score."""
+    x = replace(small("dqn", "probe/catch"), frames=600, checkpoint_period=600)
+    with monkeypatch.context() as patch:
+        killed = lambda *args, **how: exit("killed") if args[0].updates > 60 else score_agent(*args, **how)
+        patch.setattr(trainer, "score_agent", killed)
+        with pytest.raises(SystemExit):
+            run_whole(x, tmp_path)
+    run = Run.open(tmp_path / "whole")
+    assert run.load_checkpoint()[1]["frames"] >= 600 and not run.load_checkpoint()[1]["finished"]
+    assert not json.loads((run.path / "summary.json").read_text())["finished"] and (run.path / "replay").exists()
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    summary = json.loads((run.path / "summary.json").read_text())
+    assert summary["finished"] and summary["evaluation"]["frames"] == summary["frames"] >= 600
+    assert not (run.path / "replay").exists()
+    assert differences(run_whole(x, tmp_path, "other").path, run.path) == []
+
+
+def test_an_evaluation_that_is_stopped_while_its_film_is_made_is_not_logged_twice(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    x = replace(x, frames=400, evaluation=replace(x.evaluation, period=200, video_seconds=1))
+    made = []
+
+    def film(_, path, seconds):
+        made.append(path)
+        if len(made) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "video_of", film)
+    run = run_whole(x, tmp_path)
+    assert not any("eval/mean" in row for row in read_rows(run.path / "metrics.jsonl"))
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert len(made) == 3 and made[0] == made[1]
+    assert [row["frames"] for row in read_rows(run.path / "metrics.jsonl") if "eval/mean" in row] == [200, 400]
+
+
+def test_what_a_kill_after_the_last_checkpoint_left_undone_is_done_when_it_is_asked_to_go_on(tmp_path, capsys, whole):
+    run = Run.open(shutil.copytree(whole.path, tmp_path / "run"))
+    said = (run.path / "summary.json").read_bytes()
+    (run.path / "summary.json").write_text('{"finished": false}')
+    (run.path / "replay").mkdir()
+    assert run_command("resume", [str(run.path)]) == 2 and "is finished" in capsys.readouterr().err
+    assert (run.path / "summary.json").read_bytes() == said and not (run.path / "replay").exists()
+
+
+def test_a_gpu_without_room_costs_no_checkpoint(tmp_path, monkeypatch):
+    run = stopped(tmp_path)
+    saved = run.checkpoints()
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "_restore", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no room")))
+        with pytest.raises(torch.OutOfMemoryError):
+            resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert run.checkpoints() == saved and len(saved) == 2
 
 
 def test_what_cannot_go_on_is_refused(tmp_path, capsys, whole):

@@ -120,6 +120,8 @@ def test_checkpoints_come_back_and_only_the_newest_two_stay(tmp_path):
     assert torch.equal(tensors["online.weight"], TENSORS["online.weight"])
     run.save_checkpoint(TENSORS, {"agent_steps": 12})  # the same moment again
     assert len(run.checkpoints()) == 2
+    modes = {path.stat().st_mode for path in (run.path / "evaluations", run.checkpoints()[-1])}
+    assert len(modes) == 1  # whoever may read the run may read its weights
 
 
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ before, and so new episodes.
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from envs.timestep import NO_STEP
@@ -26,6 +27,8 @@ def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str
     """
     try:
         return _restore(setup, tensors, facts), True
+    except torch.OutOfMemoryError:
+        raise  # another process has the GPU's memory; the checkpoint is good
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
         raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
 

@@ -97,7 +97,7 @@ class Scheduler:
             while True:
                 self._collect(work)
                 while not self.stopping and len(self.running) < self.jobs:
-                    waiting = waiting or work.next()
+                    waiting = waiting or self._next(work)
                     if waiting is None or not self._fits(waiting):
                         break
                     self._begin(waiting, work)
@@ -134,6 +134,14 @@ class Scheduler:
         taken = sum(self.memory_of(job.cell) for job in self.running.values())
         return not self.running or taken + self.memory_of(cell) <= self.memory
 
+    def _next(self, work: Work) -> Cell | None:
+        """A run that another process was at and left, or a new one, or None."""
+        left = next((cell for cell in self.elsewhere if not alive(self.launch.folder / cell.name)), None)
+        if left is None:
+            return work.next()
+        self.elsewhere.remove(left)
+        return left
+
     def _begin(self, cell: Cell, work: Work) -> None:
         path = self.launch.folder / cell.name
         if path.exists() and alive(path):
@@ -160,10 +168,6 @@ class Scheduler:
         return self.launch.folder / "logs" / f"{cell.name}.log"
 
     def _collect(self, work: Work) -> None:
-        for cell in [cell for cell in self.elsewhere if not alive(self.launch.folder / cell.name)]:
-            self.elsewhere.remove(cell)
-            if not self.stopping:
-                self._begin(cell, work)
         for name, job in list(self.running.items()):
             status = job.process.poll()
             if status is None:
@@ -173,7 +177,7 @@ class Scheduler:
                 self.losses[name] += 1
                 self.say(f"{name}: its machine is gone; another goes on with it")
                 self._begin(job.cell, work)
-            elif summary(self.launch.folder / name).get("finished") is True and status == 0:
+            elif summary(self.launch.folder / name).get("finished") is True:
                 self._end(job.cell, work, "finished")
             elif status in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM):
                 self._end(job.cell, work, "stopped")

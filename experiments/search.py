@@ -102,7 +102,7 @@ class Trials:
                 self._close(number, self.optuna.trial.TrialState.FAIL)
             elif all(one == "finished" for one in states):
                 self._report(trial, runs)
-                self.study.tell(trial, self.values(runs)[-1][1])
+                self.study.tell(trial, self.values(runs)[-1])
                 del self.open[number]
 
     def _close(self, number: int, state: Any) -> None:
@@ -121,22 +121,19 @@ class Trials:
     def _report(self, trial: Any, runs: list[Cell]) -> bool:
         """Tells Optuna of evaluations that all runs of a trial have now; returns whether there was any."""
         told = self.study._storage.get_trial(trial._trial_id).intermediate_values
-        new = [(frames, value) for frames, value in self.values(runs) if frames not in told]
-        for frames, value in new:
-            trial.report(value, frames)
+        new = [(count, value) for count, value in enumerate(self.values(runs), 1) if count not in told]
+        for count, value in new:  # counted, for Optuna compares what has the same number: frames differ by a few
+            trial.report(value, count)
         return bool(new)
 
-    def values(self, runs: list[Cell]) -> list[tuple[int, float]]:
-        """(emulator frames, value) of each evaluation that all runs of a trial have had."""
+    def values(self, runs: list[Cell]) -> list[float]:
+        """Of the first evaluation that all runs of a trial have had, of the second, and so on."""
         several = len(self.spec.games) > 1
         curves = []
         for run in runs:
             found = in_training(evaluations(self.folder / run.name))
-            curves.append([(result.get("frames", 0), self._value(run.game, result, several)) for result in found])
-        return [
-            (max(frames for frames, _ in point), float(np.mean([value for _, value in point])))
-            for point in zip(*curves, strict=False)
-        ]  # fmt: skip
+            curves.append([self._value(run.game, result, several) for result in found])
+        return [float(np.mean(point)) for point in zip(*curves, strict=False)]
 
     def _value(self, game: str, result: dict[str, Any], several: bool) -> float:
         score = float(result[self.figure])

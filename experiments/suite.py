@@ -143,13 +143,11 @@ def check_folder(folder: Path, planned: list[Cell]) -> None:
     Raises:
         RunError: a run that was begun with other settings.
     """
-    from experiments.config import to_json
     from experiments.run import Run
 
     for cell in planned:
         if (folder / cell.name / "config.json").exists():
-            begun = Run.open(folder / cell.name).config["experiment"]
-            if begun != to_json(experiment_of(cell)):
+            if Run.open(folder / cell.name).experiment != experiment_of(cell):
                 raise RunError(f"{folder / cell.name} was begun with other settings; choose another --name")
 
 
@@ -208,6 +206,16 @@ def threads_of(folder: Path, jobs: int) -> int:
     path = folder / "suite.json"
     if path.exists():
         return int(read_json(path)["threads"])
+    return share_of_threads(jobs)
+
+
+def of_threads(count: int) -> str:
+    """How many threads, for people."""
+    return "all threads" if not count else f"{count} thread{'s' * (count > 1)}"
+
+
+def share_of_threads(jobs: int) -> int:
+    """Threads of each of so many trainings at once; 0 for as many as torch likes."""
     return 0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
 
 
@@ -267,6 +275,12 @@ def run_suite(options: Suite, console: Console) -> int:
     if options.ray:
         memory *= options.jobs  # Ray itself looks for a machine that has room
     scheduler = Scheduler(launch, options.jobs, lambda cell: needed.get(cell.name, largest), memory, say)
+    if threads != (now := share_of_threads(options.jobs)):
+        say(
+            f"{folder} was begun with {of_threads(threads)} for each training and keeps to that, or its runs would not"
+            f" go on bit for bit; --jobs {options.jobs} would give each {of_threads(now)}. The --jobs that it was begun"
+            " with, or another --name, is faster"
+        )
     say(
         f"{folder}: {total} runs, at most {options.jobs} at once; watch them: highscore dashboard --runs {options.runs}"
     )

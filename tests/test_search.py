@@ -37,7 +37,8 @@ def play(folder, work, score_of, ends=(4_000, 8_000)):
         for frames in ends:
             for cell in cells:
                 if cell.name not in stopped:
-                    evaluate(folder, cell, frames, score_of(cell) * frames / 8_000)
+                    where = frames + 4 * int(cell.name[1:5])  # no two trials are evaluated at the same frames
+                    evaluate(folder, cell, where, score_of(cell) * frames / 8_000)
             stopped |= work.hopeless()
         for cell in cells:
             work.ended(cell, "stopped" if cell.name in stopped else "finished")
@@ -58,7 +59,7 @@ def test_a_search_draws_reports_and_stops_what_is_hopeless(folder):
     assert work.study.best_value == 100 + STARTUP - 1 and work.left == 0
     best = work.study.best_trial
     assert 1e-5 <= best.params["optimiser.learning-rate"] <= 1e-2 and best.params["algorithm.n-steps"] in (1, 3)
-    assert best.intermediate_values == {4_000: 52.0, 8_000: 104.0}
+    assert best.intermediate_values == {1: 52.0, 2: 104.0}
     said = []
     best_trials(work, said.append)
     assert said[0] == "8 trials: 5 complete, 3 pruned" and "--optimiser.learning-rate" in said[1]

@@ -1,7 +1,9 @@
 """Suites: what a file stands for, and real trainings that are launched, stopped, continued and compared."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +17,11 @@ from starlette.testclient import TestClient
 from envs.library import game_of
 from experiments.cli import run_command
 from experiments.dashboard.server import application
+from experiments.files import RunError
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
 from experiments.records import status
 from experiments.scheduler import Job, Launch, Listed, Scheduler
-from experiments.suite import Board, Suite, check_alike, experiment_of, run_suite, spec_of
+from experiments.suite import Board, Suite, check_alike, check_folder, experiment_of, run_suite, spec_of
 
 TINY = """
 agents = ["dqn", "c51"]
@@ -140,6 +143,17 @@ def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path
     assert max(most) == 2  # two of 4 bytes fit into 10
 
 
+def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
+    """As when the same suite is stopped in one terminal, and goes on in another."""
+    done = """sleep 0.2; echo '{"finished": true}' > summary.json"""
+    planned = cells(make_spec({"agents": [done], "games": ["a", "b", "c"], "seeds": "0"}))
+    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(planned)]
+    most, scheduler = [], Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print)
+    scheduler.elsewhere = planned[1:]
+    scheduler.run(Listed(planned[:1]), lambda s, work: most.append(len(s.running)))
+    assert scheduler.done == 3 and max(most) == 1
+
+
 def test_the_table_says_what_runs_what_is_left_and_when_it_ends(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/config.json").write_text('{"experiment": {"frames": 1000000}}')
@@ -203,6 +217,29 @@ def test_a_suite_of_other_settings_is_not_mixed_in(suite, capsys):
     path = suite[0].parent / "tiny.toml"
     line = [str(path), "--runs", str(path.parent), "--set", "optimiser.learning-rate=1e-3"]
     assert run_command("suite", line) == 2 and "begun with other settings" in capsys.readouterr().err
+
+
+def test_a_suite_goes_on_after_settings_were_added(suite, tmp_path):
+    """Which have the value that they had before there were such."""
+    folder = Path(shutil.copytree(suite[0], tmp_path / "tiny"))
+    planned = cells(spec_of(Suite(str(suite[0].parent / "tiny.toml"))))
+    path = folder / planned[0].name / "config.json"
+    config = json.loads(path.read_text())
+    del config["experiment"]["compile"]
+    path.write_text(json.dumps(config))
+    check_folder(folder, planned)
+    del config["experiment"]["network"]["standardise"]
+    config["experiment"]["seed"] = 9
+    path.write_text(json.dumps(config))
+    with pytest.raises(RunError, match="begun with other settings"):
+        check_folder(folder, planned)
+
+
+def test_other_jobs_than_it_was_begun_with_are_said(suite):
+    console = Console(file=io.StringIO(), width=400)
+    assert run_suite(Suite(str(suite[0].parent / "tiny.toml"), runs=suite[0].parent, jobs=1), console) == 0
+    said = console.file.getvalue()
+    assert "begun with 1 thread for" in said and "--jobs 1 would give each all threads" in said
 
 
 def test_the_suite_can_be_compared(suite, capsys):

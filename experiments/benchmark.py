@@ -33,8 +33,8 @@ class Benchmark:
     game: str = ""
     """the game that they learn; Pong if none is given, or the preset's own where that is not of Atari"""
     against: tuple[Literal["sb3", "cleanrl"], ...] = ()
-    """compare with Stable-Baselines3 (pip install 'highscore[peers]') or with single-file agents in CleanRL's style,
-    at the same settings"""
+    """compare with Stable-Baselines3 (pip install 'highscore[peers]') or, on a CPU, with single-file agents in
+    CleanRL's style: the same network, batches and updates per agent step; with a replay, they play one game at once"""
     rounds: int = 3
     """measurements of each, in turns"""
     seconds: float = 15.0
@@ -129,7 +129,10 @@ def show(results: dict[str, Any], console: Console) -> None:
     peers = [(name, peer) for name, x in results.items() for peer in x["rounds"] if peer in PEERS]
     if peers:
         table = Table("preset", "peer", "theirs", "ours is faster by", "rounds", title_justify="left")
-        table.title = "Against others, at the same settings, in turns"
+        table.title = (
+            "Against others, in turns: the same network, batches and updates per agent step;"
+            " with a replay, they play one game at a time"
+        )
         for name, peer in peers:
             x = results[name]["summary"][peer]
             low, high = x["ratio_of_rounds"]
@@ -140,12 +143,17 @@ def show(results: dict[str, Any], console: Console) -> None:
 
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
+    from experiments.build import device_of
     from experiments.cli import parse
 
     options = parse(Benchmark, args)
     console = Console()
     for name in options.presets:
         preset(name)  # refused now, not after the others were measured
+    if options.rounds < 1 or options.seconds <= 0:
+        raise ValueError(f"--rounds and --seconds must be positive, got {options.rounds} and {options.seconds:g}")
+    if "cleanrl" in options.against and device_of(options.device).type != "cpu":
+        raise ValueError("--against cleanrl: the single files run on a CPU: add --device cpu")
     if options.num_envs and options.distributed != "none":
         raise ValueError("--num-envs: with --distributed every player has as many games as in the preset")
     results: dict[str, Any] = {}

@@ -89,6 +89,9 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", s
     flags = tyro.conf.FlagCreatePairsOff if switches else tyro.conf.FlagConversionOff
     options = (tyro.conf.AvoidSubcommands, flags, tyro.conf.PositionalRequiredArgs)
     more = {} if default is None else {"default": default}
+    command = kind.__module__.removeprefix("experiments.")
+    if not prog and command in COMMANDS:
+        prog = f"highscore {command}"
     return tyro.cli(kind, args=args, prog=prog or None, config=options, registry=numbers, **more)
 
 

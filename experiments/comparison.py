@@ -1,5 +1,7 @@
 """What runs say side by side: agents by games, with intervals over seeds, under one fingerprint."""
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ from experiments import stats
 from experiments.files import RunError
 from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.published import PublishedAgent, atari5_estimate
-from experiments.records import Record, evaluations, find_runs, in_training, read_record, training_hours
+from experiments.records import Record, completed, evaluations, find_runs, in_training, read_record, training_hours
 
 # Settings that do not make another agent; how it is evaluated is in the fingerprint.
 APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation", "replay.storage")
@@ -83,7 +85,7 @@ def load(
     Raises:
         RunError: runs that cannot be read or scored, or whose scores are not comparable; says what to do.
     """
-    records = [read_record(path) for path in find_runs(paths)]
+    records = completed([read_record(path) for path in find_runs(paths)])
     notes, choices = [], {}
     for record in records:
         found = eligible(evaluations(record.path), checkpoint, protocol)
@@ -115,6 +117,8 @@ def load(
 
 def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
     """Evaluations of a run's last weights (or of its best), under a protocol if one is named."""
+    kinds = {"protocol": str, "episodes": int}
+    found = [result for result in found if all(isinstance(result.get(key), kind) for key, kind in kinds.items())]
     if checkpoint == "last":
         newest = max((result["agent_steps"] for result in found), default=0)
         found = [result for result in found if result["agent_steps"] == newest]
@@ -154,9 +158,16 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
     labels = []
     for one in settings:
         words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in varied[one["preset"]]]
-        name = one["preset"] + (f" ({', '.join(words)})" if words else "")
-        labels.append(name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
+        labels.append(shortened(one["preset"] + (f" ({', '.join(words)})" if words else "")))
     return labels
+
+
+def shortened(name: str) -> str:
+    """A name that fits into tables; one that is cut ends with four digits of its hash, for it must stay another's."""
+    if len(name) <= LONGEST_LABEL:
+        return name
+    digits = hashlib.sha256(name.encode()).hexdigest()[:4]
+    return f"{name[: LONGEST_LABEL - 6]}… {digits}"
 
 
 def makes_another(key: str) -> bool:
@@ -184,9 +195,7 @@ def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
 
 def curve_of(path: Path) -> list[tuple[int, float]]:
     """A run's evaluations in training: (emulator frames, mean raw score)."""
-    return [
-        (result.get("frames", 4 * result["agent_steps"]), result["mean"]) for result in in_training(evaluations(path))
-    ]
+    return [(result["frames"], result["mean"]) for result in in_training(evaluations(path))]
 
 
 def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
@@ -197,6 +206,12 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         notes.append(f"MIXED FINGERPRINTS: these scores were not measured alike: they differ in {names}")
     if checkpoint == "best":
         notes.append("BEST CHECKPOINT: each run is scored by the weights that scored best in training, which flatters")
+    same = Counter((run.agent, run.record.game, run.record.seed) for run in comparison.runs)
+    if again := [f"{agent} on {game}, seed {seed}" for (agent, game, seed), count in same.items() if count > 1]:
+        notes.append(
+            f"SEEDS TWICE: {'; '.join(again[:3])}{' and others' * (len(again) > 3)}: a training with the same seed"
+            " repeats itself, and its score counts as one more here: leave all but one of each out"
+        )
     few = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.games} - {0}
     if min(few) == 1:
         notes.append("some cells have a single seed: no interval over seeds there")

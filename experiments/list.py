@@ -1,6 +1,5 @@
 """highscore list: the games, presets, runs and recorded episodes there are."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.presets import PRESETS
+from experiments.records import find_runs
+from experiments.records import summary as summary_of
 from experiments.run import Run, RunError, read_json
 from experiments.speed import emulation, speed_of
 
@@ -26,9 +27,9 @@ from experiments.speed import emulation, speed_of
 class Listing:
     """Lists the games, presets or runs there are, or the recorded episodes of a run."""
 
-    what: Literal["games", "presets", "runs", "episodes"]
+    what: Annotated[Literal["games", "presets", "runs", "episodes"], tyro.conf.Positional]
     """what to list"""
-    run: Annotated[Path, tyro.conf.Positional] = Path()
+    run: Annotated[Path | None, tyro.conf.Positional] = None
     """a run directory, for its episodes"""
     runs: Path = Path("runs")
     """where the runs are"""
@@ -95,23 +96,27 @@ def parts(x: Experiment) -> list[str]:
 
 
 def runs(root: Path) -> Table:
-    """Every run below a folder, and how far it came; a damaged one says so."""
+    """Every run below a folder, a suite's too, and how far it came; a damaged one says so.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not root.is_dir():
+        raise RunError(f"there is no folder {root}: --runs FOLDER names another; highscore demo makes a first run")
     table = Table(
         "run", "frames", "training score", "evaluation", "protocol", title=f"Runs in {root}", title_justify="left"
     )
-    for path in sorted(p for p in root.glob("*") if (p / "config.json").exists()):
+    for path in find_runs([root]):
+        name = str(path.relative_to(root)) if path != root else path.name
         try:
             run = Run.open(path)
         except RunError:
-            table.add_row(path.name, "damaged", "", "", "")
+            table.add_row(name, "damaged", "", "", "")
             continue
-        try:
-            summary = json.loads((path / "summary.json").read_text())
-        except (OSError, ValueError):
-            summary = {}
+        summary = summary_of(path)
         score, evaluation = summary.get("training_score"), summary.get("evaluation")
         table.add_row(
-            path.name, f"{summary.get('frames', 0):_} of {run.experiment.frames:_}",
+            name, f"{summary.get('frames', 0):_} of {run.experiment.frames:_}",
             "" if score is None else f"{score:.1f}",
             f"{evaluation['mean']:.1f}" if evaluation else "", run.experiment.protocol,
         )  # fmt: skip
@@ -149,8 +154,10 @@ def main(args: list[str]) -> int:
     console = Console()
     tables = {
         "games": games, "presets": lambda: presets(options.measure, console), "runs": lambda: runs(options.runs),
-        "episodes": lambda: episodes(options.run, options.last),
+        "episodes": lambda: episodes(options.run or Path(), options.last),
     }  # fmt: skip
+    if options.what == "episodes" and options.run is None:
+        raise ValueError("of which run? highscore list episodes RUN; `highscore list runs` shows them")
     console.print(tables[options.what]())
     return 0
 

@@ -83,6 +83,8 @@ def measured(x: Experiment, game: str) -> Experiment:
 def carry_out(task: Task) -> dict[str, Any]:
     """One measurement in this process."""
     x = preset(task.preset)
+    from experiments.build import device_of
+
     if task.matched:
         x = at_the_same_settings(x)
     x = replace(x, compile=task.compile, precision=task.precision)
@@ -94,7 +96,7 @@ def carry_out(task: Task) -> dict[str, Any]:
     if task.peer == "highscore":
         return end_to_end(x, task)
     watch = Stopwatch(LEARN_START + 200, cycle_of(x), task.seconds)
-    play(task.peer, task.preset, task.game, LEARN_START, watch)
+    play(task.peer, task.preset, task.game, LEARN_START, device_of(task.device).type, watch)
     return {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory()}
 
 
@@ -161,7 +163,8 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
 
 def peak_memory() -> int:
     """Bytes that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":

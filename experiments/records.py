@@ -59,6 +59,35 @@ def read_record(path: Path) -> Record:
     return Record(path, config, settings)
 
 
+def completed(records: list[Record]) -> list[Record]:
+    """Records of which some were begun by a version that had fewer settings: those take their defaults, as on resume.
+
+    Only where that is so, for it imports torch.
+    """
+    fields: dict[str, set[frozenset[str]]] = {}
+
+    def gather(data: Any) -> None:
+        if isinstance(data, dict):
+            fields.setdefault(str(data.get("kind")), set()).add(frozenset(data))
+            for part in data.values():
+                gather(part)
+
+    for record in records:
+        gather(record.config["experiment"])
+    if all(len(versions) == 1 for versions in fields.values()):
+        return records
+    from experiments.config import from_json, to_json
+
+    found = []
+    for record in records:
+        try:
+            settings = flat(to_json(from_json(record.config["experiment"])))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            settings = record.settings  # of another version altogether
+        found.append(record._replace(settings=settings))
+    return found
+
+
 def flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as one dictionary; a part's kind stands under the part's own name."""
     found: dict[str, Any] = {}
@@ -79,14 +108,15 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     Raises:
         RunError: a path does not exist, or no run is in any of them.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # as it was named, by where it is
     for path in paths:
         if not path.is_dir():
             raise RunError(f"there is no folder {path}; `highscore list runs` shows the runs there are")
-        found |= dict.fromkeys(_below(path, DEPTH))
+        for run in _below(path, DEPTH):
+            found.setdefault(run.resolve(), run)
     if not found:
         raise RunError(f"no run in {', '.join(map(str, paths))}: a run directory has a config.json")
-    return list(found)
+    return list(found.values())
 
 
 def _below(path: Path, depth: int) -> list[Path]:
@@ -108,7 +138,10 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
         try:
             result = read_json(file)
             ok = isinstance(result["mean"], int | float) and isinstance(result["agent_steps"], int)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            ok = ok and isinstance(result.get("fingerprint", {}), dict)
+            if not isinstance(result.get("frames"), int):
+                result["frames"] = 4 * result["agent_steps"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if ok:
             found.append({**result, "name": file.stem})

@@ -105,10 +105,11 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(measure, "LEARN_START", 64)
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "speed.json"
-    args = ["dqn", "--rounds", "1", "--against", "cleanrl", "sb3", "--out", str(out)]
+    args = ["dqn", "--rounds", "1", "--against", "cleanrl", "sb3", "--device", "cpu", "--out", str(out)]
     assert run_command("benchmark", args) == 0
     printed = capsys.readouterr().out
     assert "of the limit" in printed and "learn" in printed and "ours is faster by" in printed
+    assert "with a replay, they play one game at a time" in printed
     found = json.loads(out.read_text())
     assert found["machine"]["cores"] and found["command"].startswith("highscore benchmark dqn")
     ours, sums = found["results"]["dqn"]["rounds"]["highscore"][0], found["results"]["dqn"]["summary"]
@@ -141,6 +142,12 @@ def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeyp
     assert "dqnn" in capsys.readouterr().err
     assert run_command("benchmark", ["apex-dqn", "--distributed", "local", "--num-envs", "8"]) == 2
     assert "--num-envs" in capsys.readouterr().err
+    assert run_command("benchmark", ["dqn", "--rounds", "0"]) == 2
+    assert "--rounds" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.build.device_of", lambda name: torch.device("cuda"))
+        assert run_command("benchmark", ["dqn", "--against", "cleanrl"]) == 2
+        assert "add --device cpu" in capsys.readouterr().err
     monkeypatch.setattr(benchmark, "sys", type("Python", (), {"executable": "false"}))
     assert run_command("benchmark", ["dqn", "--rounds", "1"]) == 2
     assert "measuring dqn of limits failed" in capsys.readouterr().err

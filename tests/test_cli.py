@@ -38,6 +38,17 @@ def refused(capsys, tmp_path, command, *args):
         (["dqn", "--replay.capacity", "900M"], "try --replay.capacity"),
         (["dqn", "--replay.capacity", "10"], "raise --replay.capacity"),
         (["dqn", "--num-envs", "0"], "--num-envs"),
+        (["dqn", "--seed", "-1"], "--seed must be at least 0"),
+        (["dqn", "--target-period", "0"], "--target-period must be at least 1"),
+        (["dqn", "--algorithm.n-steps", "0"], "--algorithm.n-steps must be at least 1"),
+        (["dqn", "--replay.learn-period", "0"], "--replay.learn-period"),
+        (["dqn", "--checkpoint-period", "0"], "--checkpoint-period must be at least 1"),
+        (["dqn", "--evaluation.period", "0"], "--evaluation.period must be at least 1"),
+        (["dqn", "--evaluation.episodes", "0"], "--evaluation.episodes must be at least 1"),
+        (["dqn", "--evaluation.epsilon", "7"], "--evaluation.epsilon is a probability"),
+        (["ppo", "--network.head", "dueling"], "PPO has no such part"),
+        (["ppo", "--network.noise", "0.5"], "PPO has no such part"),
+        (["dqn", "--bonus.weight", "1", "--bonus.discount", "0.9"], "--bonus.discount"),
         (["demo", "--rollout.minibatches", "5"], "equal minibatches"),
         (["dqn", "--protocol", "mine"], "there are machado, nature, atari100k"),
         (["dqn", "--device", "cuda"], "use --device cpu"),
@@ -142,15 +153,31 @@ def test_commands_are_modules_too():
 
 
 def test_listings(capsys, tmp_path):
-    os.makedirs(tmp_path / "broken")
-    (tmp_path / "broken/config.json").write_text("{")
+    os.makedirs(tmp_path / "suite/broken")
+    (tmp_path / "suite/broken/config.json").write_text("{")
     for args, words in (
         (["games"], "MsPacman"),
         (["presets", "--measure", "False"], "dqn-nature"),
-        (["runs", "--runs", str(tmp_path)], "damaged"),
+        (["runs", "--runs", str(tmp_path)], "suite/broken"),
     ):
         assert run_command("list", args) == 0
         assert words in capsys.readouterr().out
+    for args, words in (
+        (["runs", "--runs", str(tmp_path / "none")], "there is no folder"),
+        (["episodes"], "highscore list episodes RUN"),
+    ):
+        assert run_command("list", args) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_help_names_its_own_command_and_what_can_be_listed(capsys):
+    for command, words in (("evaluate", "highscore evaluate"), ("list", "{games,presets,runs,episodes}")):
+        with pytest.raises(SystemExit):
+            run_command(command, ["--help"])
+        assert words in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run_command("evaluate", ["x", "--episods", "3"])
+    assert "highscore evaluate --help" in capsys.readouterr().err
 
 
 def test_presets_on_a_residual_network_say_so():

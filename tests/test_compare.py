@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -104,6 +105,47 @@ def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
         longer["fingerprint"] = longer["fingerprint"] | {"episodes": 100}
         write_json(path / "evaluations/000000250000-machado-20260101.json", longer)
         assert {run.result["mean"] for run in load(paths).runs} == ({1.0} if n == 0 else {7.0})
+
+
+def test_agents_whose_names_are_cut_stay_apart(tmp_path):
+    x = preset("rainbow")
+    for rate, beta in itertools.product((1e-3, 1e-4), (0.4, 0.5)):
+        make(
+            tmp_path, "rainbow", "Pong", 1, [1e4 * rate], optimiser=replace(x.optimiser, learning_rate=rate),
+            algorithm=replace(x.algorithm, atoms=21 if beta > 0.4 else 51, double=rate < 1e-3),
+            network=replace(x.network, noise=beta, hidden=int(1e6 * rate), head="dueling" if beta > 0.4 else "linear"),
+        )  # fmt: skip
+    agents = load([tmp_path]).agents
+    assert len(set(agents)) == 4 and all(len(agent) <= 60 and "…" in agent for agent in agents)
+    assert agents == load([tmp_path]).agents
+
+
+def test_one_seed_twice_is_said_and_one_run_counts_once(tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0])
+    (tmp_path / "link").symlink_to(path)
+    assert len(load([tmp_path, path, tmp_path / "." / path.name]).runs) == 1
+    make(tmp_path, "dqn", "Pong", 1, [1.0])
+    assert any("SEEDS TWICE: dqn on Pong, seed 1" in note for note in load([tmp_path]).notes)
+
+
+def test_runs_of_a_version_with_fewer_settings_are_of_the_same_agent(tmp_path):
+    old, new = (make(tmp_path, "ppo", "Pong", seed, [1.0]) for seed in (1, 2))
+    config = json.loads((old / "config.json").read_text())
+    for part, name in ((config["experiment"], "compile"), (config["experiment"]["network"], "standardise")):
+        del part[name]
+    write_json(old / "config.json", config)
+    assert load([old, new]).agents == ["ppo"]
+    assert load([old, make(tmp_path, "ppo", "Pong", 3, [1.0], compile=True)]).agents != ["ppo"]
+
+
+@pytest.mark.parametrize("spoil", [{"protocol": 3}, {"fingerprint": [1]}, {"episodes": "many"}])
+def test_an_evaluation_that_is_none_is_left_out_and_the_rest_compared(tmp_path, spoil):
+    path, other = (make(tmp_path, "dqn", "Pong", seed, [1.0]) for seed in (1, 2))
+    file = path / "evaluations/000000250000.json"
+    write_json(file, json.loads(file.read_text()) | spoil)
+    (path / "perf.jsonl").write_text("[1]\n")
+    comparison = load([path, other])
+    assert [run.record.path for run in comparison.runs] == [other] and path.name in comparison.notes[0]
 
 
 def test_agents_of_one_preset_are_told_apart_by_what_differs(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from experiments.dashboard.board import leaderboard
 from experiments.dashboard.films import Films
 from experiments.dashboard.index import Index
 from experiments.dashboard.server import application
@@ -154,6 +155,29 @@ def test_the_leaderboard_keeps_fingerprints_apart(client, root):
     assert [row["agent"] for row in first["rows"]] == ["c51", "dqn (frames 2M)"]  # the other dqn trains for 1 M
     assert first["rows"][0]["means"] == {"Pong": 3} and first["published"][0]["agent"] == "Agent57"
     assert "no sticky actions" in first["published"][0]["protocol"]
+
+
+def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
+    def runs(agent, **scores):
+        return [
+            {"agent": agent, "game": game, "normalised": x, "evaluation": x, "fingerprint": "f", "measured": "machado"}
+            for game, x in scores.items()
+        ]
+
+    mine = runs("a", Pong=1.0, Breakout=9.0) + runs("b", Pong=2.0) + runs("c", Breakout=50.0)
+    (board,) = leaderboard(mine, ["DQN CNN (Dopamine)"])
+    assert board["shared"] == ["Pong"] and board["games"] == ["Breakout", "Pong"]
+    ranked = [(row["agent"], row["IQM"] and row["IQM"]["value"]) for row in board["rows"]]
+    assert ranked == [("b", 2), ("a", 1), ("c", None)]
+    assert board["rows"][1]["means"] == {"Breakout": 9, "Pong": 1} and len(board["published"][0]["games"]) == 2
+
+
+def test_a_summary_that_is_none_of_ours_hides_no_other_run(client, root):
+    path = next(root.glob("dqn*")) / "summary.json"
+    broken = json.loads(path.read_text())
+    broken["evaluation"]["fingerprint"] = [1]
+    path.write_text(json.dumps(broken))
+    assert {run["agent"] for run in client.get("/api/runs").json()["runs"]} == {"dqn", "c51"}
 
 
 SCRAPS = st.sampled_from(

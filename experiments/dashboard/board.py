@@ -14,7 +14,7 @@ DRAWS = 500
 def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[str, Any]]:
     """A board for every fingerprint under which runs were evaluated, the largest first.
 
-    Each board compares over the games that most of its agents share; agents that lack some say so.
+    Each board compares over the games that most of its agents share; others are below them, with no aggregate.
 
     Args:
         runs: as the overview tells of them.
@@ -26,39 +26,60 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
         mine = [run for run in scored if run["fingerprint"] == key]
         games = sorted({run["game"] for run in mine})
         agents = sorted({run["agent"] for run in mine})
-        rows = [agent_row(agent, [run for run in mine if run["agent"] == agent]) for agent in agents]
-        most = max(len(row["games"]) for row in rows)
-        rows.sort(key=lambda row: (len(row["games"]) < most, -row["IQM"]["value"]))
+        by_agent = {agent: [run for run in mine if run["agent"] == agent] for agent in agents}
+        shared = shared_games([{run["game"] for run in its} for its in by_agent.values()])
+        rows = [agent_row(agent, its, shared) for agent, its in by_agent.items()]
+        rows.sort(key=lambda row: -row["IQM"]["value"] if row["IQM"] else float("inf"))
         boards.append({
             "fingerprint": key, "protocol": mine[0]["measured"], "games": games, "rows": rows, "runs": len(mine),
-            "published": [row for name in published if (row := published_row(name, games))],
+            "shared": shared, "published": [row for name in published if (row := published_row(name, games, shared))],
         })  # fmt: skip
     return sorted(boards, key=lambda board: -board["runs"])
 
 
-def agent_row(agent: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """An agent's aggregates over all games that it has played."""
+def shared_games(played: list[set[str]]) -> list[str]:
+    """What most agents have played, of the sets of games that they did; of several such sets the largest."""
+
+    def rank(own: set[str]) -> tuple[int, int, list[str]]:
+        return sum(own <= other for other in played), len(own), sorted(own)
+
+    most: set[str] = max(played, key=rank)
+    return sorted(most)
+
+
+def agent_row(agent: str, runs: list[dict[str, Any]], shared: list[str]) -> dict[str, Any]:
+    """An agent's means by game, and its aggregates over the shared games; None if it has not played them all."""
     games = sorted({run["game"] for run in runs})
-    scores = [np.array([run["normalised"] for run in runs if run["game"] == game]) for game in games]
+    scores = [np.array([run["normalised"] for run in runs if run["game"] == game]) for game in shared]
     means = {game: float(np.mean([run["evaluation"] for run in runs if run["game"] == game])) for game in games}
     found: dict[str, Any] = {"agent": agent, "games": games, "runs": len(runs), "means": means}
-    for name, statistic in stats.AGGREGATES.items():
-        interval = stats.interval(statistic, scores, draws=DRAWS) if len(runs) > len(games) else None
-        found[name] = {"value": float(statistic(scores)), "interval": interval}
-    return found
+    return found | aggregates(scores)
 
 
-def published_row(name: str, games: list[str]) -> dict[str, Any] | None:
-    """A published agent over the games of a board that it has scores of; None if it has none."""
+def aggregates(scores: list[np.ndarray]) -> dict[str, Any]:
+    """Every aggregate of human-normalised scores, per game [runs], by name; None if some game has no run."""
+    if not all(map(len, scores)):
+        return dict.fromkeys(stats.AGGREGATES)
+    several = any(len(game) > 1 for game in scores)  # else nothing varies, and there is no interval
+    return {
+        name: {
+            "value": float(statistic(scores)),
+            "interval": stats.interval(statistic, scores, draws=DRAWS) if several else None,
+        }
+        for name, statistic in stats.AGGREGATES.items()
+    }
+
+
+def published_row(name: str, games: list[str], shared: list[str]) -> dict[str, Any] | None:
+    """As `agent_row`, of a published agent; None if it has scores of none of the board's games."""
     agent = published_agents().get(name)
-    shared = [game for game in games if agent and game in agent.scores and human_normalised(game, 0.0) is not None]
-    if agent is None or not shared:
+    known = [game for game in games if agent and game in agent.scores and human_normalised(game, 0.0) is not None]
+    if agent is None or not known:
         return None
-    scores = [np.array([human_normalised(game, agent.scores[game])]) for game in shared]
     found: dict[str, Any] = {
-        "agent": name, "games": shared, "protocol": agent.protocol, "source": agent.source,
-        "million_frames": agent.million_frames, "means": {game: agent.scores[game] for game in shared},
+        "agent": name, "games": known, "protocol": agent.protocol, "source": agent.source,
+        "million_frames": agent.million_frames, "means": {game: agent.scores[game] for game in known},
     }  # fmt: skip
-    for key, statistic in stats.AGGREGATES.items():
-        found[key] = {"value": float(statistic(scores)), "interval": None}
-    return found
+    return found | aggregates(
+        [np.array([human_normalised(game, agent.scores[game])] if game in known else []) for game in shared]
+    )

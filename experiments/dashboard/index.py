@@ -12,7 +12,7 @@ from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import SAMPLES, Tail, finite
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
-from experiments.records import Record, find_runs, heartbeat, last_rows, read_record, status, summary
+from experiments.records import Record, completed, find_runs, heartbeat, last_rows, read_record, status, summary
 
 SCAN = 3.0  # seconds between looks for new runs and lost ones
 REFRESH = 0.8  # seconds between looks at those known
@@ -75,7 +75,7 @@ def fingerprint_of(evaluation: dict[str, Any]) -> str | None:
     """The identity of an evaluation's fingerprint; None for what has none."""
     try:
         return identity(of_result(evaluation))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -121,7 +121,7 @@ class Index:
             paths = find_runs([self.root])
         except RunError:
             paths = []
-        known = {entry.record.path: entry for entry in self.entries.values()}
+        known, before = {entry.record.path: entry for entry in self.entries.values()}, len(self.entries)
         for path in paths:
             if path not in known:
                 try:
@@ -129,6 +129,10 @@ class Index:
                 except RunError:
                     continue  # damaged, or just being made
                 self.entries[entry.id] = entry
+        if len(self.entries) > before:
+            entries = list(self.entries.values())
+            for entry, record in zip(entries, completed([entry.record for entry in entries]), strict=True):
+                entry.record = record
         for path in known.keys() - set(paths):
             del self.entries[known[path].id]
             self.gone.append((self.version, known[path].id))

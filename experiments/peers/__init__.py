@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from experiments.config import Experiment
 
-# Which presets have a counterpart there, at the same settings.
+# Which presets have a counterpart there: the same network, batches and updates per agent step.
 PEERS = {"sb3": ("dqn", "qrdqn", "ppo", "ppo-lstm"), "cleanrl": ("dqn", "c51", "rainbow", "ppo", "pqn")}
 
 
-def play(peer: str, algorithm: str, game: str, learn_start: int, report: Callable[[int], bool]) -> None:
-    """A peer trains until `report`, given the agent steps so far, says to stop.
+def play(peer: str, algorithm: str, game: str, learn_start: int, device: str, report: Callable[[int], bool]) -> None:
+    """A peer trains until `report`, given the agent steps so far, says to stop. Single files know only the CPU.
 
     Raises:
         ValueError: the peer is not installed.
@@ -18,7 +18,7 @@ def play(peer: str, algorithm: str, game: str, learn_start: int, report: Callabl
     if peer == "sb3":
         from experiments.peers import sb3
 
-        sb3.play(algorithm, game, learn_start, report)
+        sb3.play(algorithm, game, learn_start, device, report)
         return
     from experiments.peers import on_policy, value_based
 
@@ -28,7 +28,7 @@ def play(peer: str, algorithm: str, game: str, learn_start: int, report: Callabl
 
 
 def at_the_same_settings(x: Experiment) -> Experiment:
-    """A preset with the numbers of games, steps, epochs and minibatches that its peers have."""
+    """A preset with the steps, epochs, minibatches and, where it learns from rollouts, games that its peers have."""
     if x.preset == "pqn":  # 128 games here, 8 there
         assert x.rollout is not None
         algorithm = replace(x.algorithm, unroll=128)

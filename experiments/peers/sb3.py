@@ -9,7 +9,7 @@ import gymnasium as gym
 MISSING = "Stable-Baselines3 is not installed: pip install 'highscore[peers]'"
 
 
-def play(algorithm: str, game: str, learn_start: int, report: Callable[[int], bool]) -> None:
+def play(algorithm: str, game: str, learn_start: int, device: str, report: Callable[[int], bool]) -> None:
     """Trains until `report`, given the agent steps so far, says to stop.
 
     Raises:
@@ -50,4 +50,4 @@ def play(algorithm: str, game: str, learn_start: int, report: Callable[[int], bo
     envs: Any = make_atari_env(f"{game}NoFrameskip-v4", n_envs=1 if settings is off_policy else 8, seed=1)
     if algorithm != "ppo-lstm":
         envs = VecFrameStack(envs, n_stack=4)
-    kind(policy, envs, seed=1, verbose=0, **settings).learn(1_000_000_000, callback=Report())
+    kind(policy, envs, seed=1, verbose=0, device=device, **settings).learn(1_000_000_000, callback=Report())

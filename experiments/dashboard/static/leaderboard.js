@@ -16,7 +16,7 @@ export class LeaderboardPage {
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
     const chips = wishes.board.map((name) => el("button", { class: "chip on", title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
     this.host.replaceChildren(el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),
-      el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Scores under different fingerprints stand apart: they do not compare."),
+      el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run with human-normalised scores has been evaluated yet.")]));
   }
   async tick(changed) { if (changed) await this.load(); }
@@ -29,7 +29,7 @@ const many = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 function board(data) {
   const rows = [...data.rows, ...data.published];
-  const ends = Object.fromEntries(STATS.map((s) => [s, Math.max(...data.rows.map((r) => (r[s].interval ? r[s].interval[1] : r[s].value)), 0.01) * 1.15]));
+  const ends = Object.fromEntries(STATS.map((s) => [s, Math.max(...data.rows.filter((r) => r[s]).map((r) => (r[s].interval ? r[s].interval[1] : r[s].value)), 0.01) * 1.15]));
   const cell = (row, s, published) => {
     const { value, interval } = row[s], track = el("span", { class: `track few${published ? " published" : ""}` });
     const place = (x) => `${Math.max(0, Math.min(100, (100 * x) / ends[s]))}%`;
@@ -39,14 +39,14 @@ function board(data) {
   };
   const line = (row, published) => el("tr", {},
     el("td", { class: "left wrap" }, row.agent, published ? el("div", { class: "interval" }, `published: ${row.protocol}; ${row.source}`) : null),
-    ...STATS.map((s) => cell(row, s, published)),
+    ...(row.IQM ? STATS.map((s) => cell(row, s, published)) : [el("td", { class: "left quiet", colSpan: STATS.length }, "has not played all of these games")]),
     el("td", { class: "few" }, `${row.games.length}${row.games.length < data.games.length ? ` of ${data.games.length}` : ""}`), el("td", { class: "few" }, row.runs ?? ""));
   const games = data.games.map((game) => {
     const best = Math.max(...data.rows.map((r) => r.means[game] ?? -Infinity));
     return el("tr", {}, el("td", { class: "left" }, game), ...rows.map((r) => el("td", {}, r.means[game] === undefined ? "" : r.means[game] === best && rows.indexOf(r) < data.rows.length ? el("strong", {}, number(r.means[game])) : number(r.means[game]))));
   });
   return el("section", {},
-    el("h2", {}, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`),
+    el("h2", { title: `aggregates are over ${data.shared.join(", ")}` }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),
     el("h2", {}, "Raw scores, mean over seeds"),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "game"), ...rows.map((r) => el("th", { class: "agent" }, r.agent)))), el("tbody", {}, ...games))));

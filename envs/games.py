@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.timestep import NO_STEP, TimeStep, coming
 
 TIMEOUT = 300  # seconds; what takes longer hangs
+UNLIKE = "the new emulator does not repeat what was played; resume the run"
 PATIENCE = 5.0  # seconds; what takes longer is announced
 
 
@@ -183,14 +184,17 @@ class Games:
 
     def _replace(self, error: Exception) -> Any:
         """Makes the environment anew, plays the logs up to the last action, then that; returns what came of it."""
+        self._renew(error)
+        if not np.array_equal(self._play_again(but=1), self._shown.obs.cpu().numpy()):
+            raise RuntimeError(UNLIKE) from error
+        return self.env.step(self._action)
+
+    def _renew(self, error: Exception) -> None:
+        """Another environment in the place of one that died."""
         self.say(f"an emulator died ({type(error).__name__}: {error}); a new one plays what it had played")
         with contextlib.suppress(Exception):
             self.env.close(terminate=True)
         self.env = self.make_env()
-        obs = self._play_again(but=1)
-        if not np.array_equal(obs, self._shown.obs.cpu().numpy()):
-            raise RuntimeError("the new emulator does not repeat what was played; resume the run") from error
-        return self.env.step(self._action)
 
     def _reseed(self, first: np.ndarray, obs: np.ndarray) -> None:
         """Seeds environments that begin an episode with a long log anew; writes into `obs`."""
@@ -201,7 +205,13 @@ class Games:
             return
         for env, seed in zip(np.flatnonzero(mask), self._draw_seeds(int(mask.sum())), strict=True):
             self.logs[env] = ActionLog(int(seed))
-        fresh, info = self._reset_some(mask)
+        try:
+            fresh, info = self._reset_some(mask)
+        except Exception as error:
+            self._renew(error)
+            fresh, info = self._play_again(), {}
+            if not np.array_equal(fresh[~mask], obs[~mask]):
+                raise RuntimeError(UNLIKE) from error
         obs[mask] = fresh[mask]
         self._lives = self._lives_in(info)
 
@@ -210,6 +220,9 @@ class Games:
         seeds = [log.seed for log in self.logs]
         if hasattr(self.env, "send"):  # ale-py wants the seeds of the masked, Gymnasium's own those of all
             return self.env.reset(seed=np.array(seeds)[mask], options={"reset_mask": mask})
+        if hasattr(self.env, "reset_async"):
+            self.env.reset_async(seed=seeds, options={"reset_mask": mask})
+            return self.env.reset_wait(TIMEOUT)
         return self.env.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
 
     def _draw_seeds(self, count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ last step: `render()` returns uint8 [height, width, 3] each.
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,7 @@ from envs.game import Frame
 from envs.games import Games
 from envs.protocols import Protocol
 
+PATIENCE = 2.0  # seconds that environments have to end in
 RESEED_AFTER = 10_000  # agent steps: a game of them is played again in seconds
 
 
@@ -80,8 +82,11 @@ class Processes(AsyncVectorEnv):
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         try:
-            if not terminate:
-                super().close_extras(timeout)
+            if terminate:
+                self._ask_to_end()
+            else:
+                with suppress(OSError, EOFError):  # one that is dead already does not hear it
+                    super().close_extras(timeout)
         finally:
             for process in self.processes:
                 with suppress(ProcessLookupError, PermissionError):
@@ -91,6 +96,14 @@ class Processes(AsyncVectorEnv):
             for pipe in self.parent_pipes:
                 if pipe is not None:
                     pipe.close()
+
+    def _ask_to_end(self) -> None:
+        """Lets those that are well end what they have started, and its shared memory."""
+        for process in self.processes:
+            process.terminate()
+        until = time.monotonic() + PATIENCE
+        for process in self.processes:
+            process.join(max(until - time.monotonic(), 0))
 
 
 def work(*args: Any) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,14 +67,13 @@ def score_agent(
     num_envs = min(EVALUATION_GAMES, episodes)
     games = make_games(experiment, num_envs, device, chosen.name)
     scores, recordings, players, achieved = [], [], [], []
-    with agent.evaluating():
+    with agent.evaluating(), closing(games):
         for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
             played = games.played(episode.game)
             scores.append(episode.score)
             recordings.append(Recording.of(game.name, chosen, played))
             achieved.append(names_of(game, played.achieved))
             players.append(episode.game)
-    games.close()
     mean = float(np.mean(scores))
     return {
         "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,

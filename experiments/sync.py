@@ -65,7 +65,7 @@ def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def sync(path: Path, project: str, into: Path | None) -> int:
-    """Sends one run; returns how many rows and videos.
+    """Sends one run; returns how many rows and videos were new there.
 
     Raises:
         RunError: Weights & Biases cannot be reached, or there is no key.
@@ -81,6 +81,7 @@ def sync(path: Path, project: str, into: Path | None) -> int:
     import wandb
 
     told = describe(run, "offline" if into else "online", project)
+    told["init"]["dir"] = str(folder)  # wandb looks only once for the variable
     try:
         sent = begin(**told, fall_back=False)
     except (wandb.Error, wandb.errors.UsageError) as error:
@@ -90,7 +91,7 @@ def sync(path: Path, project: str, into: Path | None) -> int:
     count = 0
     for message in messages(path, run.experiment.evaluation.video_seconds > 0):
         send(sent, message)
-        count += "number" in message
+        count += message.get("number", -1) >= sent.starting_step
     sent.finish()
     return count
 
@@ -105,7 +106,7 @@ def main(args: list[str]) -> int:
     for path in find_runs(options.runs):
         count = sync(path, options.wandb_project, options.into)
         where = f"as an offline run in {options.into}" if options.into else f"in project {options.wandb_project}"
-        console.print(f"{path}: {count} rows and videos {where}", highlight=False, soft_wrap=True)
+        console.print(f"{path}: {count} new rows and videos {where}", highlight=False, soft_wrap=True)
     return 0
 
 

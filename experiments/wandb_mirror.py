@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from experiments.run import Run, write_atomically
+from experiments.sync import messages
 
 QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour
 CLOSE_LIMIT = 60.0  # seconds that the end of a run waits for wandb
@@ -147,7 +148,7 @@ def describe(run: Run, mode: str, project: str) -> dict[str, Any]:
         "init": {
             "project": project, "id": run.config["wandb_id"], "name": f"{x.preset}-{x.game}-s{x.seed}",
             "group": filed["group"], "job_type": "train", "tags": [x.preset, x.game, x.protocol, *filed["tags"]],
-            "config": run.config | {"agent": x.preset, "game": x.game, "seed": x.seed},
+            "config": run.config | {"agent": x.preset, "game": x.game, "seed": x.seed, "group": filed["group"]},
         },
     }  # fmt: skip
 
@@ -156,12 +157,13 @@ def begin(mode: Any, init: dict[str, Any], fall_back: bool = True, trainer: int 
     """A wandb run; offline if it cannot be online, which it says, unless it is not to fall back.
 
     Args:
+        fall_back: and at the end of a training, whose last checkpoint may be large, give up after a minute.
         trainer: the process whose use of the machine wandb shows; 0: none.
     """
     import wandb
 
     settings = wandb.Settings(
-        silent=True, console="off", init_timeout=20, finish_timeout=CLOSE_LIMIT - 10,
+        silent=True, console="off", init_timeout=20, finish_timeout=CLOSE_LIMIT - 10 if fall_back else 0,
         x_stats_pid=trainer or os.getpid(), x_disable_stats=not trainer,
     )  # fmt: skip
     if not fall_back:
@@ -206,15 +208,25 @@ def main() -> None:
     first = json.loads(sys.stdin.readline())["begin"]
     run = begin(first["mode"], first["init"], trainer=os.getppid())
     prepare(run)
-    received = Path(os.environ["WANDB_DIR"]) / "wandb" / "received"  # the number of the last row that wandb has
+    path = Path(os.environ["WANDB_DIR"])
+    received = path / "wandb" / "received"  # the number of the last row that wandb has, offline or online
     last = int(received.read_text()) if received.exists() else 0
+    if not run.offline:
+        last = max(run.starting_step - 1, 0)  # what was only logged offline, the server does not have
+    videos = first["init"]["config"]["experiment"]["evaluation"]["video_seconds"] > 0
     for line in sys.stdin:
         message = json.loads(line)
-        if "number" not in message:
+        number = message.get("number", 0)
+        if not number:
             send(run, message)
-        elif message["number"] > last:  # a resumed run repeats what it did since its checkpoint
+        elif number > last:  # a resumed run repeats what it did since its checkpoint
+            if not run.offline and number > last + 1:
+                for missed in messages(path, videos):
+                    if last < missed.get("number", 0) < number:
+                        send(run, missed)
             send(run, message)
-            write_atomically(received, str(message["number"]).encode())
+            last = number
+            write_atomically(received, str(number).encode())
     run.finish()
 
 

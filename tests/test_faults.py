@@ -156,6 +156,30 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(make):
     assert len(said) == 2 and all("an emulator died" in text for text in said)
 
 
+def test_a_worker_that_dies_as_it_is_seeded_anew_is_replaced(monkeypatch):
+    reset_some, killed = Games._reset_some, []
+
+    def reset(games, mask):
+        if hasattr(games.env, "processes") and not killed:
+            killed.append(games.env.processes[1])
+            os.kill(killed[0].pid, signal.SIGKILL)
+            killed[0].join()
+        return reset_some(games, mask)
+
+    monkeypatch.setattr(Games, "_reset_some", reset)
+    shown = []
+    for vector in (SyncVectorEnv, AsyncVectorEnv):
+        games, generator = Games(lambda vector=vector: vector([Catch] * 3), reseed_after=40), torch.Generator()
+        games.say = lambda text: None
+        steps = [games.reset(5)]
+        steps += [games.step(torch.randint(games.num_actions, (3,), generator=generator)) for _ in range(120)]
+        games.close()
+        shown.append(steps)
+    assert killed
+    for a, b in zip(*shown, strict=True):
+        tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
+
+
 def test_an_emulator_that_dies_again_at_once_is_an_error():
     class Mortal(Catch):
         def step(self, action):

@@ -1,6 +1,7 @@
 """The mirror, against the real wandb: what it holds, and that training never waits for it."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from experiments import wandb_mirror
 from experiments.cli import parse_train, run_command
 from experiments.presets import preset
 from experiments.resume import Resume, resume
@@ -88,6 +91,32 @@ def test_an_offline_run_holds_the_metrics(tmp_path):
     assert history(found, "charts/episodic_return") == [0, 0.5, 1, 1.5, 2]
     assert history(found, "frames") == [0, 10_000, 20_000, 30_000, 40_000]
     assert not list((tmp_path / "home").rglob("*artifact*"))  # nothing doubles in the home directory
+
+
+def test_a_server_that_comes_later_is_told_what_was_logged_without_it(tmp_path, monkeypatch):
+    run, sent = Run.create(tmp_path / "runs", preset("dqn"), "r"), []
+    for i in range(1, 9):
+        run.append("metrics.jsonl", {"frames": 10_000 * i, "agent_steps": 2_500 * i})
+    (run.path / "wandb").mkdir()
+    monkeypatch.setenv("WANDB_DIR", str(run.path))
+    monkeypatch.setattr(wandb_mirror, "send", lambda _, message: sent.append(message["number"]))
+    monkeypatch.setattr(wandb_mirror, "prepare", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def mirror(offline, starting_step, numbers):
+        sent.clear()
+        server = SimpleNamespace(offline=offline, starting_step=starting_step, finish=lambda: None)
+        monkeypatch.setattr(wandb_mirror, "begin", lambda *_, **__: server)
+        lines = [{"begin": describe(run, "auto", "p")}, *({"log": {}, "number": n} for n in numbers)]
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(line) + "\n" for line in lines)))
+        wandb_mirror.main()
+        return list(sent)
+
+    assert mirror(True, 0, [1, 2, 3, 4, 5]) == [1, 2, 3, 4, 5]
+    assert mirror(True, 0, [4, 5, 6]) == [6]  # a resumed run repeats some
+    assert mirror(False, 0, [6, 7]) == [1, 2, 3, 4, 5, 6, 7]
+    assert mirror(False, 8, [6, 7, 8]) == [8]
+    run.close()
 
 
 def records(run):

@@ -1,7 +1,10 @@
 """What the suite knows of a game by its name."""
 
 import importlib
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -67,6 +70,22 @@ class Game:
         return PROTOCOLS[name]
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Lets Ctrl-C wait: a package that is imported meanwhile may swallow it, as MinAtar does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+
 def need(package: str, extra: str) -> ModuleType:
     """Imports a package that only some games need.
 
@@ -74,7 +93,8 @@ def need(package: str, extra: str) -> ModuleType:
         ValueError: it is not installed; says how to install it.
     """
     try:
-        return importlib.import_module(package)
+        with undisturbed():
+            return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise

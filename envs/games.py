@@ -222,7 +222,7 @@ class Games:
             return self.env.reset(seed=np.array(seeds)[mask], options={"reset_mask": mask})
         if hasattr(self.env, "reset_async"):
             self.env.reset_async(seed=seeds, options={"reset_mask": mask})
-            return self.env.reset_wait(TIMEOUT)
+            return self.env.reset_wait(TIMEOUT)  # type: ignore[attr-defined]
         return self.env.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
 
     def _draw_seeds(self, count: int) -> np.ndarray:

@@ -103,8 +103,18 @@ def check(experiment: Experiment, device: torch.device) -> None:
     for flag, value, least in least_of(experiment):
         if value < least:
             raise ValueError(f"--{flag} must be at least {least}, got {value}")
-    if not 0 <= experiment.evaluation.epsilon <= 1:
-        raise ValueError(f"--evaluation.epsilon is a probability, got {experiment.evaluation.epsilon}")
+    for flag, value in (
+        ("evaluation.epsilon", experiment.evaluation.epsilon), ("algorithm.discount", experiment.algorithm.discount),
+        ("algorithm.trace", getattr(experiment.algorithm, "trace", 0.0)),
+    ):  # fmt: skip
+        if not 0 <= value <= 1:
+            raise ValueError(f"--{flag} must be from 0 to 1, got {value}")
+    for flag, value in (
+        ("optimiser.learning-rate", experiment.optimiser.learning_rate),
+        ("algorithm.clip", getattr(experiment.algorithm, "clip", 1.0)),
+    ):
+        if value <= 0:
+            raise ValueError(f"--{flag} must be positive, got {value}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
@@ -117,6 +127,11 @@ def check(experiment: Experiment, device: torch.device) -> None:
     start, flag = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:
         start, flag = experiment.replay.learn_start, "or lower --replay.learn-start"
+        if experiment.replay.batch_size > experiment.replay.capacity:
+            raise ValueError(
+                f"--replay.batch-size {experiment.replay.batch_size:_} is more than the replay's"
+                f" {experiment.replay.capacity:_} steps: lower it, or raise --replay.capacity"
+            )
         least = (length + experiment.replay.stride) * experiment.num_envs
         if start < least:
             raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")

@@ -3,6 +3,8 @@
 import difflib
 import errno
 import importlib
+import os
+import signal
 import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -126,6 +128,12 @@ def run_command(name: str, args: list[str]) -> int:
     except ValueError as error:
         print(f"highscore {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"highscore {name}: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # what reads it has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
             raise

@@ -75,7 +75,7 @@ def load(
     """Reads runs and decides which of their scores may stand side by side.
 
     Each run is scored by an evaluation of its last checkpoint: of those that every run has under the same
-    conditions, the one with the most episodes.
+    conditions, the one with the most episodes, and of these with the smallest epsilon.
 
     Args:
         checkpoint: last, or best: the weights that scored best in training, which flatters.
@@ -105,6 +105,12 @@ def load(
     apart = differing([of_result(result) for result in chosen])
     if apart and not mixed:
         raise RunError(refusal(apart))
+    others = {how(result) for found in choices.values() for result in found} - {how(result) for result in chosen}
+    if others:
+        notes.append(
+            f"also measured, and not shown: {'; '.join(sorted(others))}. Of what all runs have,"
+            " the most episodes count, then the smallest epsilon"
+        )
     labels = label([record.settings for record in records])
     runs = [
         Scored(record, name, result, curve_of(record.path), training_hours(record.path))
@@ -131,9 +137,15 @@ def choose(choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     by_identity = [{identity(of_result(result)): result for result in found} for found in choices]
     shared = set.intersection(*(set(found) for found in by_identity))
     if shared:
-        best = max(shared, key=lambda key: (by_identity[0][key]["episodes"], key))
+        first = by_identity[0]
+        best = max(shared, key=lambda key: (first[key]["episodes"], -first[key].get("epsilon", 0), key))
         return [found[best] for found in by_identity]
     return [max(found, key=lambda result: result["episodes"]) for found in choices]
+
+
+def how(result: dict[str, Any]) -> str:
+    """The conditions of an evaluation that people choose."""
+    return f"{result['episodes']} episodes, {result['protocol']}, epsilon {result.get('epsilon')}"
 
 
 def refusal(apart: dict[str, list[Any]]) -> str:

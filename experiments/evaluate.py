@@ -169,6 +169,8 @@ def main(args: list[str]) -> int:
     options = parse(Evaluate, args)
     if options.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {options.episodes}")
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {options.seed}")
     if not 0 <= options.epsilon <= 1:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     run, device, console = Run.open(options.run), device_of(options.device), Console()

@@ -36,7 +36,7 @@ class Listing:
     last: int = 20
     """how many of the latest training episodes to show"""
     measure: bool = True
-    """time every preset on this machine, which takes some seconds each"""
+    """presets: time every one on this machine, which takes some minutes in all"""
 
 
 def games() -> Group:
@@ -61,10 +61,10 @@ def presets(measure: bool, console: Console) -> Table:
         table.add_column(column, no_wrap=column == "preset")
     device = device_of("auto")
     seconds: dict[str, float] = {}  # of one agent step, by world
-    for name, x in PRESETS.items():
+    for number, (name, x) in enumerate(PRESETS.items(), 1):
         speed = parameters = ""
         if measure:
-            with console.status(f"timing {name}"):
+            with console.status(f"timing {name}, {number} of {len(PRESETS)}; --measure False leaves this out"):
                 try:
                     world = game_of(x.game).world
                     seconds[world] = seconds.get(world) or emulation(x)
@@ -103,9 +103,10 @@ def runs(root: Path) -> Table:
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}: --runs FOLDER names another; highscore demo makes a first run")
-    table = Table(
-        "run", "frames", "training score", "evaluation", "protocol", title=f"Runs in {root}", title_justify="left"
-    )
+    table = Table(title=f"Runs in {root}", title_justify="left")
+    table.add_column("run", overflow="fold", min_width=40)  # whole: other commands want it
+    for column in ("frames", "training score", "evaluation", "protocol"):
+        table.add_column(column)
     for path in find_runs([root]):
         name = str(path.relative_to(root)) if path != root else path.name
         try:

@@ -45,6 +45,8 @@ class Log:
         self.frame_skip = run.experiment.frame_skip
         self.frames, self.started, self.said = frames, time.monotonic(), 0.0
         self.begun_at = 0
+        replay = run.experiment.replay
+        self.learns_at = replay.learn_start * self.frame_skip if replay is not None else 0  # much slower from there on
 
     def __enter__(self) -> "Log":
         self.progress.start()
@@ -75,14 +77,18 @@ class Log:
             row |= perf
         self.mirror.log(row)
         text = figures(row)
+        if frames < self.learns_at:
+            text = f"learning begins at {self.learns_at:_} frames, {text}"
+        elif self.begun_at < self.learns_at:
+            self.begun_at, self.started = frames, time.monotonic()
         self.progress.figures = text
         self.progress.update(self.task, completed=frames)
         if not self.console.is_terminal and time.monotonic() - self.said > 30:
             self.said = time.monotonic()
             left = (self.said - self.started) / max(frames - self.begun_at, 1) * max(self.frames - frames, 0)
-            self.console.print(
-                f"{frames:_} of {self.frames:_} frames, {left / 60:.0f} min left, {text}", highlight=False
-            )
+            known = self.begun_at < frames and frames >= self.learns_at
+            how = f"{left / 60:.0f} min left, " if known else ""
+            self.console.print(f"{frames:_} of {self.frames:_} frames, {how}{text}", highlight=False)
 
     def video(self, path: Path, agent_steps: int) -> None:
         """Tells the mirror of a video."""

@@ -138,7 +138,10 @@ class Run:
         try:
             return cls(path, config)
         except (KeyError, ValueError, TypeError) as error:
-            raise RunError(f"{path / 'config.json'} is damaged: {error}") from None
+            commit = config.get("commit") or "unknown"
+            raise RunError(
+                f"{path / 'config.json'} is damaged, or of other code (commit {commit}: check that out): {error}"
+            ) from None
 
     @classmethod
     def reopen(cls, path: Path) -> "Run":

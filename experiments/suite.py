@@ -233,6 +233,8 @@ def run_suite(options: Suite, console: Console) -> int:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     if options.search < 0 or (options.search and not spec.search):
         raise ValueError("--search N needs a [search] table in the suite's file, and N of at least 1")
+    if spec.search and not options.search:
+        raise ValueError(f"{options.what} is a search: say how many trials it may make, such as --search 30")
     if options.search:
         import_optuna()
         spec = dataclasses.replace(spec, grid={})

@@ -77,9 +77,14 @@ class Trainer:
         Raises:
             Diverged: the loss or a parameter is no number any more.
             RunError: the disk is full, and what it is full of is not only checkpoints.
+            RuntimeError: the algorithm or the game failed.
         """
         try:
             self._train(begin, stop)
+        except RunError:
+            raise
+        except ValueError as error:  # no setting is wrong by now: whoever wrote the algorithm wants to see where it was
+            raise RuntimeError(f"the training failed after {self.frames():_} frames: {error}") from error
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise

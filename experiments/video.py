@@ -74,7 +74,9 @@ class Voice:
         self.resampler = av.AudioResampler(format="fltp", layout="mono", rate=48_000, frame_size=1024)
 
     def add(self, samples: np.ndarray) -> None:
-        """Goes on with uint8 samples [n]."""
+        """Goes on with uint8 samples [n], of which there may be none."""
+        if not len(samples):
+            return
         frame = av.AudioFrame.from_ndarray(samples[None], format="u8", layout="mono")
         frame.sample_rate, frame.pts = self.rate, self.count
         self.count += len(samples)

@@ -1,6 +1,7 @@
 """What a user types, rightly and wrongly."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from envs.game import need
 from experiments import build, train
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
@@ -45,7 +47,11 @@ def refused(capsys, tmp_path, command, *args):
         (["dqn", "--checkpoint-period", "0"], "--checkpoint-period must be at least 1"),
         (["dqn", "--evaluation.period", "0"], "--evaluation.period must be at least 1"),
         (["dqn", "--evaluation.episodes", "0"], "--evaluation.episodes must be at least 1"),
-        (["dqn", "--evaluation.epsilon", "7"], "--evaluation.epsilon is a probability"),
+        (["dqn", "--evaluation.epsilon", "7"], "--evaluation.epsilon must be from 0 to 1"),
+        (["dqn", "--algorithm.discount", "1.5"], "--algorithm.discount must be from 0 to 1"),
+        (["ppo", "--algorithm.clip", "-1"], "--algorithm.clip must be positive"),
+        (["dqn", "--optimiser.learning-rate", "-0.1"], "--optimiser.learning-rate must be positive"),
+        (["dqn", "--replay.batch-size", "100k", "--replay.capacity", "50k"], "--replay.batch-size 100_000 is more"),
         (["ppo", "--network.head", "dueling"], "PPO has no such part"),
         (["ppo", "--network.noise", "0.5"], "PPO has no such part"),
         (["dqn", "--bonus.weight", "1", "--bonus.discount", "0.9"], "--bonus.discount"),
@@ -168,6 +174,28 @@ def test_listings(capsys, tmp_path):
     ):
         assert run_command("list", args) == 2
         assert words in capsys.readouterr().err
+
+
+def test_an_early_ctrl_c_is_one_line_also_where_a_package_would_swallow_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "greedy.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    [0] * 1000\nexcept:\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("experiments.doctor.main", lambda args: need("greedy", "games"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_command("doctor", []) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "highscore doctor: stopped\n"
+    with pytest.raises(ValueError, match=r"pip install 'highscore\[games\]'"):
+        need("no_such_package", "games")
+
+
+def test_what_reads_the_output_may_hear_enough():
+    command = f"{sys.executable} -m experiments.cli list games | head -1"
+    run = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert run.stderr == "" and run.stdout
 
 
 def test_help_names_its_own_command_and_what_can_be_listed(capsys):

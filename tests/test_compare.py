@@ -104,7 +104,14 @@ def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
         longer = json.loads((path / "evaluations/000000250000.json").read_text()) | {"episodes": 100, "mean": 7.0}
         longer["fingerprint"] = longer["fingerprint"] | {"episodes": 100}
         write_json(path / "evaluations/000000250000-machado-20260101.json", longer)
-        assert {run.result["mean"] for run in load(paths).runs} == ({1.0} if n == 0 else {7.0})
+        comparison = load(paths)
+        assert {run.result["mean"] for run in comparison.runs} == ({1.0} if n == 0 else {7.0})
+        assert any("also measured" in note for note in comparison.notes)
+    for path in paths:
+        greedier = json.loads((path / "evaluations/000000250000-machado-20260101.json").read_text()) | {"mean": 9.0}
+        greedier |= {"epsilon": 0.0, "fingerprint": greedier["fingerprint"] | {"epsilon": 0.0}}
+        write_json(path / "evaluations/000000250000-machado-20260102.json", greedier)
+    assert {run.result["mean"] for run in load(paths).runs} == {9.0}
 
 
 def test_agents_whose_names_are_cut_stay_apart(tmp_path):

@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from rich.console import Console
 from safetensors.torch import load_file
 
+from agents.dqn import DQN
 from agents.sequence import tree_map
 from envs.games import Games
 from envs.probe import Catch
@@ -126,6 +127,16 @@ def test_a_training_without_numbers_ends_and_keeps_the_batch(tmp_path, what):
     if what != "loss":  # the last good checkpoint is there to go on from
         resume(Resume(tmp_path / "r", device="cpu", wandb="off"), Console(quiet=True))
         assert differences(run_whole(x, tmp_path).path, tmp_path / "r") == []
+
+
+def test_a_mistake_in_an_algorithm_is_shown_where_it_is(tmp_path, monkeypatch):
+    def mistaken(self, online, target, seq):
+        raise ValueError("too many values")
+
+    monkeypatch.setattr(DQN, "loss", mistaken)
+    with pytest.raises(RuntimeError, match=r"failed after \d+ frames: too many values") as raised:
+        run_whole(small("dqn", "probe/catch"), tmp_path)
+    assert raised.value.__cause__.__traceback__ is not None
 
 
 def breakout():

@@ -82,7 +82,8 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         (["nothing"], "there are atari100k, atari5"), ([str(path), "--seeds", "4-1"], "such as 0-4"),
         ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dnq"], "did you mean dqn"),
         ([str(path), "--set", "frames=10"], "before learning begins"), ([str(path), "--grid", "x"], "n-steps=3"),
-        ([str(path), "--jobs", "0"], "--jobs"), ([str(path), "--search", "3"], "[search] table"),
+        ([str(path), "--jobs", "0"], "--jobs"), (["learning-rate"], "--search 30"),
+        ([str(path), "--search", "3"], "[search] table"),
         ([str(path), "--set", "replay.capacity=2000M"], "try --replay.capacity"),
     ):  # fmt: skip
         assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == 2, args

@@ -1,5 +1,6 @@
 """From a command to a scored, watchable agent: real games, real files."""
 
+import io
 import json
 import math
 import os
@@ -25,12 +26,14 @@ from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
 from experiments.evaluate import load_agent, score_agent
+from experiments.log import Log
 from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training
 from experiments.usage import crowded
-from experiments.video import video_of, write_video
+from experiments.video import NO_SOUND, video_of, write_film, write_video
+from experiments.wandb_mirror import NoMirror
 from tests.test_resume import small
 
 SMALL = replace(preset("prioritized").network, torso="nips", hidden=32)
@@ -171,6 +174,24 @@ def test_a_score_that_does_not_come_back_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"scored 0\.0, not 5\.0"):
         video_of(recording, tmp_path / "x.mp4")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_film_may_have_moments_without_sound(tmp_path):
+    frame = np.zeros((32, 32, 3), np.uint8)
+    moments = [(frame, np.full(524, 128 + k % 2, np.uint8) if k < 60 else NO_SOUND) for k in range(80)]
+    assert write_film(tmp_path / "film.mp4", moments, 60, 31_440) == 80
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert len(film.streams.audio) == len(film.streams.video) == 1
+
+
+def test_how_long_it_takes_is_said_when_it_is_known(tmp_path):
+    run, console = Run.create(tmp_path, preset("dqn"), "r"), Console(file=io.StringIO(), width=200)
+    with Log(run, 200_000_000, NoMirror(), console) as log:
+        for agent_steps in (10_000, 20_000, 30_000):  # it learns from the 20,000th on
+            log.said = -100.0
+            log.log({}, agent_steps)
+    first, second, third = console.file.getvalue().splitlines()
+    assert "learning begins at 80_000 frames" in first and "min left" not in first + second and "min left" in third
 
 
 def test_a_video_that_fails_leaves_nothing(tmp_path):

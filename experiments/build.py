@@ -109,12 +109,10 @@ def check(experiment: Experiment, device: torch.device) -> None:
     ):  # fmt: skip
         if not 0 <= value <= 1:
             raise ValueError(f"--{flag} must be from 0 to 1, got {value}")
-    for flag, value in (
-        ("optimiser.learning-rate", experiment.optimiser.learning_rate),
-        ("algorithm.clip", getattr(experiment.algorithm, "clip", 1.0)),
-    ):
-        if value <= 0:
-            raise ValueError(f"--{flag} must be positive, got {value}")
+    if experiment.optimiser.learning_rate <= 0:
+        raise ValueError(f"--optimiser.learning-rate must be positive, got {experiment.optimiser.learning_rate}")
+    if isinstance(experiment.algorithm, PPO) and experiment.algorithm.clip <= 0:
+        raise ValueError(f"--algorithm.clip must be positive, got {experiment.algorithm.clip}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:

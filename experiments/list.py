@@ -99,14 +99,14 @@ def runs(root: Path) -> Table:
     """Every run below a folder, a suite's too, and how far it came; a damaged one says so.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such folder, or no run in it.
     """
     if not root.is_dir():
         raise RunError(f"there is no folder {root}: --runs FOLDER names another; highscore demo makes a first run")
-    table = Table(title=f"Runs in {root}", title_justify="left")
-    table.add_column("run", overflow="fold", min_width=40)  # whole: other commands want it
-    for column in ("frames", "training score", "evaluation", "protocol"):
-        table.add_column(column)
+    table = Table(title=f"Runs in {root}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")  # whole: other commands want it
+    for column in ("frames", "training", "evaluation", "protocol"):
+        table.add_column(column, no_wrap=True)
     for path in find_runs([root]):
         name = str(path.relative_to(root)) if path != root else path.name
         try:
@@ -117,7 +117,7 @@ def runs(root: Path) -> Table:
         summary = summary_of(path)
         score, evaluation = summary.get("training_score"), summary.get("evaluation")
         table.add_row(
-            name, f"{summary.get('frames', 0):_} of {run.experiment.frames:_}",
+            name, f"{summary.get('frames', 0) / 1e6:.2f} of {run.experiment.frames / 1e6:.2f} M",
             "" if score is None else f"{score:.1f}",
             f"{evaluation['mean']:.1f}" if evaluation else "", run.experiment.protocol,
         )  # fmt: skip

@@ -46,7 +46,8 @@ function board(data) {
     return el("tr", {}, el("td", { class: "left" }, game), ...rows.map((r) => el("td", {}, r.means[game] === undefined ? "" : r.means[game] === best && rows.indexOf(r) < data.rows.length ? el("strong", {}, number(r.means[game])) : number(r.means[game]))));
   });
   return el("section", {},
-    el("h2", { title: `aggregates are over ${data.shared.join(", ")}` }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`),
+    el("h2", { title: data.shared.join(", ") }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`
+      + (data.shared.length < data.games.length ? `, ranked over ${data.shared.length > 4 ? many(data.shared.length, "game") : data.shared.join(", ")}` : "")),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),
     el("h2", {}, "Raw scores, mean over seeds"),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "game"), ...rows.map((r) => el("th", { class: "agent" }, r.agent)))), el("tbody", {}, ...games))));

@@ -18,7 +18,8 @@ from experiments.distributed import measure as players
 from experiments.measure import Task
 from experiments.peers import PEERS
 from experiments.presets import preset
-from experiments.run import git_commit, write_json
+from experiments.provenance import git_commit
+from experiments.run import write_json
 
 
 @dataclass(frozen=True)

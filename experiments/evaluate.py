@@ -25,7 +25,8 @@ from experiments.build import build_agent, device_of, make_games
 from experiments.config import Experiment
 from experiments.fingerprint import fingerprint, identity
 from experiments.loop import evaluate
-from experiments.run import Run, RunError, git_commit, read_json, write_atomically, write_json
+from experiments.provenance import git_commit
+from experiments.run import Run, RunError, read_json, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
 EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes

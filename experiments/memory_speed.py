@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from envs.timestep import TimeStep
 from experiments.build import device_of
 from experiments.cli import parse
-from experiments.run import provenance, write_json
+from experiments.provenance import provenance
+from experiments.run import write_json
 from experiments.speed import timed
 from networks.memory import Recurrent, State
 
@@ -128,8 +129,7 @@ def main(args: list[str]) -> int:
                 table.add_row(name, kind, shape, f"{rate:g}", *(f"{speed:,.0f}" for speed in found.values()))
     console.print(table)
     if options.out is not None:
-        about = {key: x for key, x in provenance().items() if key != "wandb_id"}
-        about["command"] = " ".join(["python -m experiments.memory_speed", *args])
+        about = provenance() | {"command": " ".join(["python -m experiments.memory_speed", *args])}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.out, about | {"device": str(device), "rows": rows})
     return 0

@@ -22,7 +22,8 @@ from experiments.build_network import build_network
 from experiments.cli import parse
 from experiments.config import NetworkConfig, to_json
 from experiments.loop import evaluate, train
-from experiments.run import provenance, write_json
+from experiments.provenance import provenance
+from experiments.run import write_json
 from experiments.stats import bootstrap_interval
 
 CORES = {
@@ -124,8 +125,7 @@ def main(args: list[str]) -> int:
 def facts(options: Probes, core: str) -> dict[str, Any]:
     """How a file of results came about."""
     setting, network = SETTINGS[options.game], network_of(options.game, core)
-    about = {name: x for name, x in provenance().items() if name != "wandb_id"}
-    return about | {
+    return provenance() | {
         "command": " ".join(["python -m experiments.probes", *sys.argv[1:]]), "game": options.game, "core": core,
         "agent_steps": options.agent_steps, "episodes": options.episodes, "games": GAMES,
         "measure": "share of episodes won" if options.game == "t-maze" else "score",

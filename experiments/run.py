@@ -22,16 +22,11 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +36,7 @@ from torch import Tensor
 
 from experiments.config import Experiment, from_json, to_json
 from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
+from experiments.provenance import provenance
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
@@ -105,9 +101,8 @@ class Run:
                     hint = f"go on with it (highscore resume {path}) or " if unfinished(path) else ""
                     raise RunError(f"{path} exists already; {hint}choose another --name") from None
                 path = root / f"{base}-{attempt}"
-        run = cls(
-            path, {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), **provenance(), **more}
-        )
+        known = {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), "wandb_id": wandb_id()}
+        run = cls(path, known | provenance() | more)
         run._acquire()
         try:
             for folder in ("checkpoints", "evaluations", "recordings"):
@@ -312,43 +307,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(f"checkpoint {path} is damaged: {error}") from None
 
 
-def provenance() -> dict[str, Any]:
-    """When, where and by what code: commit, package versions, machine, command."""
-    versions = {"python": platform.python_version()}
-    for name in ("gymnasium", "ale-py", "torch", "numpy", "wandb", "vizdoom", "crafter", "minatar"):
-        with suppress(metadata.PackageNotFoundError):  # some games' packages are extras
-            versions[name] = metadata.version(name)
-    module = Path(sys.argv[0]).stem  # highscore, or the command itself if it was run by python -m
-    words = sys.argv[1:] if module in ("highscore", "cli") else [module, *sys.argv[1:]]
-    return {
-        "wandb_id": wandb_id(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": git_commit(),
-        "command": " ".join(["highscore", *words]),
-        "versions": versions,
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
-    }
-
-
 def wandb_id() -> str:
     """A new run's name in Weights & Biases: the one that a sweep's agent gave, or one of its own."""
     given = os.environ.get("WANDB_RUN_ID", "") if "WANDB_SWEEP_ID" in os.environ else ""
     return given if re.fullmatch(r"[\w-]{1,64}", given) else uuid.uuid4().hex[:8]
-
-
-@cache
-def git_commit() -> str | None:
-    """The commit of this source tree, with "+" if it was changed since; None outside a repository."""
-    here = Path(__file__).parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *args], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", __file__)  # fails where this file is no part of the repository
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -28,7 +28,8 @@ from experiments.log import Log
 from experiments.loop import Moment
 from experiments.measure import peak_memory
 from experiments.presets import preset
-from experiments.run import Run, provenance, read_json, write_json
+from experiments.provenance import provenance
+from experiments.run import Run, read_json, write_json
 from experiments.train import check_disk
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import NoMirror
@@ -303,8 +304,7 @@ def main(args: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="highscore-selfcheck-", dir=".") as folder:
         result = CHECKS[options.what](options, console, Path(folder))
     if options.json is not None:
-        about = {key: value for key, value in provenance().items() if key != "wandb_id"}
-        write_json(options.json, about | result)
+        write_json(options.json, provenance() | result)
     console.print("The promise holds." if result["holds"] else "THE PROMISE DOES NOT HOLD.", highlight=False)
     return 0 if result["holds"] else 1
 

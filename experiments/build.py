@@ -100,19 +100,23 @@ def check(experiment: Experiment, device: torch.device) -> None:
     """
     game = game_of(experiment.game)
     game.protocol(experiment.protocol)
-    for flag, value, least in least_of(experiment):
-        if value < least:
-            raise ValueError(f"--{flag} must be at least {least}, got {value}")
+    for flag, count, least in least_of(experiment):
+        if count < least:
+            raise ValueError(f"--{flag} must be at least {least}, got {count}")
     for flag, value in (
         ("evaluation.epsilon", experiment.evaluation.epsilon), ("algorithm.discount", experiment.algorithm.discount),
         ("algorithm.trace", getattr(experiment.algorithm, "trace", 0.0)),
     ):  # fmt: skip
         if not 0 <= value <= 1:
             raise ValueError(f"--{flag} must be from 0 to 1, got {value}")
-    if experiment.optimiser.learning_rate <= 0:
-        raise ValueError(f"--optimiser.learning-rate must be positive, got {experiment.optimiser.learning_rate}")
-    if isinstance(experiment.algorithm, PPO) and experiment.algorithm.clip <= 0:
-        raise ValueError(f"--algorithm.clip must be positive, got {experiment.algorithm.clip}")
+    positive = {"optimiser.learning-rate": experiment.optimiser.learning_rate}
+    if isinstance(experiment.algorithm, PPO):
+        positive["algorithm.clip"] = experiment.algorithm.clip
+    if experiment.replay is not None:
+        positive["replay.learn-period"] = experiment.replay.learn_period
+    for flag, value in positive.items():
+        if value <= 0:
+            raise ValueError(f"--{flag} must be positive, got {value}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
@@ -169,9 +173,9 @@ def check(experiment: Experiment, device: torch.device) -> None:
         check_memory(experiment, device)
 
 
-def least_of(x: Experiment) -> list[tuple[str, float, float]]:
+def least_of(x: Experiment) -> list[tuple[str, int, int]]:
     """(flag, value, the least that makes sense) of an experiment's whole numbers."""
-    found: list[tuple[str, float, float]] = [
+    found: list[tuple[str, int, int]] = [
         ("num-envs", x.num_envs, 1), ("seed", x.seed, 0), ("stack", x.stack, 1),
         ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
         ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
@@ -182,7 +186,7 @@ def least_of(x: Experiment) -> list[tuple[str, float, float]]:
     if x.replay is not None:
         found += [
             ("target-period", x.target_period, 1), ("replay.batch-size", x.replay.batch_size, 1),
-            ("replay.stride", x.replay.stride, 1), ("replay.learn-period", x.replay.learn_period, 1 / 1024),
+            ("replay.stride", x.replay.stride, 1),
         ]  # fmt: skip
     if x.rollout is not None:
         found += [("rollout.epochs", x.rollout.epochs, 1), ("rollout.minibatches", x.rollout.minibatches, 1)]

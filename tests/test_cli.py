@@ -43,7 +43,7 @@ def refused(capsys, tmp_path, command, *args):
         (["dqn", "--seed", "-1"], "--seed must be at least 0"),
         (["dqn", "--target-period", "0"], "--target-period must be at least 1"),
         (["dqn", "--algorithm.n-steps", "0"], "--algorithm.n-steps must be at least 1"),
-        (["dqn", "--replay.learn-period", "0"], "--replay.learn-period"),
+        (["dqn", "--replay.learn-period", "0"], "--replay.learn-period must be positive"),
         (["dqn", "--checkpoint-period", "0"], "--checkpoint-period must be at least 1"),
         (["dqn", "--evaluation.period", "0"], "--evaluation.period must be at least 1"),
         (["dqn", "--evaluation.episodes", "0"], "--evaluation.episodes must be at least 1"),

@@ -1,14 +1,16 @@
 """highscore list: the games, presets, runs and recorded episodes there are."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console, Group
+from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from envs.library import GAMES, game_of
 from envs.scores import baselines
@@ -39,9 +41,8 @@ class Listing:
     """presets: time every one on this machine, which takes some minutes in all"""
 
 
-def games() -> Group:
+def games() -> Iterator[Table]:
     """Every game, world by world; with the scores that normalise it, if it has such."""
-    tables = []
     for world in dict.fromkeys(game.world for game in GAMES.values()):
         here = sorted((game for game in GAMES.values() if game.world == world), key=lambda game: game.name)
         title = f"{world}: --protocol {', '.join(here[0].protocols)}"
@@ -49,20 +50,15 @@ def games() -> Group:
         table = Table("game", *(["random", "human"] if scored else []), title=title, title_justify="left")
         for game in here:
             table.add_row(game.name, *(f"{score:,.1f}" for score in baselines().get(game.name) or ()))
-        tables.append(table)
-    return Group(*tables)
+        yield table
 
 
-def presets(measure: bool, console: Console) -> Table:
-    """Every preset: what it is made of, where it was published, and what it costs here."""
-    columns = ("preset", "made of", "published in", "games", "protocol", "parameters", "memory", "frames/s here")
-    table = Table(title="Presets", title_justify="left")
-    for column in columns:
-        table.add_column(column, no_wrap=column == "preset")
-    device = device_of("auto")
+def presets(measure: bool, console: Console) -> Iterator[Table]:
+    """Every preset as soon as it is timed: what it is made of, where it was published, and what it costs here."""
+    device, heading = device_of("auto"), True
     seconds: dict[str, float] = {}  # of one agent step, by world
     for number, (name, x) in enumerate(PRESETS.items(), 1):
-        speed = parameters = ""
+        speed = parameters = missing = ""
         if measure:
             with console.status(f"timing {name}, {number} of {len(PRESETS)}; --measure False leaves this out"):
                 try:
@@ -71,12 +67,17 @@ def presets(measure: bool, console: Console) -> Table:
                     timed, count = speed_of(x, device, seconds[world])
                     speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
                 except ValueError as error:  # a package is missing
-                    speed = str(error).partition(";")[0]
-        table.add_row(
-            name, ", ".join(parts(x)), x.source, str(x.num_envs), x.protocol, parameters,
-            decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else "", speed,
-        )  # fmt: skip
-    return table
+                    missing = f"\nnot timed: {error}"
+        table = Table(box=None, show_header=heading, expand=True, pad_edge=False)
+        table.add_column("preset", width=max(map(len, PRESETS)))
+        table.add_column("made of, published in, played by", ratio=1)
+        for column in ("parameters", "memory", "frames/s"):
+            table.add_column(column, width=max(len(column), 7), justify="right", overflow="fold")
+        memory = decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else ""
+        about = f"{', '.join(parts(x))}\n[dim]{x.source}; {x.num_envs} games, {x.protocol}[/]"
+        table.add_row(name, Text.from_markup(about).append(missing), parameters, memory, speed)
+        yield table
+        heading = False
 
 
 def parts(x: Experiment) -> list[str]:
@@ -153,13 +154,14 @@ def main(args: list[str]) -> int:
 
     options = parse(Listing, args)
     console = Console()
-    tables = {
-        "games": games, "presets": lambda: presets(options.measure, console), "runs": lambda: runs(options.runs),
-        "episodes": lambda: episodes(options.run or Path(), options.last),
+    tables: dict[str, Callable[[], Iterable[Table]]] = {
+        "games": games, "presets": lambda: presets(options.measure, console), "runs": lambda: [runs(options.runs)],
+        "episodes": lambda: [episodes(options.run or Path(), options.last)],
     }  # fmt: skip
     if options.what == "episodes" and options.run is None:
         raise ValueError("of which run? highscore list episodes RUN; `highscore list runs` shows them")
-    console.print(tables[options.what]())
+    for table in tables[options.what]():
+        console.print(table)
     return 0
 
 

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from envs.game import need
 from experiments import build, train
+from experiments import list as listing
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
 from experiments.presets import PRESETS, changes
-from experiments.speed import speed_of
+from experiments.speed import Speed, speed_of
 
 
 def refused(capsys, tmp_path, command, *args):
@@ -218,6 +220,31 @@ def test_presets_on_a_residual_network_say_so():
     for name, x in PRESETS.items():
         assert any("IMPALA x" in part for part in parts(x)) == x.network.torso.startswith("impala"), name
     assert "small IMPALA x1" in parts(PRESETS["laptop"])
+
+
+def test_presets_are_listed_as_soon_as_they_are_timed_within_80_columns(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(listing, "PRESETS", {name: PRESETS[name] for name in ("rainbow", "ppo-doom")})
+    monkeypatch.setattr(listing, "emulation", lambda x: 0.1)
+    timed = []
+
+    def speed_of(x, device, emulate):
+        timed.append(x.preset)
+        if x.preset == "ppo-doom":
+            raise ValueError("no vizdoom; this would bring it")
+        return Speed(0.5, emulate * x.num_envs, 0.3, x.num_envs, 4), 7_140_000  # 32 frames in 1.3 s
+
+    monkeypatch.setattr(listing, "speed_of", speed_of)
+    next(listing.presets(True, Console()))
+    assert timed == ["rainbow"]
+    assert run_command("list", ["presets"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("parameters") == 1 and all(len(line) <= 80 for line in said.splitlines())
+    rainbow, doom = (" ".join(part.split()) for part in said.split("ppo-doom"))
+    made, published = "C51, double, dueling, 3 steps, noisy", "Hessel et al. 2018; 8 games, nature"
+    for words in (made, published, "7.1 M", "7.1 GB", "25"):
+        assert words in rainbow
+    assert "not timed: no vizdoom; this would bring it" in doom
 
 
 def test_presets_are_timed(monkeypatch):

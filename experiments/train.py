@@ -22,7 +22,7 @@ from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.interruption import Interruption
 from experiments.log import Log
-from experiments.presets import changes
+from experiments.presets import changes, without_effect
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
 from experiments.trace import Trace
@@ -146,7 +146,7 @@ def train_and_keep(
 
 
 def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
-    """Says what is trained, what it changes in its preset, and what memory it takes."""
+    """Says what is trained, what it changes in its preset, what of that does nothing, and what memory it takes."""
     x = run.experiment
     if setup.games.device.type == "cpu":
         if warning := crowded(others(), psutil.cpu_count() or 1, torch.get_num_threads()):
@@ -154,6 +154,8 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
     if changed := run.config["changed"]:
         log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
+    if idle := without_effect(x):
+        log.say("WITHOUT EFFECT: " + ", ".join(idle))
     if x.replay is not None:
         log.say(check_memory(x, setup.games.device))
 

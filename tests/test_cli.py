@@ -15,7 +15,7 @@ from experiments import build, train
 from experiments import list as listing
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
-from experiments.presets import PRESETS, changes
+from experiments.presets import PRESETS, changes, without_effect
 from experiments.speed import Speed, speed_of
 
 
@@ -214,6 +214,26 @@ def test_help_names_its_own_command_and_what_can_be_listed(capsys):
     with pytest.raises(SystemExit):
         run_command("evaluate", ["x", "--episods", "3"])
     assert "highscore evaluate --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line, idle",
+    [
+        ("dqn --network.memory-size 64 --network.history False", ["network.memory_size", "network.history"]),
+        ("drqn --network.memory gtrxl --network.memory-bias 2", ["network.memory_bias"]),
+        ("dqn --replay.importance-exponent.end 0.5", ["replay.importance_exponent.end"]),
+        ("ppo --bonus.discount 0.9", ["bonus.discount"]),
+        ("apex-dqn-small --players 8", ["players"]),
+        ("ppo-doom-gru --network.memory none", []),  # what the preset had for its memory is not spoken of
+        ("dqn --network.memory gru --network.memory-size 64 --algorithm.unroll 10", []),
+        ("dqn --replay.priority-exponent 0.5 --replay.importance-exponent.end 0.5", []),
+        ("rainbow --replay.priority-exponent 0", []),
+        ("ppo --bonus.weight 1 --bonus.discount 0.9", []),
+        ("apex-dqn-small --distributed local --players 8", []),
+    ],
+)
+def test_changes_that_do_nothing_are_known(line, idle):
+    assert [said.partition(" (it is for ")[0] for said in without_effect(parse_train(line.split()).experiment)] == idle
 
 
 def test_presets_on_a_residual_network_say_so():

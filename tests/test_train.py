@@ -316,6 +316,16 @@ def test_who_else_keeps_the_cores_busy_is_who_does_so_now(monkeypatch):
     assert told(40.0, 90.0, 2.0) == 0.0
 
 
+def test_a_training_says_at_its_start_what_was_changed_and_what_of_that_does_nothing(tmp_path):
+    x, console = small("dqn", "probe/catch"), Console(file=io.StringIO(), width=10_000)
+    x = replace(x, network=replace(x.network, memory_bias=2.0))
+    run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), console, lambda: True)
+    said = console.file.getvalue()
+    assert "changed: " in said and "network.memory_bias 1.0 to 2.0" in said
+    assert "WITHOUT EFFECT: network.memory_size (it is for --network.memory lstm, gru, gtrxl or dnc)" in said
+    assert "network.memory_bias (it is for" in said
+
+
 def test_people_are_told_when_threads_would_wait_for_each_other():
     assert crowded(load=0.2, cores=2, threads=2) == crowded(load=2.0, cores=2, threads=1) == ""
     assert crowded(load=4.0, cores=16, threads=8) == ""

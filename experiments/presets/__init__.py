@@ -1,6 +1,7 @@
 """Published settings by name, complete; each cites its table and lists its deviations."""
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 from experiments.config import Experiment, to_json
@@ -29,3 +30,25 @@ def changes(experiment: Experiment) -> dict[str, list[Any]]:
     theirs, ours = flat(to_json(PRESETS[experiment.preset])), flat(to_json(experiment))
     names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in ("game", "seed")]
     return {name: [theirs.get(name), ours.get(name)] for name in names if theirs.get(name) != ours.get(name)}
+
+
+# (settings, whether they have an effect, what gives them one). Presets may have a value for each, whatever it does.
+DEPENDENT: tuple[tuple[str, Callable[[Experiment], Any], str], ...] = (
+    ("network.memory_size network.memory_bias network.history", lambda x: x.network.memory != "none",
+     "--network.memory lstm, gru, gtrxl or dnc"),
+    ("network.memory_bias", lambda x: x.network.memory != "gtrxl", "--network.memory lstm, gru or dnc"),
+    ("replay.importance_exponent replay.initial_priority", lambda x: not x.replay or x.replay.priority_exponent,
+     "--replay.priority-exponent above 0"),
+    ("bonus.discount bonus.train_share", lambda x: x.bonus.weight, "--bonus.weight above 0"),
+    ("players", lambda x: x.distributed != "none", "--distributed local or ray"),
+)  # fmt: skip
+
+
+def without_effect(experiment: Experiment) -> list[str]:
+    """What was changed in the preset and does nothing: each setting, and what would give it an effect."""
+    return [
+        f"{name} (it is for {condition})"
+        for name in changes(experiment)
+        for settings, effective, condition in DEPENDENT
+        if any(f"{name}.".startswith(f"{one}.") for one in settings.split()) and not effective(experiment)
+    ]

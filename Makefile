@@ -5,6 +5,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Modules are compiled when they are first imported, and kept so: most of those that come along never are.
+INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-ray format clean
 
@@ -17,7 +20,7 @@ test: $(INSTALLED)
 	$(BIN)/mypy & $(BIN)/pytest && wait $$!
 
 test-ray: $(INSTALLED)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,ray]'
+	$(INSTALL) '.[test,ray]'
 	$(BIN)/pytest -m ray -n 0 tests/test_ray.py
 
 format: $(INSTALLED)
@@ -30,5 +33,5 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) '.[test]'
 	@touch $@

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ gymnasium.register_envs(ale_py)
 
 def limit_files(size):
     """No file may grow beyond so many bytes: writing fails, as it does on a full disk."""
+    sys.dont_write_bytecode = size != resource.RLIM_INFINITY  # Python would keep half a module, for all tests to come
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 

@@ -48,6 +48,7 @@ class Point(NamedTuple):
     score: float  # mean raw training score of the episodes that ended in it
     published: float
     published_sd: float  # over their seeds; NaN if they do not say
+    by_middle: float = math.nan  # as the score, of the episodes whose middle was played in it
 
     @property
     def deviations(self) -> float:
@@ -71,13 +72,25 @@ def published(game: str, agent: str) -> dict[int, tuple[float, float]]:
     return {round(m): (mean, sd) for m, mean, sd in zip(curve.million_frames, curve.mean, spread, strict=True)}
 
 
-def points(episodes: list[dict[str, Any]], reference: dict[int, tuple[float, float]], frames: int) -> list[Point]:
-    """Mean score of the episodes that ended in each whole million of frames: Dopamine's measure of training."""
-    found = []
+def points(
+    episodes: list[dict[str, Any]], reference: dict[int, tuple[float, float]], frames: int, frames_per_step: int
+) -> list[Point]:
+    """Mean score of the episodes that ended in each whole million of frames: Dopamine's measure of training.
+
+    Dopamine plays one game. Where many are played at once an episode lasts for a good part of a million, and who
+    played its beginning knew less than who played its end: `by_middle` is the same without that lag.
+
+    Args:
+        frames_per_step: emulator frames of all games during one agent step.
+    """
+    ends = np.array([e["frames"] for e in episodes])
+    middles = ends - np.array([e["steps"] for e in episodes]) * frames_per_step / 2
+    scores, found = np.array([e["score"] for e in episodes]), []
     for million in range(1, frames // MILLION + 1):
-        scores = [e["score"] for e in episodes if (million - 1) * MILLION < e["frames"] <= million * MILLION]
-        if scores and million in reference:
-            found.append(Point(million, len(scores), float(np.mean(scores)), *reference[million]))
+        ended, played = (scores[((million - 1) * MILLION < x) & (x <= million * MILLION)] for x in (ends, middles))
+        if len(ended) and million in reference:
+            by_middle = float(np.mean(played)) if len(played) else math.nan
+            found.append(Point(million, len(ended), float(np.mean(ended)), *reference[million], by_middle))
     return found
 
 
@@ -155,7 +168,7 @@ def draw(
 def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
     """Draws; returns the table, what is to be known of it, and whether every point compares well."""
     reference = published(run.experiment.game, options.reference)
-    found = points(episodes, reference, frames)
+    found = points(episodes, reference, frames, run.experiment.num_envs * run.experiment.frame_skip)
     if not found:
         raise RunError(f"{run.path} has not played a whole million frames yet, but {frames:_}")
 
@@ -168,8 +181,8 @@ def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], f
         axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
 
     draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in found])
-    table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations"]]
-    table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:], p.deviations))] for p in found]
+    table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations", "score_by_middle"]]
+    table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:5], p.deviations, p.by_middle))] for p in found]
     return table, {"reference": options.reference, "evaluation": last_evaluation(run)}, all(p.well for p in found)
 
 

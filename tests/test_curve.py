@@ -14,11 +14,13 @@ from experiments.run import Run, write_json
 
 def test_points_are_means_over_each_whole_million_of_frames():
     episodes = [
-        {"frames": f, "score": s}
-        for f, s in ((400_000, 1), (1_000_000, 3), (1_000_004, 10), (1_900_000, 20), (2_400_000, 99))
+        {"frames": f, "score": s, "steps": 1_000}
+        for f, s in ((400_000, 1), (1_000_000, 3), (1_000_004, 10), (1_900_000, 20), (2_010_000, 99))
     ]
-    found = points(episodes, {1: (1.0, 0.5), 2: (10.0, 10.0), 3: (0.0, 1.0)}, frames=2_500_000)
+    found = points(episodes, {1: (1.0, 0.5), 2: (10.0, 10.0), 3: (0.0, 1.0)}, frames=2_500_000, frames_per_step=32)
     assert [(p.million, p.episodes, p.score, p.deviations) for p in found] == [(1, 2, 2.0, 2.0), (2, 2, 15.0, 0.5)]
+    # An episode of 1,000 steps lasts for 32,000 frames of 8 games: its middle was 16,000 before its end.
+    assert [p.by_middle for p in found] == [pytest.approx((1 + 3 + 10) / 3), pytest.approx((20 + 99) / 2)]
 
 
 def test_published_curves_are_those_of_the_table():

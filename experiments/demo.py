@@ -14,7 +14,7 @@ from experiments.build import build, device_of
 from experiments.evaluate import evaluation_seed, score_agent
 from experiments.presets import preset
 from experiments.run import Run, write_json
-from experiments.train import Train, run_training
+from experiments.train import Train, run_training, say_what_next
 from experiments.video import video_of
 
 
@@ -56,7 +56,7 @@ def main(args: list[str]) -> int:
         stop=lambda: time.monotonic() - began > 60 * options.minutes,
     )  # fmt: skip
     if stopped_by:
-        return 128 + stopped_by
+        return say_what_next(console, run, stopped_by)
     minutes = (time.monotonic() - began) / 60
     video_of(films[0], run.path / "recordings/untrained.mp4", how.video_seconds)
     after = json.loads((run.path / "summary.json").read_text())["evaluation"]

@@ -55,7 +55,7 @@ def games() -> Iterator[Table]:
 
 def presets(measure: bool, console: Console) -> Iterator[Table]:
     """Every preset as soon as it is timed: what it is made of, where it was published, and what it costs here."""
-    device, heading = device_of("auto"), True
+    device = device_of("auto")
     seconds: dict[str, float] = {}  # of one agent step, by world
     for number, (name, x) in enumerate(PRESETS.items(), 1):
         speed = parameters = missing = ""
@@ -68,7 +68,7 @@ def presets(measure: bool, console: Console) -> Iterator[Table]:
                     speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
                 except ValueError as error:  # a package is missing
                     missing = f"\nnot timed: {error}"
-        table = Table(box=None, show_header=heading, expand=True, pad_edge=False)
+        table = Table(box=None, show_header=number == 1, expand=True, pad_edge=False)
         table.add_column("preset", width=max(map(len, PRESETS)))
         table.add_column("made of, published in, played by", ratio=1)
         for column in ("parameters", "memory", "frames/s"):
@@ -77,7 +77,6 @@ def presets(measure: bool, console: Console) -> Iterator[Table]:
         about = f"{', '.join(parts(x))}\n[dim]{x.source}; {x.num_envs} games, {x.protocol}[/]"
         table.add_row(name, Text.from_markup(about).append(missing), parameters, memory, speed)
         yield table
-        heading = False
 
 
 def parts(x: Experiment) -> list[str]:

@@ -33,14 +33,14 @@ def changes(experiment: Experiment) -> dict[str, list[Any]]:
 
 
 # (settings, whether they have an effect, what gives them one). Presets may have a value for each, whatever it does.
-DEPENDENT: tuple[tuple[str, Callable[[Experiment], Any], str], ...] = (
-    ("network.memory_size network.memory_bias network.history", lambda x: x.network.memory != "none",
+DEPENDENT: tuple[tuple[tuple[str, ...], Callable[[Experiment], Any], str], ...] = (
+    (("network.memory_size", "network.memory_bias", "network.history"), lambda x: x.network.memory != "none",
      "--network.memory lstm, gru, gtrxl or dnc"),
-    ("network.memory_bias", lambda x: x.network.memory != "gtrxl", "--network.memory lstm, gru or dnc"),
-    ("replay.importance_exponent replay.initial_priority", lambda x: not x.replay or x.replay.priority_exponent,
-     "--replay.priority-exponent above 0"),
-    ("bonus.discount bonus.train_share", lambda x: x.bonus.weight, "--bonus.weight above 0"),
-    ("players", lambda x: x.distributed != "none", "--distributed local or ray"),
+    (("network.memory_bias",), lambda x: x.network.memory != "gtrxl", "--network.memory lstm, gru or dnc"),
+    (("replay.importance_exponent", "replay.initial_priority"),
+     lambda x: not x.replay or x.replay.priority_exponent, "--replay.priority-exponent above 0"),
+    (("bonus.discount", "bonus.train_share"), lambda x: x.bonus.weight, "--bonus.weight above 0"),
+    (("players",), lambda x: x.distributed != "none", "--distributed local or ray"),
 )  # fmt: skip
 
 
@@ -50,5 +50,5 @@ def without_effect(experiment: Experiment) -> list[str]:
         f"{name} (it is for {condition})"
         for name in changes(experiment)
         for settings, effective, condition in DEPENDENT
-        if any(f"{name}.".startswith(f"{one}.") for one in settings.split()) and not effective(experiment)
+        if name.startswith(settings) and not effective(experiment)
     ]

@@ -14,7 +14,7 @@ from tests.test_resume import sigterm_after, small
 def cut(monkeypatch):
     """Its preset, cut to some seconds."""
     x = small("demo")
-    x = replace(x, evaluation=replace(x.evaluation, episodes=2, video_seconds=1))
+    x = replace(x, frames=400, evaluation=replace(x.evaluation, video_seconds=1))
     monkeypatch.setattr(demo, "preset", lambda name: x)
 
 
@@ -29,7 +29,7 @@ def test_it_shows_the_difference_that_training_made(cut, tmp_path, capsys):
 
 def test_stopped_it_says_how_to_go_on(cut, tmp_path, capsys, monkeypatch):
     whole = demo.run_training
-    monkeypatch.setattr(demo, "run_training", lambda x, console, stop: whole(x, console, sigterm_after(20)))
+    monkeypatch.setattr(demo, "run_training", lambda x, console, stop: whole(x, console, sigterm_after(10)))
     assert run_command("demo", ["--runs", str(tmp_path), "--wandb", "off"]) == 128 + 15
     (run,) = tmp_path.iterdir()
     assert f"Stopped and saved. To go on: highscore resume {run}" in " ".join(capsys.readouterr().out.split())

@@ -318,11 +318,12 @@ class Games:
         """
         # Logs end together, so they begin apart: each environment is seeded when its own begins.
         lengths = np.array([len(log) for log in self.logs]) - but
-        begins, begun, announced = lengths.max() - lengths, time.monotonic(), False
+        begins, patience = lengths.max() - lengths, PATIENCE
         obs, _ = self._reset_all()
+        begun = time.monotonic()
         for t in range(lengths.max() + 1):
-            if t and not announced and (spent := time.monotonic() - begun) > PATIENCE:
-                announced, left = True, spent * (lengths.sum() / np.clip(t - begins, 0, None).sum() - 1)
+            if t and (spent := time.monotonic() - begun) > patience:
+                patience, left = 2 * spent, spent * (lengths.sum() / np.clip(t - begins, 0, None).sum() - 1)
                 self.say(f"playing {lengths.sum():_} agent steps again, to be where the games were: {left:.0f} s left")
             if t and (mask := begins == t).any():
                 fresh, _ = self._reset_some(mask)

@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,20 @@ def frame_bytes(experiment: Experiment) -> int:
     return math.prod(game_of(experiment.game).frame_shape)
 
 
+def replay_steps(experiment: Experiment, device: torch.device) -> int:
+    """Agent steps whose memory the replay takes: on a CPU only those that the training will make."""
+    assert experiment.replay is not None
+    capacity, made = experiment.replay.capacity, math.ceil(experiment.frames / experiment.frame_skip)
+    return min(capacity, made) if device.type == "cpu" else capacity
+
+
+def replay_bytes(experiment: Experiment, device: torch.device) -> int:
+    """Memory that the replay takes in the end."""
+    assert experiment.replay is not None
+    replay = replace(experiment.replay, capacity=replay_steps(experiment, device))
+    return replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network))
+
+
 def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
@@ -205,21 +219,20 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
         ValueError: there is less; with the numbers and the flag to change.
     """
     assert experiment.replay is not None
-    needed = experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network))
+    needed, steps = replay_bytes(experiment, device), replay_steps(experiment, device)
     storage = experiment.replay.storage
     if storage == "cuda" and device.type != "cuda":
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
     where = device if storage in ("auto", "cuda") else torch.device("cpu")
     free = available_memory(where)
-    capacity = experiment.replay.capacity
     if needed > free:
-        fits = int(0.8 * free / needed * capacity) // 1000
+        fits = int(0.8 * free / needed * steps) // 1000
         raise ValueError(
-            f"a replay of {capacity:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
+            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
             f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
             + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
         )
-    return f"replay: {capacity:_} steps, {needed / 1e9:.1f} GB when full, of {free / 1e9:.1f} GB free"
+    return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
 
 
 def available_memory(device: torch.device) -> int:

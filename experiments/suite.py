@@ -100,8 +100,7 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
     Raises:
         ValueError: settings that cannot work; nothing was started.
     """
-    from experiments.build import check, device_of, frame_bytes, make_games
-    from experiments.build_network import state_bytes
+    from experiments.build import check, device_of, make_games, replay_bytes
 
     device, needed, tried = device_of(device_name), {}, set()
     for cell in planned:
@@ -110,9 +109,7 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
         if (experiment.game, experiment.protocol) not in tried:
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, device).close()
-        replay = experiment.replay
-        rows = replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network)) if replay else 0
-        needed[cell.name] = BASE_MEMORY + rows
+        needed[cell.name] = BASE_MEMORY + (replay_bytes(experiment, device) if experiment.replay else 0)
     return needed
 
 

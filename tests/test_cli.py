@@ -78,6 +78,9 @@ def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
     assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 225k" in line
+    short = replace(PRESETS["dqn"], frames=1_000_000)  # which fills a quarter of it
+    cpu = torch.device("cpu")
+    assert build.check_memory(short, cpu) == "replay: 250_000 steps, 1.8 GB in the end, of 2.0 GB free"
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):

@@ -3,8 +3,14 @@
 import re
 from pathlib import Path
 
-from experiments.cli import COMMANDS
+import pytest
+import torch
+
+from experiments import build
+from experiments.cli import COMMANDS, parse, parse_train
+from experiments.matrix import cells
 from experiments.presets import PRESETS
+from experiments.suite import Suite, check_alike, check_cells, spec_of
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -27,3 +33,23 @@ def test_every_preset_and_command_is_there():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (Path(__file__).parent.parent / target).exists(), target
+
+
+def commands(kind):
+    """The arguments of every command of a kind that can be typed as it stands."""
+    found = re.findall(rf"^    highscore {kind} (.*?)(?: *#.*)?$", README, re.M)
+    return [line for line in found if "..." not in line and "runs/NAME" not in line]
+
+
+@pytest.mark.parametrize("line", [line for line in commands("train") if "cuda" not in line])
+def test_trainings_can_begin(line, monkeypatch):
+    monkeypatch.setattr(build, "available_memory", lambda device: 8 << 30)  # on a laptop
+    build.check(parse_train(line.split()).experiment, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("line", sorted(set(commands("suite"))))
+def test_suites_can_begin(line, monkeypatch):
+    monkeypatch.setattr(build, "available_memory", lambda device: 8 << 30)
+    planned = cells(spec_of(parse(Suite, line.split())))
+    check_alike(planned)
+    assert check_cells(planned, "cpu")

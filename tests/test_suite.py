@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from rich.console import Console
 from starlette.testclient import TestClient
 
 from envs.library import game_of
-from experiments.cli import run_command
+from experiments.cli import parse, run_command
 from experiments.dashboard.server import application
 from experiments.files import RunError
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
@@ -99,8 +100,9 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
     assert not (tmp_path / "runs").exists()
 
 
-def test_agents_that_are_evaluated_differently_are_told_before_they_train(capsys):
-    assert run_command("suite", ["dev", "--agents", "demo,ppo", "--games", "Pong"]) == 2
+def test_agents_that_are_evaluated_differently_are_told_before_they_train(tmp_path, capsys):
+    (tmp_path / "s.toml").write_text('agents = "demo,ppo"\ngames = "Pong"\n')
+    assert run_command("suite", [str(tmp_path / "s.toml")]) == 2
     err = capsys.readouterr().err
     flags = "protocol=machado evaluation.episodes=8 evaluation.epsilon=0.01"
     assert f"add --set {flags}, or --mixed True" in err and err.count("\n") == 1
@@ -111,8 +113,11 @@ def test_agents_that_are_evaluated_differently_are_told_before_they_train(capsys
 def test_every_recipe_can_work_and_says_what_to_expect():
     for name, content in recipes().items():
         spec = make_spec(read_spec(name))
-        assert content.startswith("# ") and f"highscore suite {name}" in content and "# Cost: " in content, name
+        assert content.startswith("# ") and "# Cost: " in content, name
         check_alike(cells(spec))
+        command = re.search(rf"^# highscore suite ({name}( .*)?)$", content, re.M)
+        assert command, name
+        check_alike(cells(spec_of(parse(Suite, command[1].split()))))
         for cell in cells(spec):
             if (cell.seed, cell.game) == (spec.seeds[0], spec.games[0]):
                 experiment = experiment_of(cell)

@@ -151,7 +151,7 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
     console = Console(highlight=False, soft_wrap=True)
     torch.set_num_threads(1)  # one small image at a time: more threads only wait for each other
     hub = Hub()
-    wishes = Wishes(seed=options.seed, epsilon=options.epsilon, checkpoint=options.checkpoint)
+    wishes = Wishes(seed=options.seed, epsilon=options.epsilon, checkpoint=source.chosen)
     with console.status("starting the game"):
         show = Show(source, protocol, device, kind, recordings, wishes, hub.publish)
     with listen(options.port, console.print) as listener:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from agents.iqn import IQN
+from agents.sequence import tree_map
 from envs.atari import make_atari
 from envs.library import game_of
 from envs.protocols import NATURE
@@ -18,9 +19,10 @@ from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.episodes import find_episode
 from experiments.evaluate import score_agent
+from experiments.viewer import explain
 from experiments.viewer.history import History
 from experiments.viewer.source import find_source
-from tests.watched import CPU, EXPERIMENT, watched
+from tests.watched import CPU, EXPERIMENT, make_run, watched
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,17 @@ def test_watched_episodes_are_those_of_evaluation(agent):
         result, (recording,) = score_agent(agents[seed], EXPERIMENT, 1, epsilon=0.5, seed=seed, device=CPU)
         assert player.scene.score == result["mean"] and player.record() == recording
         player.close()
+
+
+def test_an_agent_with_noise_is_watched_without_it_as_it_is_evaluated(tmp_path):
+    network = replace(EXPERIMENT.network, memory="none", noise=5.0)
+    source = find_source(make_run(tmp_path, experiment=replace(EXPERIMENT, network=network)).path)
+    agent = source.load(source.chosen, (1, 84, 84), 4, CPU)
+    player = watched(agent, 0)
+    values = [explain.view(agent.algorithm, agent.online(tree_map(lambda x: x[None], player.scene.step), ())[0][0, 0])
+              for _ in range(2)]  # fmt: skip
+    assert values[0].value == values[1].value == player.scene.view.value
+    player.close()
 
 
 def test_the_screen_is_that_of_the_recording(watched_run, agent):

@@ -1,6 +1,7 @@
 """The show behind the page: wishes are obeyed, a person takes over, episodes have time lines."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,20 @@ def test_wishes_are_obeyed_without_restarting(show):
     assert len(first["values"]) == 4 and max(first["values"]) == pytest.approx(first["value"], rel=1e-3)
     assert sum(header_of(show)["spread"]["p"][0]) == pytest.approx(1, abs=1e-3) and first["memory"][0] > 0
     json.dumps(show.sent[-1].pack(0)[1], allow_nan=False)
+
+
+def test_a_checkpoint_that_the_training_removed_meanwhile_is_played_on(watched_run, tmp_path):
+    """It keeps two; what is watched may be gone when somebody wants to play against it, and newer ones come."""
+    path = tmp_path / "run"
+    shutil.copytree(watched_run.path, path)
+    show = Show(find_source(path), MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), lambda message: None)
+    shutil.move(path / "checkpoints/000000002000", path / "checkpoints/000000003000")
+    show.obey({"do": "kind", "value": "duel"})
+    assert show.kind == "duel" and len(show.lanes) == 2 and show.note.startswith("Press")
+    assert list(show.source.checkpoints) == ["1000", "2000", "3000"]
+    show.obey({"do": "checkpoint", "value": "3000"})
+    assert show.wishes.checkpoint == "3000" and list(show.source.checkpoints) == ["1000", "3000"]
+    show.close()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +151,12 @@ def test_recorded_episodes_have_a_time_line_and_progress_stands_side_by_side(wat
     assert sum(show.lanes[0].tracks["reward"]) == chosen.score
     show.obey({"do": "seek", "value": 10**9})
     assert sent[-1].header["lanes"][0]["last"] and sent[-1].header["lanes"][0]["score"] == chosen.score
+    show.obey({"do": "seek", "value": 5})
+    show.obey({"do": "keys", "value": ["ArrowRight"]})
+    show.advance()  # a person takes over, and nothing is drawn ahead of them
+    show.wishes.paused = True
+    show.turn()
+    assert (show.cursor, len(show.lanes[0])) == (6, 7)
     episodes = progress_episodes(watched_run, 4)
     assert [label for label, _ in episodes] == ["4,000 frames", "8,000 frames"]
     show.recordings, show.kind = episodes, "progress"

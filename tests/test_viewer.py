@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import struct
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from agents.agent import Agent
 from agents.c51 import C51
+from agents.curious import Bonus, Curious, CuriousPPO
 from agents.dqn import DQN
 from agents.iqn import IQN
 from agents.munchausen import Munchausen
@@ -119,6 +121,32 @@ def test_perturbation_saliency_is_its_equation():
         mixed = obs.float() * (1 - mask) + blurred * mask
         change = respond(mixed[None].float()) - respond(obs.float()[None])
         assert float(found[i, j]) == pytest.approx(0.5 * float((change**2).sum()), rel=1e-3)
+
+
+def test_perturbation_saliency_of_stacked_pictures_in_colour_is_that_of_their_planes():
+    obs = torch.randint(0, 256, (2, 3, 12, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    weight = torch.randn(3, 6 * 12 * 16, generator=torch.Generator().manual_seed(2))
+    found = explain.perturbation_saliency(lambda images: images.flatten(1) @ weight.T, obs)
+    assert torch.equal(
+        found, explain.perturbation_saliency(lambda images: images.flatten(1) @ weight.T, obs.flatten(0, 1))
+    )
+
+
+def test_agents_that_are_paid_for_surprise_are_shown_as_what_they_are():
+    """The game's value of two; distributions on their support, not as quantiles; rescaled values as they are."""
+    seen = explain.view(CuriousPPO(), (torch.tensor([0.0, math.log(3)]), torch.tensor([2.5, 9.0])))
+    assert seen.value == 2.5 and seen.policy.tolist() == pytest.approx([0.25, 0.75])
+    for algorithm, output in (
+        (C51(atoms=3, v_max=1.0), torch.tensor([[0.0, 0.0, 50.0], [50.0, 0.0, 0.0]])),
+        (QRDQN(quantiles=2), torch.tensor([[3.0, 1.0], [0.0, 4.0]])),
+        (DQN(value_rescaling=True), torch.tensor([2.0, 1.0])), (Munchausen(), torch.tensor([2.0, 1.0])),
+    ):  # fmt: skip
+        own, paid = explain.view(algorithm, output), explain.view(Curious(algorithm, Bonus(0.5)), output)
+        torch.testing.assert_close(tuple(own), tuple(paid), rtol=0, atol=0)
+        batch = output[None]
+        assert torch.equal(
+            explain.preferences(algorithm, batch), explain.preferences(Curious(algorithm, Bonus(0.5)), batch)
+        )
 
 
 def test_perturbation_saliency_shows_where_an_agent_looks():

@@ -73,6 +73,12 @@ def test_no_name_of_an_action_runs_into_its_bar(scenario):
     assert label_size(["UP"], 11.0, 3) == 21  # as large as a row allows
 
 
+def test_a_film_of_what_comes_after_the_end_is_refused(watched_run, tmp_path, capsys):
+    path = tmp_path / "out.mp4"
+    assert run_command("watch", [str(watched_run.path), "--episode", "1", "--video", str(path), "--skip", "9999"]) == 2
+    assert "--skip 9999: the episode is shorter" in capsys.readouterr().err and not path.exists()
+
+
 def test_a_gif_and_progress_side_by_side(watched_run, tmp_path):
     path = tmp_path / "out.gif"
     assert run_command("watch", [str(watched_run.path), "--progress", "--video", str(path), "--seconds", "2"]) == 0

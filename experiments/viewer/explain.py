@@ -41,16 +41,23 @@ def view(algorithm: Any, output: Any) -> View:
 
     Args:
         output: action values [A]; logits over the support of `algorithm` [A, K]; quantiles [A, K]; quantiles at
-            fractions that the network drew ([K, A], [K]); or (logits [A], value []) of a policy.
+            fractions that the network drew ([K, A], [K]); or of a policy (logits [A], value []), or the values [2] of
+            the game and of surprise, of which the game's is shown.
     """
+    algorithm = earning(algorithm)
     liked = preferences(algorithm, tree_map(lambda x: x[None], output))[0]
     if isinstance(output, tuple) and output[0].ndim == 1:
-        return View(None, liked.softmax(-1), float(output[1]), None)
+        return View(None, liked.softmax(-1), float(output[1].flatten()[0]), None)
     values = unscale(liked) if getattr(algorithm, "value_rescaling", False) else liked
     # Munchausen agents act greedily, but what they learn is the value of this policy.
     temperature = getattr(algorithm, "temperature", None)
     policy = None if temperature is None else (values / temperature).softmax(-1)
     return View(values, policy, float(values.max()), spread(algorithm, output))
+
+
+def earning(algorithm: Any) -> Any:
+    """The algorithm itself, of one that is paid for surprise, too."""
+    return getattr(algorithm, "algorithm", algorithm)
 
 
 def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:
@@ -90,6 +97,7 @@ def preferences(algorithm: Any, output: Any) -> Tensor:
         return output[0] if output[0].ndim == 2 else output[0].mean(-2)
     if output.ndim == 2:
         return output
+    algorithm = earning(algorithm)
     return algorithm.values(output) if hasattr(algorithm, "support") else output.mean(-1)
 
 
@@ -140,8 +148,8 @@ def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stri
     Gaussian of variance 25 about (i, j) with height 1. The score is half the squared change of the answer.
 
     Args:
-        respond: images [B, C, H, W], float32 in 0..255, to answers [B, A].
-        obs: one observation [C, H, W]; each of its frames is blurred at the same place.
+        respond: images [B, ..., H, W], float32 in 0..255, to answers [B, A].
+        obs: one observation [..., H, W]; each of its frames, or channels, is blurred at the same place.
 
     Returns:
         float32 [H, W], interpolated between the places.
@@ -157,7 +165,8 @@ def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stri
     scores = []
     for i in rows:  # a row of places at a time, which bounds the memory
         mask = (-((y - i) ** 2) / 50).exp()[:, None] * across[:, None, :]  # [J, H, W]
-        mixed = images * (1 - mask[:, None]) + blurred * mask[:, None]  # [J, C, H, W]
+        mask = mask.view(-1, *[1] * (images.ndim - 2), height, width)
+        mixed = images * (1 - mask) + blurred * mask  # [J, ..., H, W]
         scores.append(0.5 * ((respond(mixed) - answer) ** 2).sum(-1))
     grid = torch.stack(scores)[None, None]
     return nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0, 0]

@@ -34,7 +34,8 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
         rate = players[0].screen.frames_per_second
         with console.status("playing"):
             for _ in range(options.skip * rate // players[0].screen.frames_per_step):
-                extend(players)
+                if not extend(players):
+                    raise ValueError(f"--skip {options.skip}: the episode is shorter")
             every = players[0].screen.frames_per_step if gif else 1
             pictures = play(players, options.overlay, scale, labels, every)
             wanted = islice(pictures, seconds * rate // every if seconds else None)
@@ -42,9 +43,6 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
                 count = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
             else:
                 count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
-        if not count:
-            options.video.unlink(missing_ok=True)
-            raise ValueError(f"--skip {options.skip}: the episode is shorter")
         for player in players:
             score = f"score {player.scene.score:.0f}" + ("" if player.ended else " so far")
             length = f"{count * every / rate:.0f} s of play"

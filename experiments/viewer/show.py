@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from agents.agent import Agent
 from envs.recording import Recording
 from experiments.episodes import keep_people_episode
 from experiments.run import RunError
@@ -61,6 +62,7 @@ class Show:
         self.stopped = False
         self._due = self._key_held = self._ended_at = 0.0
         self._single = False
+        self._loaded: dict[str, Agent] = {}  # the one that is shown
         self._cast()
 
     def run(self) -> None:
@@ -83,7 +85,7 @@ class Show:
             period = step.frames_per_step / step.frames_per_second / self.wishes.speed
             self._due = max(self._due + period, now - period)  # late by more than a step: do not hurry after it
             self.advance()
-        elif self.kind == "episode" and not self.lanes[0].ended:
+        elif self.kind == "episode" and not self.lanes[0].ended and not self.lanes[0].player.person:
             self.lanes[0].extend(None)  # its time line is drawn ahead of what is shown
             if len(self.lanes[0]) % 50 == 0 and self.wishes.paused:
                 self.show(still=True)
@@ -200,7 +202,10 @@ class Show:
             ]
         label, episode = self.recordings[0] if self.kind == "episode" else ("agent", None)
         player = Player(experiment, episode.protocol if episode else self.protocol, self.device, None, episode)
-        player.agent = self.source.load(name, player.games.observation_shape, player.games.num_actions, self.device)
+        if name not in self._loaded:  # a training that goes on removes its older checkpoints
+            agent = self.source.load(name, player.games.observation_shape, player.games.num_actions, self.device)
+            self._loaded = {name: agent}
+        player.agent = self._loaded[name]
         lanes = [History(player, label)]
         if self.kind == "duel":
             lanes.append(History(Player(experiment, self.protocol, self.device, None), "you"))
@@ -208,6 +213,7 @@ class Show:
 
     def _start(self) -> None:
         """Begins an episode, with the seed wished for."""
+        self.source = self.source.renewed(self.wishes.checkpoint)
         self.cursor, self.episode, self._due = 0, self.episode + 1, 0.0
         for lane in self.lanes:
             lane.start(self.wishes.seed, self.wishes.epsilon)

@@ -1,6 +1,6 @@
 """Where a watched agent comes from: a run directory, one of its checkpoints, or a folder with an agent to give away."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Source:
     run: Run | None
 
     def load(self, name: str, shape: tuple[int, ...], num_actions: int, device: torch.device) -> Agent:
-        """The agent as of a checkpoint, for observations of `shape`.
+        """The agent as of a checkpoint, for observations of `shape`; it plays as in evaluation, without noise.
 
         Raises:
             RunError: there is none of that name, it is damaged, or it does not fit the experiment.
@@ -43,7 +43,20 @@ class Source:
             raise RunError(
                 f"checkpoint {self.checkpoints[name]} is of another game or agent than its config.json says: {error}"
             ) from None
+        agent.online.eval()
         return agent
+
+    def renewed(self, keep: str) -> "Source":
+        """The same with the checkpoints that there are by now, and the one to keep, which may be gone."""
+        if self.run is None or keep not in self.checkpoints:
+            return self
+        found = by_name(self.run) | {keep: self.checkpoints[keep]}
+        return replace(self, checkpoints=dict(sorted(found.items(), key=lambda item: int(item[0]))))
+
+
+def by_name(run: Run) -> dict[str, Path]:
+    """A run's checkpoints by their agent steps, oldest first."""
+    return {str(int(path.name)): path for path in run.checkpoints()}
 
 
 def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
@@ -65,8 +78,7 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
         run = Run.open(folder)
         if not agent:
             return Source(run.experiment, {}, "", run)
-        found = {str(int(p.name)): p for p in run.checkpoints()}
-        return _source(run.experiment, found, checkpoint, f"{folder} has no checkpoint", run)
+        return _source(run.experiment, by_name(run), checkpoint, f"{folder} has no checkpoint", run)
     run_path = folder.resolve().parent.parent
     name = str(int(folder.name)) if folder.name.isdigit() else folder.name
     if (folder / "config.json").exists():
@@ -74,8 +86,7 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
     if not (run_path / "config.json").exists():
         raise RunError(f"{folder} has no config.json: copy that of its run into it")
     run = Run.open(run_path)
-    found = {str(int(p.name)): p for p in run.checkpoints()}
-    return _source(run.experiment, found, checkpoint or name, f"{run_path} has no checkpoint", run)
+    return _source(run.experiment, by_name(run), checkpoint or name, f"{run_path} has no checkpoint", run)
 
 
 def _source(experiment: Experiment, found: dict[str, Path], wanted: str, else_say: str, run: Run | None) -> Source:

@@ -95,11 +95,14 @@ function tick(time) {
   due = Math.max(due + pace, time - pace);
 }
 
+const named = (checkpoint) => (isNaN(checkpoint) ? checkpoint : Number(checkpoint).toLocaleString("en"));  // a folder may have a name of its own
+
 function panels({ header, pictures }) {
   const first = header.lanes[0];
   document.title = `${header.game} · Highscore`;
   $("game").textContent = header.game;
-  $("made").textContent = `${header.preset}, ${header.protocol}, ${Number(header.checkpoint).toLocaleString("en")} agent steps of training`;
+  const trained = isNaN(header.checkpoint) || !header.checkpoint ? header.checkpoint : `${named(header.checkpoint)} agent steps of training`;
+  $("made").textContent = [header.preset, header.protocol, trained].filter(Boolean).join(", ");
   $("note").textContent = header.note || (header.kind === "duel" ? `you ${header.tally.you} : ${header.tally.agent} agent` : "");
   lanes(header, pictures);
   $("pause").textContent = header.paused ? "Play" : "Pause";
@@ -109,8 +112,8 @@ function panels({ header, pictures }) {
   $("clock").textContent = `${clock(header.cursor)} of ${clock(header.length - 1)} · step ${header.cursor.toLocaleString("en")}`;
   draw.timeline($("timeline"), track, header.cursor, header.length);
   set("speed", header.speed); set("seed", header.seed); set("epsilon", header.epsilon);
-  if ($("checkpoint").children.length !== header.checkpoints.length) {
-    $("checkpoint").replaceChildren(...header.checkpoints.map((name) => new Option(Number(name).toLocaleString("en"), name)));
+  if ([...$("checkpoint").children].map((option) => option.value).join() !== header.checkpoints.join()) {
+    $("checkpoint").replaceChildren(...header.checkpoints.map((name) => new Option(named(name), name)));
   }
   set("checkpoint", header.checkpoint);
   const fixed = header.kind === "episode" || header.kind === "progress";
@@ -279,7 +282,7 @@ document.addEventListener("visibilitychange", () => { if (document.hidden) { hel
 $("pause").onclick = () => send("pause", !now?.paused);
 $("step").onclick = () => send("step");
 $("back").onclick = () => send("rewind", 5);
-$("speed").onchange = (event) => send("speed", Number(event.target.value));
+$("speed").onchange = (event) => { send("speed", Number(event.target.value)); event.target.blur(); };  // the arrow keys are the game's
 for (const id of ["seed", "epsilon", "checkpoint"]) {
   $(id).onchange = (event) => { send(id, event.target.value); event.target.blur(); };
 }

@@ -102,10 +102,10 @@ class Agent:
             self.lookahead = 1
         self._act = Captured(self._choose, kind=lambda: self.online.training, copies=True)
 
-    def plan(self, updates: int) -> None:
-        """Lets the learning rate fall to 0 over so many updates, if it is to fall."""
+    def plan(self, agent_steps: int, begin: int) -> None:
+        """Lets the learning rate fall to 0, if it is to fall, over so many agent steps from `begin` on."""
         if self.anneal:
-            self.learning_rate = Linear(self.learning_rate.start, 0.0, updates)
+            self.learning_rate = Linear(self.learning_rate.start, 0.0, agent_steps, begin)
 
     def initial_state(self, batch: int) -> Any:
         """The memory [batch, ...] before an episode's first step."""
@@ -140,18 +140,19 @@ class Agent:
             return self.lookahead
         return min(self.lookahead, self.target_period - self.updates % self.target_period)
 
-    def learn(self, seq: Sequence, count: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+    def learn(self, seq: Sequence, count: int = 1, agent_steps: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """`count` updates, each with its part of the places: (new priorities, metrics of the last), on the device.
 
         On a GPU the next call overwrites what this one returns.
 
         Args:
             seq: sequences [T, count * B], batches of B side by side.
+            agent_steps: made so far; the learning rate is that of this moment.
 
         Returns:
             Priorities, float [count * B], and metrics by name, each [].
         """
-        rates = [self.learning_rate(self.updates + i) for i in range(count)]
+        rates = [self.learning_rate(agent_steps)] * count
         if self._captured is None:
             priority, metrics = self._updates(seq, rates)
         else:

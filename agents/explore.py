@@ -17,7 +17,7 @@ class Linear:
     end: float
     """from `begin` + `steps` on"""
     steps: int
-    """agent steps (of a learning rate: updates) from start to end"""
+    """agent steps from start to end"""
     begin: int = 0
     """agent steps before it moves"""
     until: int = 0

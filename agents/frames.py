@@ -1,5 +1,8 @@
 """Where a replay's frames are: rings [size, N, ...] that need less memory than a tensor, or another's; and stacks."""
 
+import math
+import os
+import shutil
 import tempfile
 from typing import Any
 
@@ -11,6 +14,26 @@ from torch import Tensor
 from agents.sequence import onto
 
 
+def room_on_disk(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros in a nameless file in the folder for temporary files, all of whose room is taken now.
+
+    A disk that is full when a hole is filled later ends the process without a word.
+
+    Raises:
+        ValueError: there is too little.
+    """
+    size, folder = math.prod(shape), tempfile.gettempdir()
+    if size > (free := shutil.disk_usage(folder).free):
+        raise ValueError(
+            f"--replay.storage disk: the replay takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free;"
+            " free some, set TMPDIR to a folder with more room, or lower --replay.capacity"
+        )
+    with tempfile.TemporaryFile(prefix="highscore-replay-") as file:
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
 class HostRing:
     """A ring in this machine's memory, or in a file, whose rows are used on another device.
 
@@ -18,14 +41,16 @@ class HostRing:
         size: rows.
         like: one row, uint8 [N, ...]; what is taken goes to its device.
         on_disk: in a nameless file in the folder for temporary files ($TMPDIR), which ends with the process.
+
+    Raises:
+        ValueError: the disk has no room for it.
     """
 
     dtype = torch.uint8
 
     def __init__(self, size: int, like: Tensor, on_disk: bool = False):
         self.shape, self.device = torch.Size((size, *like.shape)), like.device
-        file: Any = tempfile.TemporaryFile(prefix="highscore-replay-") if on_disk else None
-        memory = np.memmap(file, np.uint8, "w+", shape=tuple(self.shape)) if on_disk else np.zeros(self.shape, np.uint8)
+        memory = room_on_disk(tuple(self.shape)) if on_disk else np.zeros(self.shape, np.uint8)
         self.rows = torch.from_numpy(memory)
 
     def __len__(self) -> int:

@@ -93,6 +93,11 @@ class ReplayRatio(ABC):
             self.updates += count
             yield self.sample(count * self.config.batch_size), count
 
+    @property
+    def begin(self) -> int:
+        """Agent steps before the first update."""
+        return self.config.learn_start
+
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for."""
         return self.config.planned_updates(agent_steps)

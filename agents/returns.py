@@ -239,7 +239,7 @@ def soft_value(q: Tensor, temperature: float) -> Tensor:
 
 def log_policy(q: Tensor, temperature: float) -> Tensor:
     """T ln softmax(q / T), stable for small T: [..., A] to [..., A] (Vieillard et al. 2020, appendix B.1)."""
-    return q - soft_value(q, temperature)[..., None]
+    return temperature * (q / temperature).log_softmax(-1)
 
 
 def munchausen_term(q: Tensor, action: Tensor, temperature: float, scaling: float, clip: float) -> Tensor:

@@ -45,6 +45,7 @@ class Rollout:
         self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
         self.rows: list[Any] = []
         self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
+        self.begin = num_envs * (length - 1)  # agent steps before the first update, at most
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: Any = None) -> None:
         """Appends one step of every game, as `Replay.add` does; no flags are looked at."""

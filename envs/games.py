@@ -209,7 +209,7 @@ class Games:
             fresh, info = self._reset_some(mask)
         except Exception as error:
             self._renew(error)
-            fresh, info = self._play_again(), {}
+            fresh, info = self._play_again(), self.info  # it is told of the episodes that begin already
             if not np.array_equal(fresh[~mask], obs[~mask]):
                 raise RuntimeError(UNLIKE) from error
         obs[mask] = fresh[mask]

@@ -22,7 +22,6 @@ from agents.replay import Replay
 from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
-from envs.protocols import PROTOCOLS, Protocol
 from experiments.build_network import build_network, state_bytes
 from experiments.config import ON_POLICY, Experiment
 from experiments.loop import Moment, train
@@ -67,7 +66,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     make_fast(agent, experiment, device)
     memory = build_memory(experiment, agent.online)
-    agent.plan(memory.planned_updates(experiment.frames // experiment.frame_skip))
+    agent.plan(experiment.frames // experiment.frame_skip, memory.begin)
     return Setup(games, agent, memory)
 
 
@@ -246,17 +245,6 @@ def available_memory(device: torch.device) -> int:
         return free if limit == "max" else min(free, int(limit) - used)
     except (OSError, ValueError):
         return free
-
-
-def protocol_of(name: str) -> Protocol:
-    """A protocol by name.
-
-    Raises:
-        ValueError: no such protocol.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"there is no protocol called {name!r}; there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
 
 
 def algorithm_of(experiment: Experiment) -> Any:

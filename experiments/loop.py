@@ -53,7 +53,7 @@ def train(
         metrics: dict[str, Tensor] = {}
         seq = None
         for seq, count in memory.batches(agent.room):
-            priority, metrics = agent.learn(seq, count)
+            priority, metrics = agent.learn(seq, count, games.agent_steps)
             memory.update(seq.ids, priority)
         step, state = games.recv(), next_state
         yield Moment(games.agent_steps, step, state, metrics, seq, heard=games.heard)

@@ -20,9 +20,10 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari
+from envs.protocols import PROTOCOLS
 from envs.recording import Recording
 from envs.timestep import TimeStep
-from experiments.build import build, check_memory, protocol_of
+from experiments.build import build, check_memory
 from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment
@@ -277,7 +278,7 @@ def check_games(options: Selfcheck, console: Console, folder: Path) -> dict[str,
             step = games.step(torch.randint(games.num_actions, (8,), generator=generator))
             began = time.monotonic()
             for i in torch.nonzero(step.last).flatten().tolist():
-                sizes.append(len(Recording.of(game, protocol_of("machado"), games.played(i)).pack()))
+                sizes.append(len(Recording.of(game, PROTOCOLS["machado"], games.played(i)).pack()))
             spent["recording"] += time.monotonic() - began
         seconds = time.monotonic() - started
         games.close()

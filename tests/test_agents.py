@@ -175,16 +175,33 @@ def test_epsilon_greedy_explores_as_often_as_it_says():
     assert (per_game[::2] == 1).all() and (per_game[1::2] == 1).float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
-def test_the_learning_rate_is_annealed_over_the_planned_updates():
+def test_the_learning_rate_is_annealed_over_the_agent_steps():
+    """However many updates they turn out to pay for: the first rollout has the whole rate, the last its smallest."""
     torch.manual_seed(0)
-    for anneal, wanted in ((True, [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]), (False, [1.0] * 6)):
+    for anneal, wanted in ((True, [1.0, 0.75, 0.75, 0.5, 0.25, 0.0]), (False, [1.0] * 6)):
         agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1.0, anneal=anneal), 9)
-        agent.plan(4)
+        agent.plan(400, begin=100)
         rates: list[float] = []
         agent.optimiser.step = rates.append
-        for _ in range(6):
-            agent.learn(two_steps(4))
+        for agent_steps in (100, 200, 200, 300, 400, 500):
+            agent.learn(two_steps(4), agent_steps=agent_steps)
         assert rates == wanted
+
+
+def test_the_learning_rate_lasts_to_the_end_where_episodes_are_short():
+    """Rows that begin episodes fill rollouts and are no agent steps: there are more updates than steps tell."""
+    algorithm, config, experience, _, _ = CASES["pqn"]
+    games = make_probe("catch", 16)
+    network = build_network(config, games.observation_shape, games.num_actions, algorithm)
+    agent = Agent(network, algorithm, RAdam(1.0, anneal=True), 0)
+    memory = Rollout(experience, 16, algorithm.length, algorithm.targets)
+    agent.plan(2_000, memory.begin)
+    rates: list[float] = []
+    agent.optimiser.step = rates.append
+    for _ in train(agent, games, memory, Linear(1.0, 1.0, 0), 2_000, seed=0):
+        pass
+    assert len(rates) > 1.1 * memory.planned_updates(2_000)
+    assert rates[0] == 1.0 and 0 < rates[-1] < 2 * memory.begin / 2_000 and rates == sorted(rates, reverse=True)
 
 
 def test_linear_schedule_at_its_ends():

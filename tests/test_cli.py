@@ -227,6 +227,10 @@ def test_help_names_its_own_command_and_what_can_be_listed(capsys):
         ("dqn --replay.importance-exponent.end 0.5", ["replay.importance_exponent.end"]),
         ("ppo --bonus.discount 0.9", ["bonus.discount"]),
         ("apex-dqn-small --players 8", ["players"]),
+        ("ppo --target-period 500 --explore.start 0.5", ["explore.start", "target_period"]),
+        ("impala --evaluation.epsilon 0.5", ["evaluation.epsilon"]),
+        ("dqn --algorithm.burn-in 20", ["algorithm.burn_in"]),
+        ("prioritized --replay.initial-priority player", ["replay.initial_priority"]),
         ("ppo-doom-gru --network.memory none", []),  # what the preset had for its memory is not spoken of
         ("dqn --network.memory gru --network.memory-size 64 --algorithm.unroll 10", []),
         ("dqn --replay.priority-exponent 0.5 --replay.importance-exponent.end 0.5", []),

@@ -10,6 +10,8 @@ from torch import nn
 
 from agents.compiled import compiled
 from experiments.build import build
+from experiments.distributed.share import build_share
+from experiments.distributed.world import World
 from networks.torsos import ImpalaCNN, MinAtarCNN, NatureCNN
 from tests.test_players import on_policy, small
 
@@ -68,6 +70,14 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
     assert len(traced) >= 2 and len(losses) > 0  # one acts, one learns
     assert losses == pytest.approx(same_losses, rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
+
+
+def test_a_rank_of_several_is_compiled_too(monkeypatch):
+    traced = only_traced(monkeypatch)
+    share = build_share(small("dqn", distributed="none", compile=True), World(0, 1), CPU)
+    share.agent.act(share.games.reset(0), (), 0.0)
+    share.games.close()
+    assert traced
 
 
 @pytest.mark.parametrize("torso", [NatureCNN, ImpalaCNN, MinAtarCNN])

@@ -227,6 +227,14 @@ def test_soft_value_is_that_of_the_policy(q, temperature):
     assert (log_policy(q, temperature) <= 1e-9).all()
 
 
+def test_the_policy_of_large_values_is_exact_in_32_bits():
+    """Its probabilities sum to 1, or an error as large as the values themselves would be in the target."""
+    q = 1_000 + torch.randn(100, 8, dtype=torch.float64)
+    log_pi = log_policy(q.float(), 0.03)
+    torch.testing.assert_close((log_pi / 0.03).exp().sum(-1), torch.ones(100), rtol=1e-6, atol=0)
+    torch.testing.assert_close(log_pi.double(), log_policy(q.float().double(), 0.03), rtol=0, atol=3e-4)
+
+
 def test_munchausen_without_its_term_and_entropy_is_dqn():
     q, target = torch.randn(2, 12, 3, dtype=torch.float64)
     seq = two_steps(6, torch.linspace(-1, 1, 6), actions=3)

@@ -23,6 +23,15 @@ def test_centred_rmsprop_is_worked_out_by_hand():
     assert p.item() == pytest.approx(first - 0.1 / 0.75**0.5)
 
 
+def test_centred_rmsprop_of_a_gradient_that_stays_the_same_is_a_number():
+    p = torch.nn.Parameter(torch.tensor([1.0]))
+    optimiser = Optimiser(RMSProp(epsilon=1.5e-7), [p])
+    for _ in range(400):  # E[g^2] - E[g]^2 is rounded to less than -epsilon on the way
+        p.grad = torch.tensor([3.0])
+        optimiser.step(1e-4)
+    assert p.isfinite()
+
+
 def test_uncentred_rmsprop_is_worked_out_by_hand():
     # g = 2, then 1; decay 0.5, epsilon 0.25, learning rate 0.1.
     p = torch.nn.Parameter(torch.tensor([1.0]))

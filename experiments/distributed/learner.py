@@ -46,7 +46,7 @@ def learn(agent: Agent, players: Players, memory: Any, agent_steps: int) -> Iter
         metrics: dict[str, Any] = {}
         seq = None
         for seq, count in memory.batches():
-            priority, metrics = agent.learn(seq, count)
+            priority, metrics = agent.learn(seq, count, memory.steps_added)
             memory.update(seq.ids, priority)
         blocks += 1
         if blocks % players.count == 0:

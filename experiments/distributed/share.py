@@ -143,10 +143,12 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     games = GamesShare(make_games(share, share.num_envs, device), world)
     agent = build_agent(share, games.observation_shape, games.num_actions, device)
     agent.average = world.average
+    if share.compile:
+        agent.compile()
     memory: Replay | Rollout = build_memory(replace(share, seed=seed), agent.online)
     if isinstance(memory, Replay):
         memory = ReplayShare(memory, lambda: games.agent_steps)
-    agent.plan(memory.planned_updates(steps if isinstance(memory, Replay) else steps // world.size))
+    agent.plan(steps, memory.begin if isinstance(memory, Replay) else memory.begin * world.size)
     if world.rank:
         seed_everything(replace(experiment, seed=seed))  # but games, exploration and noise of its own
     return Share(games, agent, memory, world)

@@ -47,18 +47,20 @@ class ReplayConfig:
         """Updates that so many agent steps pay for."""
         return max(int((agent_steps - self.learn_start) // self.learn_period), 0)
 
-    def bytes_needed(self, frame_bytes: int, state_bytes: int = 0) -> int:
+    def bytes_needed(self, frame_bytes: int, state_bytes: int = 0, steps: int | None = None) -> int:
         """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
 
         Args:
             frame_bytes: of the newest frame of one step. On disk they take no memory, compressed three tenths: the most
                 that was measured, on MsPacman.
             state_bytes: of the agent's memory in one game, kept for every `stride`-th step.
+            steps: agent steps that are ever added, if they are fewer than it has room for.
         """
+        steps = self.capacity if steps is None else min(steps, self.capacity)
         frame_bytes = {"compressed": frame_bytes * 3 // 10, "disk": 0}.get(self.storage, frame_bytes)
         leaves = 1 << max(self.capacity - 1, 1).bit_length()
-        kept = self.capacity // self.stride * state_bytes
-        return self.capacity * (frame_bytes + 8 + 4 + 3 + 8) + kept + 2 * leaves * 8
+        kept = steps // self.stride * state_bytes
+        return steps * (frame_bytes + 8 + 4 + 3 + 8) + kept + 2 * leaves * 8
 
 
 def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:

@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +207,8 @@ def replay_steps(experiment: Experiment, device: torch.device) -> int:
 def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     """Memory that the replay takes in the end."""
     assert experiment.replay is not None
-    replay = replace(experiment.replay, capacity=replay_steps(experiment, device))
-    return replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network))
+    steps = replay_steps(experiment, device)
+    return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps)
 
 
 def check_memory(experiment: Experiment, device: torch.device) -> str:

@@ -61,6 +61,8 @@ def parse_count(text: str) -> int:
     unit = UNITS.get(text[-1:].lower(), 1)
     try:
         value = Decimal(text if unit == 1 else text[:-1]) * unit
+        if not value.is_finite():
+            raise InvalidOperation
     except InvalidOperation:
         raise ValueError(f"{text!r} is not a number such as 200000, 200k or 2M") from None
     if value != int(value):

@@ -121,7 +121,7 @@ def reached(run: Run, goal: float) -> dict[str, float] | None:
     began = datetime.fromisoformat(run.config["created"]).timestamp()
     times = {row["frames"]: row["charts/time"] for row in read_rows(run.path / "perf.jsonl")}
     for row in read_rows(run.path / "metrics.jsonl"):
-        if row["charts/episodes"] >= RECENT and row["charts/episodic_return"] >= goal:
+        if row.get("charts/episodes", 0) >= RECENT and row["charts/episodic_return"] >= goal:
             minutes = (times[row["frames"]] - began) / 60
             return {"score": goal, "frames": row["frames"], "agent_steps": row["agent_steps"], "minutes": minutes}
     return None

@@ -149,11 +149,13 @@ def load_best(run: Run, agent: Agent) -> dict[str, Any]:
 def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
     """Keeps the weights that an evaluation scored, if none before scored more; returns whether it did.
 
-    Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did.
+    Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did; and
+    only if weights as good are kept, which a full disk may have hindered.
     """
-    folder = run.path / "evaluations"
+    folder, kept = run.path / "evaluations", run.path / "best" / "best.json"
     earlier = [read_json(p) for p in folder.glob("*.json") if p.stem.isdigit() and int(p.stem) < result["agent_steps"]]
-    if any(one["mean"] >= result["mean"] for one in earlier):
+    as_good = kept.exists() and read_json(kept)["mean"] >= result["mean"]
+    if as_good and any(one["mean"] >= result["mean"] for one in earlier):
         return False
     content = save({name: x.detach().cpu().contiguous().clone() for name, x in agent.online.state_dict().items()})
     (run.path / "best").mkdir(exist_ok=True)

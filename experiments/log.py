@@ -111,7 +111,7 @@ class Log:
 def figures(row: dict[str, Any]) -> str:
     """The figures that a person wants to see at once."""
     shown = (
-        ("frames/s", "perf/frames_per_second", ".0f"), ("score", "charts/episodic_return", ".1f"),
+        ("frames/s", "charts/FPS", ".0f"), ("score", "charts/episodic_return", ".1f"),
         ("epsilon", "charts/epsilon", ".2f"), ("loss", "losses/loss", ".4f"), ("Q", "losses/q_values", ".2f"),
         ("value", "losses/value", ".2f"),
     )  # fmt: skip

@@ -17,6 +17,7 @@ import itertools
 import re
 import runpy
 import tomllib
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -185,16 +186,19 @@ def cells(spec: Spec) -> list[Cell]:
     """The runs of a suite: seeds last, so that every agent has been on every game early.
 
     Raises:
-        ValueError: too many of them.
+        ValueError: too many of them, or two are the same.
     """
     combinations = [dict(zip(spec.grid, values, strict=True)) for values in itertools.product(*spec.grid.values())]
     count = len(spec.seeds) * len(spec.games) * len(spec.agents) * len(combinations)
     if not 0 < count <= MOST:
         raise ValueError(f"this suite has {count:_} runs; from 1 to {MOST:_} are possible")
-    return [
+    found = [
         cell(spec, agent, game, seed, combination)
         for seed in spec.seeds for game in spec.games for agent in spec.agents for combination in combinations
     ]  # fmt: skip
+    if twice := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
+        raise ValueError(f"{twice[0]} would be run twice: name every agent, game, seed and value once")
+    return found
 
 
 def cell(spec: Spec, agent: str, game: str, seed: int, varied: dict[str, Any], prefix: str = "") -> Cell:

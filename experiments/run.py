@@ -248,9 +248,14 @@ class Run:
         return sorted(p for p in (self.path / "checkpoints").glob("*") if p.name.isdigit())
 
     def forget_after(self, path: Path) -> None:
-        """Removes the checkpoints newer than one."""
+        """Removes the checkpoints newer than one, and the evaluations in a training that did not last."""
         for newer in (p for p in self.checkpoints() if p.name > path.name):
             shutil.rmtree(newer)
+        for result in (self.path / "evaluations").glob("*.json"):
+            if result.stem.isdigit() and result.stem > path.name:
+                for name in (f"{result.stem}.rec", f"{result.stem}.mp4"):
+                    (self.path / "recordings" / name).unlink(missing_ok=True)
+                result.unlink()
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The newest checkpoint that is whole: (tensors, state). Says aloud which damaged one it passed over.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from experiments.files import RunError
 from experiments.matrix import Cell
-from experiments.records import alive, last_frames, summary
+from experiments.records import alive, summary
 
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
@@ -79,8 +79,10 @@ class Scheduler:
     ):
         self.launch, self.jobs, self.memory_of, self.memory, self.say = launch, jobs, memory_of, memory, say
         self.running: dict[str, Job] = {}
+        self.waiting: Cell | None = None  # for memory
         self.elsewhere: list[Cell] = []  # runs that another process is at
         self.failed: dict[str, str] = {}
+        self.stopped: set[str] = set()
         self.losses: Counter[str] = Counter()
         self.done = 0
         self.stopping = 0  # the signal that said so
@@ -91,22 +93,21 @@ class Scheduler:
         Args:
             show: called again and again, to show how it stands.
         """
-        waiting: Cell | None = None
         previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             while True:
                 self._collect(work)
                 while not self.stopping and len(self.running) < self.jobs:
-                    waiting = waiting or self._next(work)
-                    if waiting is None or not self._fits(waiting):
+                    self.waiting = self.waiting or self._next(work)
+                    if self.waiting is None or not self._fits(self.waiting):
                         break
-                    self._begin(waiting, work)
-                    waiting = None
+                    self._begin(self.waiting, work)
+                    self.waiting = None
                 for name in work.hopeless() & self.running.keys():
                     self._tell(self.running[name])
                 show(self, work)
                 idle = not self.running and (
-                    self.stopping or (waiting is None and not self.elsewhere and not work.left)
+                    self.stopping or (self.waiting is None and not self.elsewhere and not work.left)
                 )
                 if idle:
                     break
@@ -160,7 +161,9 @@ class Scheduler:
         threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
         (self.launch.folder / "logs").mkdir(exist_ok=True)
         process = (self.launch.start or start_here)([*words, *self.launch.options], self.log(cell), threads)
-        self.running[cell.name] = Job(cell, process, time.monotonic(), last_frames(path) if saved else 0)
+        self.running[cell.name] = Job(
+            cell, process, time.monotonic(), int(summary(path).get("frames", 0)) if saved else 0
+        )
         self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
 
     def log(self, cell: Cell) -> Path:
@@ -180,7 +183,11 @@ class Scheduler:
             elif summary(self.launch.folder / name).get("finished") is True:
                 self._end(job.cell, work, "finished")
             elif status in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM):
+                self.stopped.add(name)
                 self._end(job.cell, work, "stopped")
+            elif alive(self.launch.folder / name):  # which began it a moment before ours could
+                self.say(f"{name}: another process is at it; waiting")
+                self.elsewhere.append(job.cell)
             else:
                 self.failed[name] = self._reason(job.cell, status)
                 self._end(job.cell, work, "failed")

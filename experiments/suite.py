@@ -1,6 +1,7 @@
 """highscore suite: many trainings, side by side, that can be stopped and continued at any time."""
 
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -148,6 +149,20 @@ def check_folder(folder: Path, planned: list[Cell]) -> None:
                 raise RunError(f"{folder / cell.name} was begun with other settings; choose another --name")
 
 
+def check_search(folder: Path, spec: Spec, objective: str) -> None:
+    """Refuses to rank trials of two searches together.
+
+    Raises:
+        RunError: the search in this folder was begun otherwise.
+    """
+    if not (folder / "suite.json").exists():
+        return
+    begun = read_json(folder / "suite.json")
+    now = json.loads(json.dumps(dataclasses.asdict(spec) | {"objective": objective}))
+    if unlike := [name for name, value in now.items() if name in begun and begun[name] != value]:
+        raise RunError(f"the search in {folder} was begun with other {' and '.join(unlike)}; choose another --name")
+
+
 class Board:
     """Shows how a suite stands: a live table on a terminal, else only what happens."""
 
@@ -174,7 +189,7 @@ class Board:
             shown = "" if score is None else f"{score:.1f}"
             progress = f"{frames / 1e6:.2f} of {whole / 1e6:.2f} M"
             table.add_row(Text(job.cell.name), progress, shown, f"{speed:,.0f}", duration(left) if left else "")
-        waiting = work.left + len(scheduler.elsewhere)
+        waiting = work.left + len(scheduler.elsewhere) + (scheduler.waiting is not None)
         ends = duration(longest + one * -(-waiting // max(len(scheduler.running), 1))) if longest else "not known yet"
         lines = Text(
             f"\n{scheduler.done} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
@@ -249,9 +264,12 @@ def run_suite(options: Suite, console: Console) -> int:
     check_fit(planned, lambda cell: needed.get(cell.name, largest), memory)
     folder = options.runs / (options.name or Path(options.what).stem)
     check_folder(folder, planned)
+    if options.search:
+        check_search(folder, spec, options.objective)
     folder.mkdir(parents=True, exist_ok=True)
     threads = threads_of(folder, options.jobs)
-    write_json(folder / "suite.json", {"what": options.what, "threads": threads, **dataclasses.asdict(spec)})
+    facts = {"what": options.what, "threads": threads, **dataclasses.asdict(spec)}
+    write_json(folder / "suite.json", facts | ({"objective": options.objective} if options.search else {}))
 
     def wandb_group(cell: Cell) -> list[str]:
         if options.wandb == "off":
@@ -287,12 +305,19 @@ def run_suite(options: Suite, console: Console) -> int:
         scheduler.run(work, board.show)
     if options.search:
         best_trials(work, say)
-    return say_the_end(scheduler, folder, total, say)
+    return say_the_end(scheduler, folder, total, say, pruned=bool(options.search))
 
 
-def say_the_end(scheduler: Scheduler, folder: Path, total: int, say: Any) -> int:
-    """Says what came of a suite, and what to do next; returns the exit status."""
+def say_the_end(scheduler: Scheduler, folder: Path, total: int, say: Any, pruned: bool = False) -> int:
+    """Says what came of a suite, and what to do next; returns the exit status.
+
+    Args:
+        pruned: whether runs are stopped because they are hopeless.
+    """
     say(f"{scheduler.done} of {total} finished, {len(scheduler.failed)} failed")
+    stopped = [] if pruned or scheduler.stopping else sorted(scheduler.stopped)
+    if stopped:
+        say(f"  stopped by others: {', '.join(stopped)}; the same command goes on with them")
     for name, why in scheduler.failed.items():
         say(f"  {name}: {why}   (all of it: {folder / 'logs' / name}.log)")
     if scheduler.stopping:
@@ -300,7 +325,7 @@ def say_the_end(scheduler: Scheduler, folder: Path, total: int, say: Any) -> int
         return 128 + scheduler.stopping
     if scheduler.done:
         say(f"Next: highscore compare {folder}   or   highscore report {folder}")
-    return 1 if scheduler.failed else 0
+    return 1 if scheduler.failed or stopped else 0
 
 
 def show_recipes(console: Console) -> int:

@@ -100,6 +100,8 @@ class Trainer:
         frames = self.experiment.frames
         if self.evaluation_due and self.frames() < frames:
             self.evaluate()
+            if self.interruption.signal:
+                return  # the checkpoint that it came from says that it is due
         moment = begin
         for moment in self.setup.moments(self.experiment, begin):
             self.follow(moment)
@@ -127,13 +129,13 @@ class Trainer:
         for episode, played in moment.ended:
             self.keep(self.scores.count(episode), played)
         if self.device.type == "cpu":  # elsewhere looking means waiting
-            self.check(moment)
+            self.check()
 
         def passed(period: int) -> bool:
             return self.frames() // period > before // period
 
         if passed(LOG_PERIOD):
-            self.check(moment)
+            self.check()
             self.report()
         if passed(self.experiment.evaluation.period) and self.frames() < self.experiment.frames:
             self.evaluate()
@@ -152,13 +154,13 @@ class Trainer:
             **({"achieved": names_of(self.game, played.achieved)} if self.game.achievements else {}),
         })  # fmt: skip
 
-    def check(self, moment: Moment) -> None:
+    def check(self) -> None:
         """Ends a training that has lost its numbers.
 
         Raises:
             Diverged: the loss is NaN or infinite.
         """
-        if moment.batch is not None and not math.isfinite(float(moment.metrics["losses/loss"])):
+        if not math.isfinite(float(self.metrics.get("losses/loss", 0.0))):
             raise self.diverged("the loss")
 
     def diverged(self, what: str) -> "Diverged":

@@ -15,6 +15,7 @@ from experiments import build, train
 from experiments import list as listing
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
+from experiments.log import figures
 from experiments.presets import PRESETS, changes, without_effect
 from experiments.speed import Speed, speed_of
 
@@ -147,7 +148,12 @@ def test_counts(text, number):
     assert parse_count(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "k", "1.5", "many", "0.0001k"])
+def test_a_person_sees_how_fast_it_trains():
+    row = {"charts/FPS": 812.4, "charts/episodic_return": 3.0, "losses/loss": None}
+    assert figures(row) == "frames/s 812  score 3.0"
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.5", "many", "0.0001k", "inf", "nan"])
 def test_what_is_no_count(text):
     with pytest.raises(ValueError):
         parse_count(text)

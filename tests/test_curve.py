@@ -50,6 +50,7 @@ def test_a_goal_is_reached_when_the_last_twenty_episodes_have_it_on_average(tmp_
     began = datetime.fromisoformat(run.config["created"]).timestamp()
     for i, (episodes, score) in enumerate(((0, None), (19, 20.0), (20, 17.9), (30, 18.0), (40, 17.0), (50, 21.0))):
         now = {"frames": 10_000 * i, "agent_steps": 2_500 * i}
+        run.append("metrics.jsonl", now | {"eval/mean": 99.0})
         run.append("metrics.jsonl", now | {"charts/episodes": episodes, "charts/episodic_return": score})
         run.append("perf.jsonl", now | {"charts/time": began + 90 * i})
     run.close()

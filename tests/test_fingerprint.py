@@ -58,6 +58,10 @@ def test_the_best_weights_are_kept_and_those_of_a_tie_are_the_first(tmp_path):
             kept.append(weights_hash(agent))
     assert len(set(kept)) == 2
     assert load_best(run, agent)["agent_steps"] == 200 and weights_hash(agent) == kept[1]
+    write_json(run.path / f"evaluations/{500:012d}.json", result | {"mean": 20.0})  # the disk was full then
+    assert keep_best(run, agent, result | {"agent_steps": 600, "mean": 15.0})
+    assert not keep_best(run, agent, result | {"agent_steps": 700, "mean": 14.0})
+    assert load_best(run, agent)["agent_steps"] == 600
     (run.path / "best/weights.safetensors").write_bytes(b"spoilt")
     with pytest.raises(RunError, match="damaged"):
         load_best(run, agent)

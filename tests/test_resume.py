@@ -22,7 +22,7 @@ from experiments.config import Evaluation
 from experiments.evaluate import score_agent
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
-from experiments.run import Run, read_rows
+from experiments.run import Run, read_rows, write_json
 from experiments.segments import Segments
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training
@@ -226,6 +226,37 @@ def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_
     assert summary["finished"] and summary["evaluation"]["frames"] == summary["frames"] >= 600
     assert not (run.path / "replay").exists()
     assert differences(run_whole(x, tmp_path, "other").path, run.path) == []
+
+
+def test_an_evaluation_that_is_stopped_again_as_it_is_made_up_for_is_still_due(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    whole, calls = run_whole(x, tmp_path), []
+
+    def interrupted(*args, **how):
+        calls.append(None)
+        if len(calls) < 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score_agent(*args, **how)
+
+    monkeypatch.setattr(trainer, "score_agent", interrupted)
+    parts = run_whole(x, tmp_path, "parts")
+    for _ in range(2):
+        resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert differences(whole.path, parts.path) == []
+    assert sorted(p.name for p in whole.path.glob("evaluations/*")) == sorted(
+        p.name for p in parts.path.glob("evaluations/*")
+    )
+
+
+def test_evaluations_in_a_training_that_did_not_last_are_forgotten(tmp_path):
+    run = Run.create(tmp_path, small("dqn"), "r")
+    for name in ("000000000100", "000000000200", "000000000300", "000000000300-machado-x-s0"):
+        write_json(run.path / "evaluations" / f"{name}.json", {})
+        (run.path / "recordings" / f"{name}.rec").write_bytes(b"")
+    run.forget_after(run.path / "checkpoints/000000000200")
+    left = ["000000000100", "000000000200", "000000000300-machado-x-s0"]
+    assert sorted(p.stem for p in run.path.glob("evaluations/*")) == left
+    assert sorted(p.stem for p in run.path.glob("recordings/*.rec")) == left
 
 
 def test_an_evaluation_that_is_stopped_while_its_film_is_made_is_not_logged_twice(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """Searches: what is drawn, what is stopped as hopeless, and that an interrupted search goes on."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
+from experiments.files import RunError, write_json
 from experiments.matrix import make_spec
 from experiments.search import STARTUP, Trials, best_trials
+from experiments.suite import check_search
 
 SPEC = {
     "agents": "dqn", "games": "Pong", "seeds": "1-2",
@@ -63,6 +66,19 @@ def test_a_search_draws_reports_and_stops_what_is_hopeless(folder):
     said = []
     best_trials(work, said.append)
     assert said[0] == "8 trials: 5 complete, 3 pruned" and "--optimiser.learning-rate" in said[1]
+
+
+def test_two_searches_are_not_ranked_together(folder):
+    spec = make_spec(SPEC | {"settings": {"frames": "2M"}})
+    check_search(folder, spec, "eval/score")
+    write_json(folder / "suite.json", {"what": "x", "threads": 1, **asdict(spec), "objective": "eval/score"})
+    check_search(folder, spec, "eval/score")
+    for other, objective, words in (
+        (make_spec(SPEC | {"settings": {"frames": "4M"}}), "eval/score", "settings"),
+        (spec, "eval/median", "objective"),
+    ):  # fmt: skip
+        with pytest.raises(RunError, match=f"begun with other {words}; choose another --name"):
+            check_search(folder, other, objective)
 
 
 def test_an_interrupted_search_goes_on_with_its_own_trials(folder):

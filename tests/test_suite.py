@@ -18,11 +18,23 @@ from starlette.testclient import TestClient
 from envs.library import game_of
 from experiments.cli import parse, run_command
 from experiments.dashboard.server import application
+from experiments.distributed.runner import Runner
 from experiments.files import RunError
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
+from experiments.presets import PRESETS
 from experiments.records import status
+from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Scheduler
-from experiments.suite import Board, Suite, check_alike, check_folder, experiment_of, run_suite, spec_of
+from experiments.suite import (
+    Board,
+    Suite,
+    check_alike,
+    check_folder,
+    experiment_of,
+    run_suite,
+    say_the_end,
+    spec_of,
+)
 
 TINY = """
 agents = ["dqn", "c51"]
@@ -84,7 +96,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dnq"], "did you mean dqn"),
         ([str(path), "--set", "frames=10"], "before learning begins"), ([str(path), "--grid", "x"], "n-steps=3"),
         ([str(path), "--jobs", "0"], "--jobs"), (["learning-rate"], "--search 30"),
-        ([str(path), "--search", "3"], "[search] table"),
+        ([str(path), "--search", "3"], "[search] table"), ([str(path), "--seeds", "1,1"], "would be run twice"),
         ([str(path), "--set", "replay.capacity=2000M"], "try --replay.capacity"),
     ):  # fmt: skip
         assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == 2, args
@@ -149,6 +161,33 @@ def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path
     assert max(most) == 2  # two of 4 bytes fit into 10
 
 
+def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
+    done = """echo '{"finished": true}' > summary.json"""
+    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(make_spec(
+        {"agents": [done, "exit 143"], "games": "a", "seeds": "0"})))]  # fmt: skip
+    scheduler, said = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print), []
+    scheduler.run(Listed(planned), lambda s, work: None)
+    assert say_the_end(scheduler, tmp_path, 2, said.append) == 1
+    assert said[:2] == ["1 of 2 finished, 0 failed", "  stopped by others: 1; the same command goes on with them"]
+    assert say_the_end(scheduler, tmp_path, 2, said.append, pruned=True) == 0  # a search stops what is hopeless
+
+
+def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_path):
+    script = """test -e once && echo '{"finished": true}' > summary.json || { touch once; exit 2; }"""
+    (cell,) = cells(make_spec({"agents": [script], "games": "a", "seeds": "0"}))
+    theirs, said = Run.create(tmp_path, PRESETS["dqn"], "0"), []
+    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, said.append)
+    scheduler.run(Listed([cell._replace(name="0")]), lambda s, work: theirs.close() if s.elsewhere else None)
+    assert scheduler.done == 1 and not scheduler.failed
+    assert said[0] == "0: another process is at it; waiting"
+
+
+def test_a_command_on_a_cluster_that_is_stopped_before_it_is_there_does_not_begin(tmp_path):
+    runner = Runner()
+    runner.tell(signal.SIGTERM)
+    assert runner.run(["doctor"], tmp_path / "log", {}) == 128 + signal.SIGTERM and not (tmp_path / "log").exists()
+
+
 def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
     """As when the same suite is stopped in one terminal, and goes on in another."""
     done = """sleep 0.2; echo '{"finished": true}' > summary.json"""
@@ -169,8 +208,9 @@ def test_the_table_says_what_runs_what_is_left_and_when_it_ends(tmp_path):
     scheduler = Scheduler(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 10, print)
     scheduler.running["a"] = Job(cell, None, time.monotonic() - 100, 60_000)  # 200,000 frames in 100 s
     scheduler.failed["b"] = "the [reason]"
+    scheduler.waiting = cell  # for memory
     console = Console(width=120, record=True, file=open(os.devnull, "w"))
-    console.print(Board(console, 3).draw(scheduler, Listed([cell])))
+    console.print(Board(console, 3).draw(scheduler, Listed([])))
     said = console.export_text()
     assert "0.26 of 1.00 M" in said and "12.3" in said and "2,000" in said and "6 min" in said  # 740 of 2,000 a second
     assert "0 of 3 finished, 1 running, 1 waiting, 1 failed; ends in: 14 min" in said  # and 500 s for the next

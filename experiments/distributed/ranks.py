@@ -100,7 +100,7 @@ class Other(Rank):
     def keep(self, episode: Episode, played: Played) -> None:
         """The first rank does."""
 
-    def check(self, moment: Moment) -> None:
+    def check(self) -> None:
         """A loss that is no number is one on the first rank, too, an update later."""
 
     def report(self) -> None:

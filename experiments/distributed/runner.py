@@ -18,20 +18,26 @@ class Runner:
 
     def __init__(self) -> None:
         self.process: Any = None
+        self.told = 0  # the signal that came before the process was there
 
     def run(self, words: list[str], log: Path, env: dict[str, str]) -> int:
         """Runs it to its end, with what it says in a file; returns its status."""
         end = end_with_parent()  # if this machine leaves the cluster, the command saves and ends
+        if self.told:
+            return 128 + self.told
         here = {"RAY_ADDRESS": import_ray().get_runtime_context().gcs_address}  # for its players, if it has any
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
                 env=os.environ | here | env, start_new_session=True, preexec_fn=lambda: end(signal.SIGTERM),
             )  # fmt: skip
+        if self.told:
+            self.process.send_signal(self.told)
         return self.process.wait()
 
     def tell(self, number: int) -> None:
         """Sends it a signal."""
+        self.told = number
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
 

@@ -112,7 +112,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Prints what was found."""
-    table = Table(title="Agent steps per second (one is 4 emulator frames)", title_justify="left")
+    table = Table(title="Agent steps per second (in Atari one is 4 emulator frames)", title_justify="left")
     for column in ("preset", "here", "rounds", "of the limit", "updates/s", "peak memory", "where the time goes"):
         table.add_column(column, no_wrap=column == "preset")
     for name, result in results.items():

@@ -41,6 +41,7 @@ class Comparison(NamedTuple):
     differences: dict[str, dict[str, Any]]  # setting: its value by agent, where agents differ
     published: list[PublishedAgent]
     notes: list[str]
+    mixed_curves: dict[str, list[Any]]  # conditions in which evaluations in training differ
 
     @property
     def agents(self) -> list[str]:
@@ -116,7 +117,9 @@ def load(
         Scored(record, name, result, curve_of(record.path), training_hours(record.path))
         for record, name, result in zip(records, labels, chosen, strict=True)
     ]
-    comparison = Comparison(runs, apart, differences(runs), list(published), notes)
+    on_curves = [of_result(result) for run in runs for result in in_training(evaluations(run.record.path))]
+    unlike = differing(on_curves) if on_curves else {}
+    comparison = Comparison(runs, apart, differences(runs), list(published), notes, unlike)
     notes += remarks(comparison, checkpoint)
     return comparison
 
@@ -216,6 +219,9 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
     if comparison.mixed:
         names = ", ".join(key.replace("_", " ") for key in comparison.mixed)
         notes.append(f"MIXED FINGERPRINTS: these scores were not measured alike: they differ in {names}")
+    elif comparison.mixed_curves:
+        names = ", ".join(key.replace("_", " ") for key in comparison.mixed_curves)
+        notes.append(f"MIXED CURVES: evaluations in training were not made alike: they differ in {names}")
     if checkpoint == "best":
         notes.append("BEST CHECKPOINT: each run is scored by the weights that scored best in training, which flatters")
     same = Counter((run.agent, run.record.game, run.record.seed) for run in comparison.runs)

@@ -38,8 +38,8 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
             figures["efficiency"] = efficiency(comparison)
             if len(comparison.agents) > 1:
                 figures["improvement"] = improvement(comparison)
-        if comparison.mixed:
-            for figure in figures.values():
+        for name, figure in figures.items():
+            if comparison.mixed or (comparison.mixed_curves and name in ("curves", "efficiency")):
                 text = "MIXED FINGERPRINTS: not measured alike"
                 figure.suptitle(text, x=0.99, ha="right", color="#b00020", fontsize=7)
     return figures

@@ -18,6 +18,7 @@ from envs.scores import human_normalised
 from experiments.cli import run_command
 from experiments.comparison import as_json, load
 from experiments.config import to_json
+from experiments.figures import draw_all
 from experiments.files import RunError, write_json
 from experiments.fingerprint import fingerprint
 from experiments.presets import preset
@@ -112,6 +113,23 @@ def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
         greedier |= {"epsilon": 0.0, "fingerprint": greedier["fingerprint"] | {"epsilon": 0.0}}
         write_json(path / "evaluations/000000250000-machado-20260102.json", greedier)
     assert {run.result["mean"] for run in load(paths).runs} == {9.0}
+
+
+def test_curves_of_agents_that_trained_under_two_protocols_say_so(tmp_path):
+    """Evaluated alike afterwards, their scores compare; their curves do not."""
+    paths = [
+        make(tmp_path, name, "Pong", 1, [1.0, 2.0], protocol=how) for name, how in (("dqn", MACHADO), ("c51", NATURE))
+    ]
+    alike = json.loads((paths[0] / "evaluations/000000500000.json").read_text())
+    for path in paths:
+        write_json(path / "evaluations/000000500000-machado-20260101.json", alike | {"mean": 7.0})
+    comparison = load(paths)
+    assert not comparison.mixed and {run.result["protocol"] for run in comparison.runs} == {"machado"}
+    assert any(note.startswith("MIXED CURVES") and "protocol" in note for note in comparison.notes)
+    figures = draw_all(comparison)
+    marked = {name for name, figure in figures.items() if figure.get_suptitle().startswith("MIXED")}
+    assert marked == {"curves", "efficiency"} and len(figures) > 2
+    assert not load([paths[0]]).mixed_curves
 
 
 def test_agents_whose_names_are_cut_stay_apart(tmp_path):

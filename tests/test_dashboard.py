@@ -80,6 +80,50 @@ def test_only_new_points_travel(client, root):
     assert curves(client, second["version"])["curves"][0]["x"] == [520_000]
 
 
+def test_two_pages_that_ask_by_turns_miss_nothing(client, root, monkeypatch):
+    """What one asks for is read, and is as new to the other."""
+    monkeypatch.setattr("experiments.dashboard.index.REFRESH", 60)
+    first = curves(client)
+    with (next(root.glob("dqn*")) / "metrics.jsonl").open("a") as file:
+        file.write(row(51))
+    assert [c["x"] for c in curves(client, first["version"])["curves"]] == [[510_000]]
+    assert [c["x"] for c in curves(client, first["version"])["curves"]] == [[510_000]]
+
+
+def test_hours_only_go_on_while_a_run_is_watched(client, root):
+    path, shown, version = next(root.glob("dqn*")), [], -1
+    for i in range(51, 400):
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write(row(i))
+        with (path / "perf.jsonl").open("a") as file:
+            file.write(json.dumps({"frames": 10_000 * i, "charts/FPS": 100.0 + 900 * (i % 7)}) + "\n")
+        if i % 50 == 0:
+            found = curves(client, version, axis="hours")
+            version = found["version"]
+            shown += next(c["x"] for c in found["curves"] if len(found["curves"]) == 1 or c["frames"][-1] > 500_000)
+    assert shown == sorted(shown)
+    with (path / "perf.jsonl").open("a") as file:  # resumed at 1.01 M frames: some rows are measured again
+        file.writelines(json.dumps({"frames": 10_000 * i, "charts/FPS": 1e9}) + "\n" for i in range(102, 400))
+    charts = curves(client, axis="hours")["curves"]
+    spent = sum(10_000 / (1_000 if i < 51 else 100 + 900 * (i % 7)) for i in range(1, 102)) / 3600
+    assert max(c["x"][-1] for c in charts) == pytest.approx(spent, rel=1e-3)
+
+
+def test_a_run_that_takes_the_place_of_another_is_another(client, root):
+    before = client.get("/api/runs").json()
+    old = next(run for run in before["runs"] if run["agent"] == "dqn")["id"]
+    curves(client)
+    path = next(root.glob("dqn*"))
+    config = json.loads((path / "config.json").read_text())
+    shutil.rmtree(path)
+    shutil.copytree(next(root.glob("c51*")), path)
+    config["experiment"]["game"] = "Breakout"
+    (path / "config.json").write_text(json.dumps(config | {"created": "2026-11-28T10:00:00+0000"}))
+    after = client.get("/api/runs", params={"since": before["version"]}).json()
+    (new,) = (run for run in after["runs"] if run["name"] == path.name)
+    assert after["gone"] == [old] and new["id"] != old and new["game"] == "Breakout"
+
+
 def test_a_resumed_run_that_was_cut_is_read_anew(client, root):
     first = curves(client)
     path = next(root.glob("dqn*")) / "metrics.jsonl"

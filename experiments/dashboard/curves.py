@@ -55,6 +55,7 @@ class RunCurves:
         self.tails = {"metrics": tail, "perf": perf}
         self.curves: dict[str, Curve] = {}
         self.samples = SAMPLES  # of a curve that is read anew
+        self.speeds, self.clock = Tail(perf.path), [(0, 0.0)]  # (emulator frames, hours), in order
 
     @staticmethod
     def file_of(key: str) -> str:
@@ -95,15 +96,16 @@ class RunCurves:
 
     def hours_at(self, frames: list[int]) -> list[float]:
         """Hours of training at numbers of frames, without evaluations and pauses."""
-        perf = Tail(self.tails["perf"].path)
-        rows = [row for row in perf.sample() if finite(row.get("charts/FPS"))]
-        latest = {int(row["frames"]): float(row["charts/FPS"]) for row in rows}  # of rows measured twice, the later
-        known = sorted(latest.items())
-        if not known:
-            return [0.0 for _ in frames]
-        at, hours = [0], [0.0]
-        for x, speed in known:
-            if speed > 0:
-                hours.append(hours[-1] + (x - at[-1]) / speed / 3600)
-                at.append(x)
-        return np.interp(frames, at, hours).tolist()
+        rows = self.speeds.fresh()
+        if rows is None:
+            self.speeds, self.clock = Tail(self.speeds.path), [(0, 0.0)]
+            rows = self.speeds.fresh() or []
+        for row in rows:
+            x, speed = int(row["frames"]), finite(row.get("charts/FPS"))
+            if speed and speed > 0 and x > 0:
+                while self.clock[-1][0] >= x:  # a resumed run measures some rows again
+                    self.clock.pop()
+                then, hours = self.clock[-1]
+                self.clock.append((x, hours + (x - then) / speed / 3600))
+        known, hours_at_known = zip(*self.clock, strict=True)
+        return np.interp(frames, known, hours_at_known).tolist()

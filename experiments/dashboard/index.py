@@ -25,7 +25,9 @@ class Entry:
 
     def __init__(self, record: Record):
         self.record = record
-        self.id = hashlib.sha256(str(record.path).encode()).hexdigest()[:12]
+        self.made = made(record.path)
+        name = f"{record.path} {record.config.get('created', '')}"  # another run may come to the same place
+        self.id = hashlib.sha256(name.encode()).hexdigest()[:12]
         self.curves = RunCurves(Tail(record.path / "metrics.jsonl"), Tail(record.path / "perf.jsonl"))
         self.signature: tuple[Any, ...] = ()
         self.facts: dict[str, Any] = {}
@@ -69,6 +71,15 @@ class Entry:
             "measured": str(evaluation.get("protocol", "")),
             "fingerprint": fingerprint_of(evaluation) if mean is not None else None,
         }  # fmt: skip
+
+
+def made(path: Path) -> tuple[int, int] | None:
+    """What tells a run's config.json from another one in its place."""
+    try:
+        found = (path / "config.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def fingerprint_of(evaluation: dict[str, Any]) -> str | None:
@@ -121,21 +132,30 @@ class Index:
             paths = find_runs([self.root])
         except RunError:
             paths = []
-        known, before = {entry.record.path: entry for entry in self.entries.values()}, len(self.entries)
+        known, new = {entry.record.path: entry for entry in self.entries.values()}, False
         for path in paths:
-            if path not in known:
+            old = known.get(path)
+            if old is None or made(path) != old.made:
                 try:
                     entry = Entry(read_record(path))
                 except RunError:
                     continue  # damaged, or just being made
-                self.entries[entry.id] = entry
-        if len(self.entries) > before:
+                if old is not None and entry.id == old.id:
+                    old.made = entry.made
+                    continue
+                if old is not None:
+                    self._forget(old)
+                self.entries[entry.id], new = entry, True
+        if new:
             entries = list(self.entries.values())
             for entry, record in zip(entries, completed([entry.record for entry in entries]), strict=True):
                 entry.record = record
         for path in known.keys() - set(paths):
-            del self.entries[known[path].id]
-            self.gone.append((self.version, known[path].id))
+            self._forget(known[path])
+
+    def _forget(self, entry: Entry) -> None:
+        del self.entries[entry.id]
+        self.gone.append((self.version, entry.id))
 
     def runs(self, since: int) -> dict[str, Any]:
         """What has changed after a version: {"version", "runs": [...], "gone": [ids]}."""
@@ -158,6 +178,7 @@ class Index:
         """
         with self.lock:
             self.refresh()
+            self.version += 1  # what is read now is new to all who asked before
             chosen = (
                 [self.entries[i] for i in ids if i in self.entries] if ids is not None else [*self.entries.values()]
             )

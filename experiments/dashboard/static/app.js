@@ -9,7 +9,7 @@ import { loadAbout, refreshRuns, store } from "./store.js";
 
 const PERIOD = 1000;  // ms between looks for what is new
 const host = document.getElementById("page"), pulse = document.getElementById("pulse");
-let page = null, turn = 0;
+let page = null, coming = null, turn = 0;
 
 function theme(name) {
   document.documentElement.classList.toggle("dark", name === "dark");
@@ -19,14 +19,16 @@ theme(localStorage.getItem("highscore-theme") ?? (matchMedia("(prefers-color-sch
 async function go() {
   const mine = ++turn, [, where = "", what = ""] = location.hash.split("/");
   page?.close();
+  coming?.close();
   page = null;
   const next = where === "run" ? new RunPage(host, what) : where === "compare" ? new ComparePage(host, what.split(","))
     : where === "leaderboard" ? new LeaderboardPage(host) : new Overview(host);
+  coming = next;
   for (const link of document.querySelectorAll("nav a")) link.classList.toggle("here", link.dataset.page === (where === "leaderboard" ? "leaderboard" : "runs"));
   try {
     await next.open();
-    if (mine !== turn) { next.close(); return; }
-    page = next;
+    if (mine !== turn) return;
+    page = next; coming = null;
     host.dataset.ready = where || "runs";
   } catch (error) {
     if (mine === turn) host.replaceChildren(el("h1", {}, "Not here"), el("p", {}, error.message), el("a", { href: "#/" }, "All runs"));
@@ -36,7 +38,7 @@ async function go() {
 async function tick() {
   try {
     const changed = await refreshRuns();
-    if (changed && [...store.runs.values()].some((run) => !store.about.curves[run.game])) await loadAbout();
+    if (changed && [...store.runs.keys()].some((id) => !store.known.has(id))) await loadAbout();
     if (page && !document.hidden) await page.tick(changed);
     pulse.className = changed ? "on" : "";
     pulse.title = "new points arrive every second";

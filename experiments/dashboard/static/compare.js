@@ -13,6 +13,7 @@ export class ComparePage {
   async open() {
     this.pages = await Promise.all(this.ids.map((id) => ask(`/api/run/${id}`)));
     const charts = await Promise.all(this.ids.map((id) => ask(`/api/run/${id}/charts?axis=${wishes.axis}`)));
+    if (this.closed) return;
     const keys = [...new Set(this.pages.flatMap((page) => Object.keys(page.settings)))].sort();
     const differ = keys.filter((key) => new Set(this.pages.map((page) => JSON.stringify(page.settings[key]))).size > 1);
     const marks = [...new Set(this.pages.map((page) => page.run.fingerprint).filter(Boolean))];
@@ -20,14 +21,15 @@ export class ComparePage {
     const head = this.pages.map((page, i) => el("th", { class: "left" }, swatch(i), " ", el("a", { href: `#/run/${page.run.id}` }, page.run.name)));
     const line = (name, cells) => el("tr", {}, el("td", { class: "left" }, name), ...cells.map((text) => el("td", { class: "left" }, text)));
     const panels = el("div", { class: "panels" });
-    this.host.replaceChildren(
+    this.host.replaceChildren(...[
       el("div", { class: "bar" }, el("h1", {}, `${this.ids.length} runs side by side`), el("a", { href: "#/" }, "all runs")),
       marks.length > 1 ? el("p", { class: "crashed" }, "MIXED FINGERPRINTS: their evaluations were not measured alike and do not compare.") : null,
       panels, el("h2", {}, "Scores and settings that differ"),
       el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, ""), ...head)), el("tbody", {},
         line("evaluation", this.pages.map((page) => number(page.run.evaluation))), line("training score", this.pages.map((page) => number(page.run.training))),
         line("fingerprint", this.pages.map((page) => page.run.fingerprint ?? "")), line("commit", this.pages.map((page) => (page.about.commit ?? "").slice(0, 10))),
-        ...differ.map((key) => line(key, this.pages.map((page) => String(page.settings[key] ?? "—"))))))));
+        ...differ.map((key) => line(key, this.pages.map((page) => String(page.settings[key] ?? "—"))))))),
+    ].filter(Boolean));
     const shared = [...new Set(charts.flatMap((chart) => Object.keys(chart)))].sort(inOrder);
     for (const key of shared) {
       const host = el("div", { class: "plot" });
@@ -45,5 +47,5 @@ export class ComparePage {
   }
   async tick() {}
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
-  close() { for (const plot of this.plots) plot.destroy(); }
+  close() { this.closed = true; for (const plot of this.plots) plot.destroy(); }
 }

@@ -12,6 +12,7 @@ export class LeaderboardPage {
     wishes.board ??= [];
     const query = wishes.board.map((name) => `published=${encodeURIComponent(name)}`).join("&");
     const boards = await ask(`/api/leaderboard?${query}`);
+    if (this.closed) return;
     const add = el("select", { "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); this.load(); } } },
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
     const chips = wishes.board.map((name) => el("button", { class: "chip on", title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
@@ -21,7 +22,7 @@ export class LeaderboardPage {
   }
   async tick(changed) { if (changed) await this.load(); }
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
-  close() {}
+  close() { this.closed = true; }
 }
 
 const two = (x) => (Math.round(100 * x) / 100 + 0).toFixed(2);  // never -0.00

@@ -16,6 +16,7 @@ export class Overview {
   }
   async open() {
     await this.curves.refresh();
+    if (this.closed) return;
     this.build();
     this.update();
   }
@@ -27,6 +28,12 @@ export class Overview {
   build() {
     const settings = Object.keys(store.about.settings).filter((k) => !["game", "seed", "preset"].includes(k));
     const groups = [["agent", "agent"], ["preset", "preset"], ["game", "game"], ["seed", "seed"], ["name", "each run"], ["folder", "suite"], ["protocol", "protocol"], ...settings.map((k) => [k, k])];
+    if (!groups.some(([key]) => key === wishes.group)) wishes.group = "agent";  // chosen where other runs were
+    if (!store.about.metrics.includes(wishes.metric)) {
+      wishes.metric = store.about.metrics[0];
+      this.curves = new Curves(wishes.metric, wishes.axis);
+      this.curves.refresh().then(() => this.closed || this.update());
+    }
     const again = () => { this.curves = new Curves(wishes.metric, wishes.axis); this.drop(); this.curves.refresh().then(() => this.update()); };
     const redraw = () => { this.drop(); this.update(); };
     this.search = el("input", { type: "search", placeholder: "filter, such as dqn pong s1   ( / )", value: wishes.filter, "aria-label": "filter runs", oninput: () => { wishes.filter = this.search.value; this.update(); } });
@@ -53,7 +60,7 @@ export class Overview {
     this.host.replaceChildren(this.tools, this.legend, this.panels, this.more, el("h2", {}, "Runs"), this.actions, this.table);
   }
   drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels.replaceChildren(); }
-  close() { this.drop(); }
+  close() { this.closed = true; this.drop(); }
   value(run, key) {
     if (key in run) return String(run[key]);
     const row = store.about.settings[key];
@@ -69,7 +76,7 @@ export class Overview {
   }
   async tick(changed) {
     const moved = await this.curves.refresh();
-    if (moved || changed) this.update();
+    if ((moved || changed) && !this.closed) this.update();
   }
   update() {
     this.runs = this.visible();

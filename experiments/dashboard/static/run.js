@@ -14,6 +14,7 @@ export class RunPage {
   async open() {
     this.data = await ask(`/api/run/${this.id}`);
     this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
+    if (this.closed) return;
     this.build();
     this.draw();
   }
@@ -83,8 +84,10 @@ export class RunPage {
     this.drawHead(run);
     if (run.status !== "running" || ++this.ticks % REDRAW) return;
     this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
+    if (this.closed) return;
     this.draw();
     const fresh = await ask(`/api/run/${this.id}`);
+    if (this.closed) return;
     this.drawScores(fresh.evaluations);
     const down = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 5;
     this.log.textContent = fresh.log || "nothing was said";
@@ -96,7 +99,7 @@ export class RunPage {
   }
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
   drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels?.replaceChildren(); }
-  close() { this.drop(); }
+  close() { this.closed = true; this.drop(); }
 }
 
 function facts(about, path) {

@@ -32,7 +32,7 @@ COMMANDS = {
     "report": "a suite as one HTML page that can be mailed",
     "dashboard": "all runs in your browser, live",
     "sync": "upload offline runs to Weights & Biases",
-    "list": "list games, presets or runs",
+    "list": "list games, presets, runs or episodes",
     "benchmark": "measure how fast this machine trains, and how others do",
     "selfcheck": "prove on this machine that killed trainings resume bit for bit",
     "doctor": "check this machine and say what is wrong with it",

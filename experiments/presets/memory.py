@@ -66,12 +66,12 @@ FULL_R2D2 = Experiment(
     frames=10_000_000_000,
 )  # fmt: skip
 
-# Kapturowski et al. (2019), table 2, for one machine: 16 players instead of 256, sequences of 20 + 40 + 5 instead
+# Kapturowski et al. (2019), table 2, for one machine: 16 games instead of 256, sequences of 20 + 40 + 5 instead
 # of 40 + 80, every 20 steps, batches of 32 instead of 64, and one update per 16 agent steps. Sequences may cross
 # the ends of episodes, where the memory clears.
 SMALL_R2D2 = Experiment(
     preset="r2d2-small",
-    source="Kapturowski et al. 2019",
+    source="not published settings",
     algorithm=DQN(
         discount=0.997, n_steps=5, burn_in=20, unroll=40, double=True, reward_clip=0.0, value_rescaling=True,
         error_loss="squared",

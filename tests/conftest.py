@@ -3,6 +3,7 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set before torch is imported
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more are processes that import torch
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ def pytest_xdist_auto_num_workers():
 
 
 LONGEST = (
-    "resume", "train", "faults", "agents", "compiled", "wandb", "suite", "atari", "benchmark", "local", "worlds",
-    "ranks",
+    "resume", "wandb", "agents", "compiled", "train", "suite", "faults", "local", "worlds", "ranks", "benchmark",
+    "captured", "memory", "atari",
 )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from experiments.distributed.world import World
 from experiments.resume import Resume
 
 TRAIN = (
-    "prioritized --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 800"
-    " --replay.capacity 800 --replay.batch-size 8 --replay.learn-start 100 --replay.learn-period 8"
-    " --evaluation.period 600 --evaluation.episodes 1 --evaluation.video-seconds 0 --checkpoint-period 200"
+    "prioritized --game probe/catch --num-envs 4 --network.torso mlp --network.hidden 16 --frames 600"
+    " --replay.capacity 600 --replay.batch-size 8 --replay.learn-start 100 --replay.learn-period 8"
+    " --evaluation.period 450 --evaluation.episodes 1 --evaluation.video-seconds 0 --checkpoint-period 200"
     " --device cpu --wandb off"
 ).split()
 PPO = (

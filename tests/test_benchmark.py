@@ -101,6 +101,8 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
         task = Task(peer, name, options.game_for(name), 0.2, "cpu", bool(options.against), precision=options.precision)
         return measure.carry_out(task)
 
+    timed = speed.timed
+    monkeypatch.setattr(speed, "timed", lambda call, seconds: timed(call, seconds / 10))
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", short)
     monkeypatch.setattr(measure, "LEARN_START", 64)
     monkeypatch.setenv("COLUMNS", "200")

@@ -92,11 +92,11 @@ def rollouts(name):
     """A few rollouts of a quarter of a preset's games, in two minibatches."""
     x = PRESETS[name]
     num_envs, rollout = x.num_envs // 4, replace(x.rollout, minibatches=2)
-    return on_policy(name, rollout=rollout, num_envs=num_envs, frames=8 * x.algorithm.unroll * num_envs)
+    return on_policy(name, rollout=rollout, num_envs=num_envs, frames=4 * x.algorithm.unroll * num_envs)
 
 
 def uniform(name):
-    x = small(name, frames=800)
+    x = small(name, frames=500)
     replay = replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2)
     return replace(x, replay=replay, num_envs=8, explore=Ladder(8), target_period=30)
 
@@ -133,17 +133,19 @@ def test_no_more_shapes_are_recorded_than_there_is_room_for():
 
 
 KINDS = {
-    "dqn": lambda: small("dqn", frames=800),
+    "dqn": lambda: small("dqn", frames=440),
     "batches at once": lambda: uniform("dqn"),
-    "another optimiser": lambda: small("dqn-nature", frames=800),
-    "16 bits": lambda: small("dqn", precision="bf16", frames=800),
-    "distributions, noise, three steps": lambda: small("rainbow", frames=800),
-    "quantiles at random": lambda: small("m-iqn", frames=800),
+    "another optimiser": lambda: small("dqn-nature", frames=440),
+    "16 bits": lambda: small("dqn", precision="bf16", frames=440),
+    "distributions, noise, three steps": lambda: small("rainbow", frames=440),
+    "quantiles at random": lambda: small("m-iqn", frames=440),
     "ppo": lambda: rollouts("ppo"),
     "impala": lambda: rollouts("impala"),
     "pqn": lambda: rollouts("pqn"),
     "residual, with spectral norms": lambda: replace(
-        small("btr"), network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2), frames=500
+        small("btr"),
+        network=replace(PRESETS["btr"].network, torso="impala-small", hidden=16, pooling=2, width=1, blocks=1),
+        frames=400,
     ),
 }
 

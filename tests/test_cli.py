@@ -13,6 +13,7 @@ from rich.console import Console
 from envs.game import need
 from experiments import build, train
 from experiments import list as listing
+from experiments import speed as speeds
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
 from experiments.log import figures
@@ -282,6 +283,8 @@ def test_presets_are_listed_as_soon_as_they_are_timed_within_80_columns(monkeypa
 
 def test_presets_are_timed(monkeypatch):
     """Every kind of experience: seconds per iteration, and a count of parameters that is the network's."""
+    timed = speeds.timed
+    monkeypatch.setattr(speeds, "timed", lambda call, seconds: timed(call, seconds / 10))
     for name in ("qrdqn", "pqn-lstm", "r2d2-small"):
         x = replace(PRESETS[name], num_envs=4)
         if x.replay:

@@ -18,7 +18,6 @@ from tests.test_players import on_policy, small
 CPU = torch.device("cpu")
 COMPILERS = ("g++", "clang++", "c++")
 KINDS = {
-    "dqn": lambda: small("dqn"),
     "several batches at once": lambda: uniform("dqn"),
     "a memory": lambda: small("drqn", game="probe/repeat-previous"),
     "16 bits": lambda: small("dqn", precision="bf16"),

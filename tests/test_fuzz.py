@@ -30,7 +30,7 @@ JSON_VALUES = st.recursive(
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """An unfinished run that stays as it is."""
-    return run_whole(small("prioritized"), tmp_path_factory.mktemp("fuzz"), "r", sigterm_after(300))
+    return run_whole(small("prioritized", "probe/catch"), tmp_path_factory.mktemp("fuzz"), "r", sigterm_after(300))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from experiments import trainer
 from experiments.distributed import local
 from experiments.distributed.blocks import block_rows
 from experiments.distributed.setup import build
@@ -120,7 +121,7 @@ def test_players_are_killed_again_and_again(watched):
     """No block is lost, doubled or half there; the log says who died."""
     rng, killed = random.Random(0), []
     games = watched.setup.games
-    while len(killed) < 10:
+    while len(killed) < 6:
         player = rng.randrange(2)
         had, more = games.blocks[player], rng.randrange(1, 4)
         for _ in watched.learn(1 << 20):
@@ -129,12 +130,12 @@ def test_players_are_killed_again_and_again(watched):
         os.kill(games.processes[player].pid, signal.SIGKILL)
         killed.append(player)
     for _ in watched.learn(1 << 20):
-        if sum(games.lives) == 12:
+        if sum(games.lives) == 8:
             break
     for _ in watched.learn(1_000):
         pass
     check_what_arrived(watched)
-    assert sum("was killed by signal 9" in text for text in watched.said) == 10
+    assert sum("was killed by signal 9" in text for text in watched.said) == 6
     assert games.lives == [1 + killed.count(0), 1 + killed.count(1)]
     ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.setup.memory.shards]
     assert min(ends) > 0 and not list(Path("/dev/shm").glob("*highscore*"))
@@ -157,7 +158,7 @@ def test_a_player_that_cannot_play_ends_the_training(monkeypatch, capfd):
 
 
 ATARI = (
-    "--game Breakout --num-envs 4 --frames 12k --seed 3 --network.hidden 16 --target-period 20 --explore.steps 2k"
+    "--game Breakout --num-envs 4 --frames 6k --seed 3 --network.hidden 16 --target-period 20 --explore.steps 2k"
     " --explore.begin 500 --replay.capacity 3k --replay.batch-size 8 --replay.learn-start 500 --replay.learn-period 16"
     " --checkpoint-period 2k --evaluation.episodes 1 --evaluation.epsilon 0.5 --evaluation.video-seconds 0"
     " --distributed local --players 2 --device cpu --wandb off"
@@ -177,7 +178,7 @@ def nobody_more():
     assert all("multiprocessing" in " ".join(p.cmdline()) for p in left), left
 
 
-def test_a_killed_learner_leaves_nobody_behind_and_is_resumed(tmp_path, nobody_more):
+def test_a_killed_learner_leaves_nobody_behind_and_is_resumed(tmp_path, nobody_more, monkeypatch):
     """On a real game. What was learned and remembered is there again; the games begin new episodes."""
     command = [sys.executable, "-m", "experiments.cli", "train", "prioritized", *ATARI, "--runs", str(tmp_path)]
     learner = subprocess.Popen([*command, "--name", "r"], stdout=subprocess.DEVNULL)
@@ -194,6 +195,7 @@ def test_a_killed_learner_leaves_nobody_behind_and_is_resumed(tmp_path, nobody_m
     assert not alive
     checkpoint = json.loads((sorted(path.glob("checkpoints/0*"))[-1] / "checkpoint.json").read_text())
     episodes = len(list(read_rows(path / "episodes.jsonl")))
+    monkeypatch.setattr(trainer, "LOG_PERIOD", 400)
     run, stopped = resume(Resume(path, device="cpu", wandb="off"), Console(quiet=True))
     assert not stopped and json.loads((path / "summary.json").read_text())["finished"]
     events = [row["event"] for row in read_rows(path / "events.jsonl")]
@@ -202,7 +204,7 @@ def test_a_killed_learner_leaves_nobody_behind_and_is_resumed(tmp_path, nobody_m
     state = json.loads((sorted(path.glob("checkpoints/0*"))[-1] / "checkpoint.json").read_text())
     assert state["updates"] == run.experiment.replay.planned_updates(state["agent_steps"])
     facts = state["resume"]
-    assert facts["games"]["lives"] == [2, 2] and sum(s["steps_added"] for s in facts["memory"]["shards"]) >= 3_000
+    assert facts["games"]["lives"] == [2, 2] and sum(s["steps_added"] for s in facts["memory"]["shards"]) >= 1_500
     rows = list(read_rows(path / "episodes.jsonl"))
     assert [row["episode"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= episodes - 4
     assert {row["game"] for row in rows} <= {0, 1, 2, 3}

@@ -45,8 +45,8 @@ class Tape:
         if self.t in self.learn_at:
             yield Sequence(*[None] * 5, ids=f"ids {self.t}"), room()
 
-    def learn(self, seq, count):
-        self.calls.append(f"learn {seq.ids}, {count} batches")
+    def learn(self, seq, count, agent_steps):
+        self.calls.append(f"learn {seq.ids}, {count} batches, after {agent_steps} steps")
         return "priority", {"loss": self.t}
 
     def update(self, ids, priority):
@@ -67,7 +67,7 @@ def test_order_of_calls():
         "reset 9",
         "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "recv",
         "act on 1 with state 1, epsilon 0.2", "send 1", "add 1 as -1, 1, note, state 1",
-        "learn ids 1, 3 batches", "update ids 1", "recv",
+        "learn ids 1, 3 batches, after 4 steps", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),

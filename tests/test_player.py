@@ -13,7 +13,7 @@ from agents.iqn import IQN
 from agents.sequence import tree_map
 from envs.atari import make_atari
 from envs.library import game_of
-from envs.protocols import NATURE
+from envs.protocols import MACHADO, NATURE, PROTOCOLS
 from envs.recording import Recording, render
 from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
@@ -31,8 +31,11 @@ def agent(watched_run):
     return source.load(source.chosen, (1, 84, 84), 4, CPU)
 
 
-def test_watched_episodes_are_those_of_evaluation(agent):
+def test_watched_episodes_are_those_of_evaluation(agent, monkeypatch):
     """Score and every action, for the same seeds, of two that are watched side by side; one draws to look, too."""
+    short = replace(MACHADO, max_frames=480)
+    monkeypatch.setitem(PROTOCOLS, "machado", short)
+    monkeypatch.setattr("tests.watched.MACHADO", short)
     implicit = replace(EXPERIMENT, algorithm=IQN(samples=4), network=replace(EXPERIMENT.network, memory="none"))
     agents = agent, build_agent(implicit, (1, 84, 84), 4, CPU)
     agents[1].online.eval()
@@ -52,8 +55,9 @@ def test_an_agent_with_noise_is_watched_without_it_as_it_is_evaluated(tmp_path):
     source = find_source(make_run(tmp_path, experiment=replace(EXPERIMENT, network=network)).path)
     agent = source.load(source.chosen, (1, 84, 84), 4, CPU)
     player = watched(agent, 0)
-    values = [explain.view(agent.algorithm, agent.online(tree_map(lambda x: x[None], player.scene.step), ())[0][0, 0])
-              for _ in range(2)]  # fmt: skip
+    with torch.no_grad():
+        outputs = [agent.online(tree_map(lambda x: x[None], player.scene.step), ())[0][0, 0] for _ in range(2)]
+    values = [explain.view(agent.algorithm, output) for output in outputs]
     assert values[0].value == values[1].value == player.scene.view.value
     player.close()
 

@@ -63,7 +63,7 @@ def test_a_killed_rank_ends_all_and_says_how_to_go_on(folder, killed):
 
 def test_ranks_stop_together_when_one_is_asked(facts):
     assert [fact["signal"] for fact in facts] == [signal.SIGTERM] * 2
-    assert facts[0]["stopped_at"] == facts[1]["stopped_at"] < 800
+    assert facts[0]["stopped_at"] == facts[1]["stopped_at"] < 600
 
 
 @pytest.mark.parametrize("name", ["stopped", "killed"])
@@ -77,7 +77,7 @@ def test_a_run_says_that_its_settings_are_those_of_the_whole(folder, facts):
     run = Run.open(folder / "whole")
     assert (run.ranks, run.experiment.num_envs, run.experiment.replay.batch_size) == (2, 4, 8)
     state = run.load_checkpoint()[1]
-    assert state["agent_steps"] >= 800 and state["finished"]
+    assert state["agent_steps"] >= 600 and state["finished"]
     # As many updates as the steps of all ranks pay for: one each 8 steps from the 100th.
     assert state["updates"] == (state["agent_steps"] - 100) // 8
 

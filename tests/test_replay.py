@@ -34,19 +34,26 @@ def fake_step(n, rng, last_chance=0.2, after=None):
     return TimeStep(obs, zeros, torch.from_numpy(rng.normal(size=n).astype(np.float32)), first, last, last)
 
 
-@pytest.mark.parametrize(("length", "storage"), [(2, "auto"), (4, "compressed"), (9, "disk"), (4, "ram")])
-def test_sequences_are_what_the_agent_saw(length, storage):
-    """On a real game with time limits, after the ring has wrapped several times."""
-    rows, envs, played = 40, 3, 170
-    games = make_atari("Breakout", envs, SHORT, reseed_after=40)
-    replay = Replay(ReplayConfig(capacity=envs * rows, priority_exponent=0.6, storage=storage), envs, length)
-    seen, step, rng = [], games.reset(seed=0), torch.Generator().manual_seed(0)
-    for _ in range(played):
-        action = torch.randint(games.num_actions, (envs,), generator=rng)
-        note = torch.rand(envs, generator=rng)
-        replay.add(step, action, note)
-        seen.append((step, action, note))
+@pytest.fixture(scope="module")
+def seen():
+    """(step, action, note) of 170 steps of a real game with time limits, three at once."""
+    games = make_atari("Breakout", 3, SHORT, reseed_after=40)
+    rows, step, rng = [], games.reset(seed=0), torch.Generator().manual_seed(0)
+    for _ in range(170):
+        action = torch.randint(games.num_actions, (3,), generator=rng)
+        rows.append((step, action, torch.rand(3, generator=rng)))
         step = games.step(action)
+    games.close()
+    return rows
+
+
+@pytest.mark.parametrize(("length", "storage"), [(2, "auto"), (4, "compressed"), (9, "disk"), (4, "ram")])
+def test_sequences_are_what_the_agent_saw(length, storage, seen):
+    """After the ring has wrapped several times."""
+    rows, envs, played = 40, 3, len(seen)
+    replay = Replay(ReplayConfig(capacity=envs * rows, priority_exponent=0.6, storage=storage), envs, length)
+    for row in seen:
+        replay.add(*row)
     drawn = set()
     for _ in range(60):
         seq = replay.sample(16)
@@ -64,7 +71,6 @@ def test_sequences_are_what_the_agent_saw(length, storage):
     assert len(drawn & starts) > 0.9 * len(starts)
     assert drawn <= starts | {(t, g) for t in range(played - rows, played - rows + 4) for g in range(envs)}
     assert any(seen[t][0].last[g] and not seen[t][0].terminal[g] for t in range(played) for g in range(envs))
-    games.close()
 
 
 def test_compressed_frames_take_what_is_promised():

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -219,10 +220,13 @@ def test_what_is_no_run_directory_is_refused(tmp_path, spoil, word):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_fits_its_own_checkpoint(tmp_path, name):
-    agent = build_agent(PRESETS[name], (4, 84, 84), 6, torch.device("cpu"))
-    run = Run.create(tmp_path, PRESETS[name], "r")
+    network = PRESETS[name].network
+    few = {key: min(getattr(network, key), 16) for key in ("hidden", "dense", "memory_size")}
+    x = replace(PRESETS[name], network=replace(network, **few))
+    agent = build_agent(x, (4, 84, 84), 6, torch.device("cpu"))
+    run = Run.create(tmp_path, x, "r")
     run.save_checkpoint(agent.tensors(), {"agent_steps": 4})
-    other = build_agent(PRESETS[name], (4, 84, 84), 6, torch.device("cpu"))
+    other = build_agent(x, (4, 84, 84), 6, torch.device("cpu"))
     other.load_tensors(run.load_checkpoint()[0])
     for key, x in agent.tensors().items():
         assert torch.equal(x, other.tensors()[key])

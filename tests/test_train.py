@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 
 import av
 import numpy as np
@@ -21,7 +22,7 @@ from agents.replay import ReplayConfig
 from envs.atari import make_atari
 from envs.protocols import ATARI100K, MACHADO, NATURE
 from envs.recording import Recording, render
-from experiments import doctor, usage
+from experiments import doctor, trainer, usage
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -34,18 +35,14 @@ from experiments.train import Train, begin_with, run_training
 from experiments.usage import crowded
 from experiments.video import NO_SOUND, video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
-from tests.test_resume import small
+from tests.test_resume import run_whole, small
 
 SMALL = replace(preset("prioritized").network, torso="nips", hidden=32)
 TINY = replace(
-    preset("prioritized"), network=SMALL, game="Pong", frames=12_000, num_envs=2,
+    preset("prioritized"), network=SMALL, game="Pong", frames=10_400, num_envs=2,
     explore=Linear(1.0, 0.1, 1_000, 500),
     replay=ReplayConfig(5_000, 16, 1_000, 8, 0.6, Linear(0.4, 1.0, 3_000)), target_period=50,
-    evaluation=Evaluation(8_000, episodes=2, epsilon=0.05, video_seconds=1), protocol="machado",
-)  # fmt: skip
-SHORT = replace(
-    TINY, game="Breakout", frames=2_800, replay=replace(TINY.replay, learn_start=400),
-    evaluation=Evaluation(2_000, episodes=1, epsilon=0.5, video_seconds=0),
+    evaluation=Evaluation(8_000, episodes=1, epsilon=0.05, video_seconds=1), protocol="machado",
 )  # fmt: skip
 
 
@@ -57,7 +54,7 @@ def quiet():
 def finished(tmp_path_factory):
     """One short training on real Pong, to its end."""
     run, stopped_by = run_training(
-        Train(TINY, device="cpu", wandb="offline", runs=tmp_path_factory.mktemp("runs"), name="tiny"), quiet()
+        Train(TINY, device="cpu", wandb="off", runs=tmp_path_factory.mktemp("runs"), name="tiny"), quiet()
     )
     assert stopped_by == 0
     return run
@@ -73,13 +70,11 @@ def test_a_finished_run_has_everything(finished):
     last = trained[-1]
     assert last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
     summary = json.loads((run.path / "summary.json").read_text())
-    assert summary["finished"] and summary["frames"] >= 12_000
+    assert summary["finished"] and summary["frames"] >= 10_400
     assert len(list((run.path / "evaluations").iterdir())) == 2  # at 8,000 frames and at the end
     assert len(list((run.path / "recordings").glob("*.mp4"))) == 2
     assert len(run.checkpoints()) == 1
     assert not list(run.path.rglob(".*writing*"))
-    assert list(run.path.glob("wandb/offline-run-*/*.wandb"))
-    assert list(run.path.glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))
 
 
 def test_scores_are_raw_and_episodes_are_whole(finished):
@@ -106,7 +101,7 @@ def test_evaluation_repeats_itself(finished):
     agent, _ = load_agent(finished, torch.device("cpu"))
 
     def scores(seed):
-        return score_agent(agent, TINY, 2, epsilon=0.2, seed=seed, device=torch.device("cpu"))
+        return score_agent(agent, replace(TINY, game="Qbert"), 2, epsilon=0.2, seed=seed, device=torch.device("cpu"))
 
     (first, recordings), (second, again) = scores(0), scores(0)
     assert first == second and recordings == again
@@ -123,19 +118,19 @@ def decode(path):
 
 def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
     path = tmp_path / "out.mp4"
-    assert run_command("watch", [str(finished.path), "--video", str(path), "--seed", "3", "--seconds", "10"]) == 0
+    assert run_command("watch", [str(finished.path), "--video", str(path), "--seed", "3", "--seconds", "5"]) == 0
     out = capsys.readouterr().out
     stream, frames = decode(path)
     assert stream.codec_context.name == "h264" and stream.average_rate == 60 and stream.pix_fmt == "yuv420p"
-    assert frames[0].shape == (630, 480, 3) and len(frames) == 600
+    assert frames[0].shape == (630, 480, 3) and len(frames) == 300
     assert len({frame.tobytes() for frame in frames[200:300]}) > 40  # it moves, at 60 frames a second
     assert "Pong, machado: score -" in out
     # The same episode, as evaluation plays it.
     _, (recording,) = score_agent(
         load_agent(finished, torch.device("cpu"))[0], TINY, 1, epsilon=0.001, seed=3, device=torch.device("cpu")
     )
-    assert "so far, 10 s of play" in out
-    shown = np.stack([pixels for pixels, _ in render(recording)][:3])
+    assert "so far, 5 s of play" in out
+    shown = np.stack([pixels for pixels, _ in islice(render(recording), 3)])
     assert np.abs(frames[2][1::3, 1::3].astype(int) - shown[2]).mean() < 8  # but for compression
 
 
@@ -218,11 +213,12 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
         "--name",
         "r",
     ]
-    command += ["--network.torso", "nips", "--network.hidden", "16", "--rollout.epochs", "1"]
+    command += ["--game", "probe/catch", "--network.torso", "mlp", "--network.hidden", "16", "--num-envs", "2"]
+    command += ["--rollout.minibatches", "2"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
-    episodes = tmp_path / "r/metrics.jsonl"
+    episodes = tmp_path / "r/episodes.jsonl"
     until = time.monotonic() + 120
     while not episodes.exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -247,30 +243,15 @@ def test_training_goes_on_from_the_weights_of_another_run(finished):
         begin_with(other, finished)
 
 
-def test_same_seed_same_training(tmp_path):
-    """The weights of two trainings are equal, bit for bit; another seed's are not."""
-
-    def tensors(seed, name):
-        torch.manual_seed(int(time.time()))
-        run, _ = run_training(
-            Train(replace(SHORT, seed=seed), device="cpu", wandb="off", runs=tmp_path, name=name), quiet()
-        )
-        return run.load_checkpoint()[0]
-
-    one, two, other = tensors(1, "a"), tensors(1, "b"), tensors(2, "c")
-    assert all(torch.equal(x, two[name]) for name, x in one.items())
-    assert not torch.equal(one["online.head.layers.2.weight"], other["online.head.layers.2.weight"])
-
-
 def test_watching_does_not_change_training(tmp_path):
-    """Evaluations draw their own random numbers."""
+    """Evaluations draw their own random numbers, and the network's noise is drawn as if there were none."""
 
     def tensors(period, name):
-        short = replace(SHORT, evaluation=replace(SHORT.evaluation, period=period))
-        run, _ = run_training(Train(short, device="cpu", wandb="off", runs=tmp_path, name=name), quiet())
-        return run.load_checkpoint()[0]
+        x = small("rainbow", "probe/catch")
+        x = replace(x, evaluation=replace(x.evaluation, period=period))
+        return run_whole(x, tmp_path, name).load_checkpoint()[0]
 
-    often, never = tensors(1_000, "a"), tensors(10_000, "b")
+    often, never = tensors(50, "a"), tensors(1_000, "b")
     assert all(torch.equal(x, never[name]) for name, x in often.items())
 
 
@@ -278,14 +259,17 @@ def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, mon
     assert run_command("doctor", []) == 0
     out = capsys.readouterr().out
     assert "All is well" in out and "updates/s" in out and "agent steps/s" in out
+    monkeypatch.setattr(doctor, "learning", lambda: iter(()))
     monkeypatch.setattr(doctor, "ROMS", {})
     assert run_command("doctor", []) == 1
     assert "Something is wrong with: ROMs." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", ["dqn", "ppo"])
-def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys):
-    options = Train(small(preset), wandb="off", runs=tmp_path, device="cpu", profile=True)
+def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys, monkeypatch):
+    monkeypatch.setattr(trainer.Trainer, "evaluate", lambda self: setattr(self, "evaluation_due", False))
+    x = replace(small(preset), frames=640)
+    options = Train(x, wandb="off", runs=tmp_path, device="cpu", profile=True)
     run, _ = run_training(options, Console(width=200))
     assert "a trace of" in capsys.readouterr().out
     events = json.loads((run.path / "trace.json").read_text())["traceEvents"]

@@ -183,14 +183,15 @@ def test_a_run_that_was_resumed_twice_is_one_run_and_is_synced_as_one(tmp_path):
     """It goes a checkpoint back, and so repeats rows that wandb has already: they are not sent again. Of its three
     fragments `highscore sync` makes one whole run, from the directory, in the mirror's own order."""
     options = {"device": "cpu", "wandb": "offline"}
-    x = small("prioritized")
-    x = replace(x, frames=3_000, evaluation=replace(x.evaluation, period=1_400, video_seconds=1))
+    x = small("prioritized", "probe/catch")
+    x = replace(x, frames=750, evaluation=replace(x.evaluation, video_seconds=1))
     train = Train(x, runs=tmp_path, name="r", wandb_group="suite/dqn/Breakout", wandb_tags=("suite",), **options)
-    run, _ = run_training(train, Console(quiet=True), sigterm_after(360))
+    run, _ = run_training(train, Console(quiet=True), sigterm_after(430))
     shutil.rmtree(run.checkpoints()[-1])
     resume(Resume(run.path, **options), Console(quiet=True), sigterm_after(30))
     resume(Resume(run.path, **options), Console(quiet=True))
     fragments = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert list(run.path.glob("wandb/offline-run-*/files/media/videos/**/*.mp4"))
     assert len(fragments) == 3 and len({file.name for file in fragments}) == 1  # named after the one run
     assert run_command("sync", [str(run.path), "--into", str(tmp_path / "whole")]) == 0
     (file,) = (tmp_path / "whole").glob("wandb/offline-run-*/*.wandb")

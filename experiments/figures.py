@@ -130,7 +130,7 @@ def curves(comparison: Comparison) -> Any:
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
-                shown = [(m, y) for m, y in zip(curve.million_frames, curve.mean, strict=True) if m <= max(end, 1)]
+                shown = [(m, y) for m, y in zip(curve.middle, curve.mean, strict=True) if m <= max(end, 1)]
                 if shown:
                     style = ("--", ":", "-.")[i % 3]
                     place.plot(*zip(*shown, strict=True), style, color=GREY, label=f"{published.name}, published")

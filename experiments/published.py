@@ -2,7 +2,8 @@
 
 data/published_agents.csv   agent, million frames, protocol, source (repository@commit file)
 data/published_scores.csv   agent, game, mean raw score, standard deviation over seeds where it is known
-data/published_curves.json  agent, game: mean raw score (and standard deviation) by million emulator frames
+data/published_curves.json  agent, game: mean raw score (and standard deviation) by million emulator frames; of the
+                            training in a window of so many million frames that ends there
 """
 
 import csv
@@ -40,6 +41,12 @@ class PublishedCurve(NamedTuple):
     sd: list[float] | None
     protocol: str
     source: str
+    window: float  # million frames up to there that a mean is of; 0 where that is not known, or of one moment
+
+    @property
+    def middle(self) -> list[float]:
+        """Million frames where the points belong: in the middle of what they are means of."""
+        return [x - self.window / 2 for x in self.million_frames]
 
 
 def _table(name: str) -> list[dict[str, str]]:
@@ -96,7 +103,9 @@ def published_curve(agent: str, game: str) -> PublishedCurve:
     if game not in data["games"]:
         raise ValueError(f"no published curve of {agent} on {game}; there are {', '.join(data['games'])}")
     curve = data["games"][game]
-    return PublishedCurve(data["million_frames"], curve["mean"], curve.get("sd"), data["protocol"], data["source"])
+    return PublishedCurve(
+        data["million_frames"], curve["mean"], curve.get("sd"), data["protocol"], data["source"], data.get("window", 0)
+    )  # fmt: skip
 
 
 def atari5_estimate(scores: dict[str, float]) -> float | None:

@@ -87,6 +87,8 @@ def test_intervals_cover_as_often_as_they_say():
 def test_every_published_figure_names_its_source():
     for agent in published_agents().values():
         assert agent.scores and agent.protocol and len(agent.source) > 20, agent.name
+    assert published_curve("DQN CNN (Dopamine)", "Pong").middle[:2] == [0.5, 1.5]  # means of a million frames each
+    assert published_curve("BTR", "Pong").middle[:2] == [1, 2]  # evaluations
     for name, call in (("nobody", published_agent), ("nobody", lambda n: published_curve(n, "Pong"))):
         with pytest.raises(ValueError, match="there are"):
             call(name)

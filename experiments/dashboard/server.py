@@ -60,7 +60,7 @@ def application(root: Path) -> Any:
             curve = published_curve(request.query_params.get("agent", ""), request.query_params.get("game", ""))
         except ValueError as error:
             raise HTTPException(404, str(error)) from None
-        return answer(curve._asdict())
+        return answer(curve._asdict() | {"middle": curve.middle})
 
     def board(request: Request) -> Response:
         names = [name for name in request.query_params.getlist("published") if name in published_agents()]

@@ -145,7 +145,7 @@ export class Overview {
       if (curve) {
         const unit = wishes.axis === "steps" ? 250000 : 1e6, scale = store.about.scales[name];
         const y = wishes.normal && scale ? curve.mean.map((v) => (v - scale[0]) / (scale[1] - scale[0])) : curve.mean;
-        const { mean } = band([{ x: curve.million_frames.map((m) => m * unit), y }], grid);
+        const { mean } = band([{ x: curve.middle.map((m) => m * unit), y }], grid);
         lines.push({ label: `${agent}, published (${curve.protocol})`, colour: "#8a8a8a", mean, dashed: true });
       }
     }

@@ -136,7 +136,7 @@ class RMSProp:
         torch._foreach_mul_(square, self.decay)
         torch._foreach_addcmul_(square, gradients, gradients, 1 - self.decay)
         scale = torch._foreach_addcmul(square, mean, mean, -1)
-        torch._foreach_clamp_min_(scale, 0.0)  # a variance that was rounded below it has no root
+        torch._foreach_clamp_min_(scale, 0.0)  # a variance that was rounded below 0 has no root
         torch._foreach_add_(scale, self.epsilon)
         torch._foreach_sqrt_(scale)
         torch._foreach_addcdiv_(parameters, gradients, scale, -rate)

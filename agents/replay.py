@@ -47,6 +47,10 @@ class ReplayConfig:
         """Updates that so many agent steps pay for."""
         return max(int((agent_steps - self.learn_start) // self.learn_period), 0)
 
+    def annealing(self, agent_steps: int) -> tuple[int, int]:
+        """(agent steps over which a rate falls to 0, agent steps before) in a training of so many."""
+        return agent_steps - self.learn_start, self.learn_start
+
     def bytes_needed(self, frame_bytes: int, state_bytes: int = 0, steps: int | None = None) -> int:
         """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
 
@@ -95,10 +99,9 @@ class ReplayRatio(ABC):
             self.updates += count
             yield self.sample(count * self.config.batch_size), count
 
-    @property
-    def begin(self) -> int:
-        """Agent steps before the first update."""
-        return self.config.learn_start
+    def annealing(self, agent_steps: int) -> tuple[int, int]:
+        """(agent steps over which a rate falls to 0, agent steps before) in a training of so many."""
+        return self.config.annealing(agent_steps)
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for."""

@@ -45,7 +45,6 @@ class Rollout:
         self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
         self.rows: list[Any] = []
         self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
-        self.begin = num_envs * (length - 1)  # agent steps before the first update, at most
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: Any = None) -> None:
         """Appends one step of every game, as `Replay.add` does; no flags are looked at."""
@@ -98,6 +97,13 @@ class Rollout:
         columns, kept = tree_map(lambda x: tensors[str(next(numbers))].to(x.device, x.dtype), (tuple(row), state))
         self.rows = [tree_map(lambda x: x[t], columns) for t in range(rows)]
         self.states = [tree_map(lambda x: x[i], kept) for i in range(states)]
+
+    def annealing(self, agent_steps: int) -> tuple[int, int]:
+        """(agent steps over which a rate falls to 0, agent steps before) in a training of so many.
+
+        It is not 0 in the last rollout, but as much of the first one's as a rollout is of the training.
+        """
+        return agent_steps, self.num_envs * self.length
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""

@@ -187,7 +187,14 @@ class Games:
         self._renew(error)
         if not np.array_equal(self._play_again(but=1), self._shown.obs.cpu().numpy()):
             raise RuntimeError(UNLIKE) from error
-        return self.env.step(self._action)
+        return self._step(self._action)
+
+    def _step(self, action: np.ndarray) -> Any:
+        """A step that is waited for; of what hangs, an error."""
+        if hasattr(self.env, "step_async"):
+            self.env.step_async(action)
+            return self.env.step_wait(TIMEOUT)  # type: ignore[attr-defined]
+        return self.env.step(action)
 
     def _renew(self, error: Exception) -> None:
         """Another environment in the place of one that died."""
@@ -331,11 +338,14 @@ class Games:
             if t < lengths.max():
                 parts = zip(self.logs, begins, strict=True)
                 actions = [log.actions[t - begin] if t >= begin else 0 for log, begin in parts]
-                obs, *_ = self.env.step(np.array(actions, np.int64))
+                obs, *_ = self._step(np.array(actions, np.int64))
         return obs
 
     def _reset_all(self) -> tuple[np.ndarray, dict[str, Any]]:
         seeds = [log.seed for log in self.logs]
+        if hasattr(self.env, "reset_async"):
+            self.env.reset_async(seed=seeds)
+            return self.env.reset_wait(TIMEOUT)  # type: ignore[attr-defined]
         return self.env.reset(seed=np.array(seeds) if hasattr(self.env, "send") else seeds)  # type: ignore[arg-type]
 
     def close(self) -> None:

@@ -86,7 +86,7 @@ class Processes(AsyncVectorEnv):
                 self._ask_to_end()
             else:
                 with suppress(OSError, EOFError):  # one that is dead already does not hear it
-                    super().close_extras(timeout)
+                    super().close_extras(PATIENCE if timeout is None else timeout)  # it may wait for what was heard
         finally:
             for process in self.processes:
                 with suppress(ProcessLookupError, PermissionError):

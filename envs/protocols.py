@@ -11,8 +11,8 @@ class Protocol:
     """How a game is set up.
 
     Fields: `sticky_actions` is the probability, at each emulator frame, that the previous action is
-    repeated instead; `noop_max` is the most no-op frames played at a reset (0: none; otherwise at
-    least one); `life_loss_is_terminal` stops value, not the game, at a lost life; `max_frames` is
+    repeated instead; `noop_max` bounds the no-op frames played at a reset: ale-py draws 0 to noop_max - 1;
+    `life_loss_is_terminal` stops value, not the game, at a lost life; `max_frames` is
     the episode cap in emulator frames (0: the game's own); `flicker` is the probability that a frame
     is shown black; `world` says which games it is for.
     """

@@ -77,9 +77,12 @@ class Recording:
             points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))
             recording = cls(protocol=protocol, points=points, actions=actions, **fields)
             game_of(recording.game)
+            if type(recording.seed) is not int or type(recording.begin) is not int:
+                raise ValueError("seed and begin are whole numbers")
+            recording = replace(recording, score=float(recording.score))
             if not 0 <= recording.seed < 1 << 31 or recording.begin < 0:
                 raise ValueError("seed or begin are out of range")
-        except (zlib.error, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (zlib.error, ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"this is not a recording ({error})") from None
         return recording
 

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     make_fast(agent, experiment, device)
     memory = build_memory(experiment, agent.online)
-    agent.plan(experiment.frames // experiment.frame_skip, memory.begin)
+    agent.plan(*memory.annealing(experiment.frames // experiment.frame_skip))
     return Setup(games, agent, memory)
 
 
@@ -222,6 +223,8 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     storage = experiment.replay.storage
     if storage == "cuda" and device.type != "cuda":
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+    if storage == "disk":
+        check_room(experiment.replay.capacity * frame_bytes(experiment))
     where = device if storage in ("auto", "cuda") else torch.device("cpu")
     free = available_memory(where)
     if needed > free:
@@ -232,6 +235,20 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
             + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
         )
     return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
+
+
+def check_room(size: int) -> None:
+    """Refuses a replay on a disk that has no room for it.
+
+    Raises:
+        ValueError: with the numbers and what to change.
+    """
+    folder = tempfile.gettempdir()
+    if size > (free := shutil.disk_usage(folder).free):
+        raise ValueError(
+            f"--replay.storage disk: the replay takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free;"
+            " free some, set TMPDIR to a folder with more room, or lower --replay.capacity"
+        )
 
 
 def available_memory(device: torch.device) -> int:

@@ -42,7 +42,7 @@ def find_episode(run: Run, name: str) -> Recording:
                 return file.read(length)
 
             return Recording.unpack(content(last), lambda: content(next(earlier)))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise RunError(f"the recording of episode {name} of {run.path} is damaged: {error}") from None
 
 

@@ -45,7 +45,7 @@ class Evaluate:
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
-    """decides the emulators' chances and the exploration"""
+    """decides the emulators' chances and the exploration; no training has the same, whatever its own seed"""
     checkpoint: Literal["last", "best"] = "last"
     """best: the weights that scored best while training, which flatters; the result says so"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -108,6 +108,12 @@ def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tu
 def evaluation_seed(experiment: Experiment) -> int:
     """The seed of evaluations during training, always the same and none that training has."""
     return experiment.seed + 1_000_000
+
+
+def command_seed(seed: int) -> int:
+    """The seed of what `highscore evaluate` and `watch` play: no training has it, nor have its own evaluations, by
+    which its best weights were chosen."""
+    return seed + 2_000_000
 
 
 def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
@@ -183,8 +189,8 @@ def main(args: list[str]) -> int:
     if options.checkpoint == "best":
         state |= load_best(run, agent)
     result, recordings = score_agent(
-        agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=options.seed, device=device,
-        protocol=options.protocol,
+        agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=command_seed(options.seed),
+        device=device, protocol=options.protocol,
         watch=lambda played: track(played, "episodes", total=options.episodes, console=console, transient=True),
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}

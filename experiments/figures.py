@@ -40,7 +40,7 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
                 figures["improvement"] = improvement(comparison)
         for name, figure in figures.items():
             if comparison.mixed or (comparison.mixed_curves and name in ("curves", "efficiency")):
-                text = "MIXED FINGERPRINTS: not measured alike"
+                text = f"MIXED {'FINGERPRINTS' if comparison.mixed else 'CURVES'}: not measured alike"
                 figure.suptitle(text, x=0.99, ha="right", color="#b00020", fontsize=7)
     return figures
 

@@ -90,7 +90,7 @@ def probe(game: str, core: str, seed: int, agent_steps: int, episodes: int) -> l
     network = build_network(network_of(game, core), games.observation_shape, games.num_actions, algorithm)
     agent = Agent(network, algorithm, optimiser, 0)
     memory = Rollout(rollout, GAMES, algorithm.length, algorithm.targets)
-    agent.plan(agent_steps, memory.begin)
+    agent.plan(*memory.annealing(agent_steps))
     for _ in train(agent, games, memory, Linear(0.0, 0.0, 0), agent_steps, seed):
         pass
     with agent.evaluating():

@@ -17,6 +17,7 @@
 Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
 """
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -256,6 +257,9 @@ class Run:
                 for name in (f"{result.stem}.rec", f"{result.stem}.mp4"):
                     (self.path / "recordings" / name).unlink(missing_ok=True)
                 result.unlink()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if read_json(self.path / "best" / "best.json")["agent_steps"] > int(path.name):
+                shutil.rmtree(self.path / "best")
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The newest checkpoint that is whole: (tensors, state). Says aloud which damaged one it passed over.

@@ -232,7 +232,7 @@ def share_of_threads(jobs: int) -> int:
 
 
 def run_suite(options: Suite, console: Console) -> int:
-    """Runs a suite to its end, or until stopped; returns the exit status: 1 if a run failed.
+    """Runs a suite to its end, or until stopped; returns the exit status: 1 if a run failed, or others stopped it.
 
     Raises:
         ValueError: a suite that cannot work; nothing was started.

@@ -203,6 +203,22 @@ def test_damaged_recordings_are_read_or_refused(rng):
         pass
 
 
+@pytest.mark.parametrize("words", [
+    (b'"points":[[3,1.0]]', b'"points":[[Infinity,1.0]]'), (b'"seed":5', b'"seed":1.5'),
+    (b'"score":1.0', b'"score":"x"'),
+])  # fmt: skip
+def test_a_recording_of_numbers_that_are_none_is_refused(words):
+    import zlib
+
+    from envs.protocols import MACHADO
+
+    content = zlib.decompress(Recording("Pong", MACHADO, 5, 0, bytes(9), ((3, 1.0),), 1.0).pack()).replace(b": ", b":")
+    spoilt = content.replace(b", ", b",").replace(*words)
+    assert words[1] in spoilt
+    with pytest.raises(ValueError, match="not a recording"):
+        Recording.unpack(zlib.compress(spoilt), lambda: b"")
+
+
 def test_a_recording_that_would_not_end_is_refused():
     """A few kilobytes that unpack into gigabytes do not."""
     import zlib

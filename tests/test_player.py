@@ -18,7 +18,7 @@ from envs.recording import Recording, render
 from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.episodes import find_episode
-from experiments.evaluate import score_agent
+from experiments.evaluate import command_seed, score_agent
 from experiments.viewer import explain
 from experiments.viewer.history import History
 from experiments.viewer.source import find_source
@@ -45,7 +45,9 @@ def test_watched_episodes_are_those_of_evaluation(agent, monkeypatch):
             if not player.ended:
                 player.extend()
     for seed, player in enumerate(both):
-        result, (recording,) = score_agent(agents[seed], EXPERIMENT, 1, epsilon=0.5, seed=seed, device=CPU)
+        result, (recording,) = score_agent(
+            agents[seed], EXPERIMENT, 1, epsilon=0.5, seed=command_seed(seed), device=CPU
+        )
         assert player.scene.score == result["mean"] and player.record() == recording
         player.close()
 

@@ -10,6 +10,7 @@ from experiments import build
 from experiments.cli import COMMANDS, parse, parse_train
 from experiments.matrix import cells
 from experiments.presets import PRESETS
+from experiments.scheduler import check_fit
 from experiments.suite import Suite, check_alike, check_cells, spec_of
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -49,7 +50,9 @@ def test_trainings_can_begin(line, monkeypatch):
 
 @pytest.mark.parametrize("line", sorted(set(commands("suite"))))
 def test_suites_can_begin(line, monkeypatch):
-    monkeypatch.setattr(build, "available_memory", lambda device: 8 << 30)
+    """Where 16 GB are free."""
+    monkeypatch.setattr(build, "available_memory", lambda device: 16 << 30)
     planned = cells(spec_of(parse(Suite, line.split())))
     check_alike(planned)
-    assert check_cells(planned, "cpu")
+    needed = check_cells(planned, "cpu")
+    check_fit(planned, lambda cell: needed[cell.name], 16 << 30)

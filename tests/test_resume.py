@@ -263,7 +263,13 @@ def test_evaluations_in_a_training_that_did_not_last_are_forgotten(tmp_path):
     for name in ("000000000100", "000000000200", "000000000300", "000000000300-machado-x-s0"):
         write_json(run.path / "evaluations" / f"{name}.json", {})
         (run.path / "recordings" / f"{name}.rec").write_bytes(b"")
+    (run.path / "best").mkdir()
+    write_json(run.path / "best/best.json", {"agent_steps": 200})
     run.forget_after(run.path / "checkpoints/000000000200")
+    assert (run.path / "best").exists()
+    write_json(run.path / "best/best.json", {"agent_steps": 300})
+    run.forget_after(run.path / "checkpoints/000000000200")
+    assert not (run.path / "best").exists()
     left = ["000000000100", "000000000200", "000000000300-machado-x-s0"]
     assert sorted(p.stem for p in run.path.glob("evaluations/*")) == left
     assert sorted(p.stem for p in run.path.glob("recordings/*.rec")) == left
@@ -333,6 +339,5 @@ def test_games_that_cannot_repeat_themselves_begin_new_episodes(tmp_path, monkey
     events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
     assert any("begins a new episode" in event for event in events)
     assert json.loads((run.path / "summary.json").read_text())["finished"]
-    assert {row["steps"] for row in read_rows(run.path / "episodes.jsonl")} == {
-        5
-    }  # 9, if what was begun were not given up
+    # One has 9, if what was begun is not given up.
+    assert {row["steps"] for row in read_rows(run.path / "episodes.jsonl")} == {5}

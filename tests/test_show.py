@@ -164,6 +164,11 @@ def test_recorded_episodes_have_a_time_line_and_progress_stands_side_by_side(wat
     show.advance()
     assert [lane["label"] for lane in sent[-1].header["lanes"]] == ["4,000 frames", "8,000 frames"]
     assert "value" not in sent[-1].header["lanes"][0]
+    show.lanes[0].failure = "it ends here"
+    show.advance(), show.advance()  # and the other goes on
+    header = sent[-1].header
+    assert header["lanes"][0]["over"] and "over" not in header["lanes"][1] and header["length"] == show.edge + 1 == 4
+    assert {picture["name"]: picture["size"] for picture in header["pictures"]}["sound"] == 0
     for lane in show.lanes:
         lane.player.close()
 

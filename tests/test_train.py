@@ -26,7 +26,7 @@ from experiments import doctor, trainer, usage
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
-from experiments.evaluate import load_agent, score_agent
+from experiments.evaluate import command_seed, load_agent, score_agent
 from experiments.log import Log
 from experiments.loop import Scores
 from experiments.presets import preset
@@ -94,6 +94,7 @@ def test_evaluate_writes_what_a_score_depends_on(finished, capsys):
     result = json.loads(path.read_text())
     assert len(result["scores"]) == 3 and result["mean"] == pytest.approx(np.mean(result["scores"]))
     assert result["mean_interval"][0] <= result["mean"] <= result["mean_interval"][1]
+    assert result["seed"] == 2_000_000  # none that a training has, or the evaluations that chose its best weights
     assert {"seed", "protocol", "epsilon", "tensors_sha256", "commit", "frames"} <= result.keys()
 
 
@@ -127,7 +128,12 @@ def test_watch_makes_a_video_of_the_episode(finished, capsys, tmp_path):
     assert "Pong, machado: score -" in out
     # The same episode, as evaluation plays it.
     _, (recording,) = score_agent(
-        load_agent(finished, torch.device("cpu"))[0], TINY, 1, epsilon=0.001, seed=3, device=torch.device("cpu")
+        load_agent(finished, torch.device("cpu"))[0],
+        TINY,
+        1,
+        epsilon=0.001,
+        seed=command_seed(3),
+        device=torch.device("cpu"),
     )
     assert "so far, 5 s of play" in out
     shown = np.stack([pixels for pixels, _ in islice(render(recording), 3)])

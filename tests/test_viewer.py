@@ -21,6 +21,7 @@ from agents.optimiser import Adam
 from agents.ppo import PPO
 from agents.qrdqn import QRDQN
 from agents.returns import rescale
+from envs.library import game_of
 from envs.timestep import TimeStep
 from experiments.viewer import explain
 from experiments.viewer.blocks import frame_text, half_blocks, shrink
@@ -252,7 +253,22 @@ def test_keys_to_actions(keys, action):
 
 def test_action_names_to_joystick():
     assert parts_of("DOWNLEFTFIRE") == {"DOWN", "LEFT", "FIRE"}
-    assert parts_of("NOOP") == parts_of("move_left") == frozenset()
+    assert parts_of("NOOP") == parts_of("place_stone") == frozenset() and parts_of("move_left") == {"LEFT"}
+
+
+@pytest.mark.parametrize(
+    "game, keys, action",
+    [
+        ("doom/basic", ["ArrowLeft"], "MOVE_LEFT"), ("doom/basic", [" "], "ATTACK"),
+        ("doom/basic", ["ArrowUp"], "NOOP"), ("doom/health-gathering", ["w"], "MOVE_FORWARD"),
+        ("crafter", ["ArrowDown"], "move_down"), ("crafter", [" "], "do"), ("crafter", ["7"], "place_stone"),
+        ("probe/catch", ["ArrowRight"], "RIGHT"), ("probe/catch", ["ArrowUp"], "STAY"),
+        ("probe/t-maze", ["ArrowUp"], "NORTH"), ("probe/recall", ["ArrowUp"], None),
+    ],
+)  # fmt: skip
+def test_keys_in_other_worlds(game, keys, action):
+    names = game_of(game).actions()
+    assert action_of(keys, names) == (None if action is None else names.index(action))
 
 
 def test_a_message_has_what_a_page_lacks():

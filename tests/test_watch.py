@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 from PIL import Image
 
 from envs.doom import BUTTONS
+from envs.screen import Frame
 from experiments.cli import run_command
+from experiments.viewer import film
 from experiments.viewer.overlay import LABEL, font, label_size
 from tests.watched import watched
 
@@ -71,6 +74,29 @@ def test_no_name_of_an_action_runs_into_its_bar(scenario):
         size = label_size(names, row, scale)
         assert size >= 2 and max(map(font(size).getlength, names)) <= (LABEL - 1) * scale
     assert label_size(["UP"], 11.0, 3) == 21  # as large as a row allows
+
+
+def test_an_episode_that_has_ended_stands_still_and_silent_beside_the_others():
+    """Of side by side episodes, the first of which is shorter."""
+
+    class Stub:
+        def __init__(self, steps):
+            self.steps, self.t = steps, -1
+            self.extend()
+
+        def extend(self):
+            self.t += 1
+            frames = [Frame(np.full((2, 2, 3), 4 * self.t + k, np.uint8), np.ones(3)) for k in range(4)]
+            self.scene = SimpleNamespace(frames=frames)
+
+        @property
+        def ended(self):
+            return self.t == self.steps
+
+    shown = list(film.play([Stub(1), Stub(3)], False, 1, [], 1))
+    assert [picture[0, 0, 0] for picture, _ in shown] == [*range(8), *[7] * 8]
+    assert [picture[0, -1, 0] for picture, _ in shown] == list(range(16))
+    assert [sound.size for _, sound in shown] == [3] * 8 + [0] * 8
 
 
 def test_a_film_of_what_comes_after_the_end_is_refused(watched_run, tmp_path, capsys):

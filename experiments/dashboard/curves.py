@@ -1,5 +1,6 @@
 """Learning curves of many runs, kept small and up to date."""
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ class RunCurves:
         self.curves: dict[str, Curve] = {}
         self.samples = SAMPLES  # of a curve that is read anew
         self.speeds, self.clock = Tail(perf.path), [(0, 0.0)]  # (emulator frames, hours), in order
+        self.lock = threading.Lock()  # of the clock, which several pages wind
 
     @staticmethod
     def file_of(key: str) -> str:
@@ -96,10 +98,16 @@ class RunCurves:
 
     def hours_at(self, frames: list[int]) -> list[float]:
         """Hours of training at numbers of frames, without evaluations and pauses."""
-        rows = self.speeds.fresh()
-        if rows is None:
-            self.speeds, self.clock = Tail(self.speeds.path), [(0, 0.0)]
-            rows = self.speeds.fresh() or []
+        with self.lock:
+            self._wind()
+            known, hours_at_known = zip(*self.clock, strict=True)
+        return np.interp(frames, known, hours_at_known).tolist()
+
+    def _wind(self) -> None:
+        """Takes the clock on to now."""
+        rows = self.speeds.fresh() if self.speeds.offset else None
+        if rows is None:  # nobody looked before, or the file is another one
+            self.clock, rows = [(0, 0.0)], self.speeds.sample()
         for row in rows:
             x, speed = int(row["frames"]), finite(row.get("charts/FPS"))
             if speed and speed > 0 and x > 0:
@@ -107,5 +115,3 @@ class RunCurves:
                     self.clock.pop()
                 then, hours = self.clock[-1]
                 self.clock.append((x, hours + (x - then) / speed / 3600))
-        known, hours_at_known = zip(*self.clock, strict=True)
-        return np.interp(frames, known, hours_at_known).tolist()

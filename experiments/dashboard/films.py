@@ -71,6 +71,7 @@ class Films:
             known = self.live.get((name, episode))
             if known and known[0].poll() is None:
                 return known[1]
+            self.live = {key: page for key, page in self.live.items() if page[0].poll() is None}
             while len(self.live) >= LIVE:
                 end([self.live.pop(next(iter(self.live)))[0]])
             command = [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run)]

@@ -162,7 +162,7 @@ class Index:
         with self.lock:
             self.refresh()
             fresh = [entry.facts for entry in self.entries.values() if entry.version > since]
-            gone = [name for version, name in self.gone if version > since]
+            gone = [name for version, name in self.gone if version > since and name not in self.entries]
             return {"version": self.version, "runs": fresh, "gone": gone, "beats": self._beats()}
 
     def _beats(self) -> dict[str, float]:
@@ -212,10 +212,11 @@ class Index:
         names = {"charts/episodic_return", "eval/mean"}
         with self.lock:
             self.refresh()
-            for entry in list(self.entries.values())[:20]:
+            of_each_kind = {entry.record.preset: entry for entry in self.entries.values()}
+            for entry in of_each_kind.values():
                 for file in ("metrics.jsonl", "perf.jsonl"):
-                    row = last_row(entry.record.path / file)
-                    names |= {key for key, value in row.items() if finite(value) is not None}
+                    for row in last_rows(entry.record.path / file):
+                        names |= {key for key, value in row.items() if finite(value) is not None}
         usual = ["charts/episodic_return", "eval/mean"]
         return usual + sorted(names - {*usual, "frames", "agent_steps", "charts/time"})
 

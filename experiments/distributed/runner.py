@@ -37,8 +37,9 @@ class Runner:
 
     def tell(self, number: int) -> None:
         """Sends it a signal."""
-        self.told = number
-        if self.process is not None and self.process.poll() is None:
+        if self.process is None:
+            self.told = number
+        elif self.process.poll() is None:
             self.process.send_signal(number)
 
 

@@ -70,7 +70,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
     if x.compile:
         agent.compile()
     assert x.replay is not None
-    agent.plan(x.frames // x.frame_skip, x.replay.learn_start)
+    agent.plan(*x.replay.annealing(x.frames // x.frame_skip))
     if x.distributed == "ray":
         from experiments.distributed.ray_setup import make_setup
 

@@ -148,7 +148,8 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     memory: Replay | Rollout = build_memory(replace(share, seed=seed), agent.online)
     if isinstance(memory, Replay):
         memory = ReplayShare(memory, lambda: games.agent_steps)
-    agent.plan(steps, memory.begin if isinstance(memory, Replay) else memory.begin * world.size)
+    fall, begin = memory.annealing(steps)
+    agent.plan(fall, begin if isinstance(memory, Replay) else begin * world.size)
     if world.rank:
         seed_everything(replace(experiment, seed=seed))  # but games, exploration and noise of its own
     return Share(games, agent, memory, world)

@@ -44,7 +44,7 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
             else:
                 count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
         for player in players:
-            score = f"score {player.scene.score:.0f}" + ("" if player.ended else " so far")
+            score = f"score {player.scene.score:.6g}" + ("" if player.ended else " so far")
             length = f"{count * every / rate:.0f} s of play"
             console.print(f"{player.game}, {player.protocol.name}: {score}, {length}, in {options.video}")
     return 0
@@ -73,22 +73,24 @@ def play(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One in `every` emulator frames, as large as the film shows it, with its sound, until all episodes are over."""
     panel = Panel(players[0], len(players[0].scene.frames[0].pixels), scale) if overlay else None
-    count = 0
+    count, still = 0, [False] * len(players)  # whose last frames were shown already
     while True:
         side = panel.draw() if panel is not None else None
         light = glow(players[0]) if overlay else None
-        for k in range(max(len(player.scene.frames) for player in players)):
+        for k in range(max(len(player.scene.frames) for player, over in zip(players, still, strict=True) if not over)):
             count += 1
             if (count - 1) % every:
                 continue
             parts = []
             for i, player in enumerate(players):
-                pixels = player.scene.frames[min(k, len(player.scene.frames) - 1)].pixels
+                last = len(player.scene.frames) - 1
+                pixels = player.scene.frames[last if still[i] else min(k, last)].pixels
                 picture = glowing(pixels, light, scale) if light is not None else enlarge(pixels, scale)
                 parts.append(captioned(picture, labels[i], player.scene.score, scale) if labels else picture)
             frame = np.concatenate([*parts, *([side] if side is not None else [])], axis=1)
             first = players[0].scene.frames
-            yield even(frame), first[k].sound if k < len(first) else NO_SOUND
+            yield even(frame), first[k].sound if k < len(first) and not still[0] else NO_SOUND
+        still = [player.ended for player in players]
         if not extend(players):
             return
 

@@ -21,7 +21,7 @@ class Message(NamedTuple):
     episode: int
     tracks: dict[str, list[float]]
 
-    def pack(self, have: int, most: int = 2_000) -> tuple[bytes, int]:
+    def pack(self, have: int, most: int = 40_000) -> tuple[bytes, int]:
         """The bytes for a page that has `have` points of the time line; how many it has then.
 
         Four bytes, big-endian, say how long the JSON is that follows; then come the pictures.
@@ -59,11 +59,11 @@ def message_of(show: Any, still: bool) -> Message:
 
     lanes = []
     for i, lane in enumerate(show.lanes):
-        shown = lane.shown[min(show.cursor, len(lane) - 1)]
-        lanes.append(shown.facts)
+        shown, over = lane.shown[min(show.cursor, len(lane) - 1)], show.cursor >= len(lane)
+        lanes.append(shown.facts | ({"reward": 0.0, "over": True} if over else {}))  # it ended while others go on
         add(f"screen{i}", shown.picture)
         if i == 0:
-            add("sound", shown.sound)
+            add("sound", b"" if over else shown.sound)
     first = show.lanes[0]
     player, wishes = first.player, show.wishes
     scene = first.scene(min(show.cursor, len(first) - 1))
@@ -74,7 +74,7 @@ def message_of(show: Any, still: bool) -> Message:
         "seed": wishes.seed, "epsilon": wishes.epsilon,
         "checkpoint": wishes.checkpoint, "checkpoints": list(show.source.checkpoints), "paused": wishes.paused,
         "speed": wishes.speed, "saliency": wishes.saliency, "features": wishes.features, "note": show.note,
-        "tally": show.tally, "episode": show.episode, "cursor": show.cursor, "length": len(first), "still": still,
+        "tally": show.tally, "episode": show.episode, "cursor": show.cursor, "length": show.edge + 1, "still": still,
         "ended": all(lane.ended for lane in show.lanes), "actions": player.screen.action_names,
         "fps": player.screen.frames_per_second, "skip": player.screen.frames_per_step, "lanes": clean(lanes),
     }  # fmt: skip

@@ -17,6 +17,7 @@ from envs.screen import Frame, screen_of
 from envs.timestep import TimeStep
 from experiments.build import make_games
 from experiments.config import Experiment
+from experiments.evaluate import command_seed
 from experiments.viewer import explain
 
 
@@ -46,7 +47,7 @@ class Scene(NamedTuple):
 class Player:
     """Plays one episode after another: an agent, a recording, or a person in the place of either.
 
-    An agent's episode is that of `experiments.evaluate.score_agent` with the same seed: the same games, the same
+    An agent's episode is that of `experiments.evaluate.score_agent` with that seed: the same games, the same
     `act`, the same random numbers; what is explained draws none.
 
     Args:
@@ -71,13 +72,13 @@ class Player:
         self._played = 0
 
     def start(self, seed: int = 0, epsilon: float = 0.0) -> Scene:
-        """Begins an episode, or the recorded one; returns its first scene."""
+        """Begins the recorded episode, or that of `highscore evaluate` with this seed; returns its first scene."""
         self.seed, self.epsilon, self.person, self._played = seed, epsilon, False, 0
         with torch.random.fork_rng(devices=self._cuda):
-            torch.manual_seed(seed)
+            torch.manual_seed(command_seed(seed))
             self._random = self._random_state()
         if self.recording is None:
-            step = self.games.reset(seed)
+            step = self.games.reset(command_seed(seed))
             frames = self.screen.follow(self.games, step)
         else:
             step, frames = self._play_recorded(self.recording.begin)

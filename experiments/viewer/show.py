@@ -13,7 +13,7 @@ from envs.recording import Recording
 from experiments.episodes import keep_people_episode
 from experiments.run import RunError
 from experiments.viewer.history import History
-from experiments.viewer.keys import action_of
+from experiments.viewer.keys import action_of, idle_of
 from experiments.viewer.message import Message, message_of
 from experiments.viewer.player import Player
 from experiments.viewer.source import Source
@@ -132,7 +132,7 @@ class Show:
             self._obey(command)
         except (RunError, ValueError, TypeError, KeyError, OverflowError) as error:
             self.note = str(error)
-        if command.get("do") != "keys":
+        if command.get("do") != "keys" and self.commands.empty():  # of many in a row, such as a drag's, the last
             self.show(still=True)
 
     def _obey(self, command: dict[str, Any]) -> None:
@@ -177,7 +177,7 @@ class Show:
                     wishes.checkpoint = before
                     raise
             case "kind":
-                self.kind = one_of(value, ("agent", "duel"))
+                self.kind, wishes.paused = one_of(value, ("agent", "duel")), False
                 self.tally = {"agent": 0, "you": 0}
                 self._cast()
 
@@ -231,6 +231,9 @@ class Show:
     def _pressed(self) -> int | None:
         return action_of(self.wishes.keys, self.lanes[0].player.screen.action_names)
 
+    def _idle(self) -> int | None:
+        return idle_of(self.lanes[0].player.screen.action_names)
+
     def _action_for(self, lane: History) -> int | None:
         """The action of a person who plays this lane, NOOP for a while after letting go; None for the agent's own."""
         mine = lane.label == "you" if self.kind == "duel" else self.kind != "progress"
@@ -238,7 +241,9 @@ class Show:
             return None
         if (action := self._pressed()) is not None:
             return action
-        return 0 if self.kind == "duel" or time.monotonic() < self._key_held + LETTING_GO else None
+        if self.kind == "duel":
+            return self._idle() or 0
+        return self._idle() if time.monotonic() < self._key_held + LETTING_GO else None
 
     def _finish(self, lane: History) -> None:
         """Keeps the episode of a person; counts who won."""

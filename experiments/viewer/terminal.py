@@ -31,14 +31,15 @@ def play(options: Any, source: Any, protocol: Any, device: torch.device, recordi
     with closing(player), raw_terminal() as typed:
         while True:
             facts, frames = facts_of(player, player.game), player.scene.frames
-            for picture in dict.fromkeys(((len(frames) - 1) // 2, len(frames) - 1)):  # two a step: 30 a second
+            pictures = dict.fromkeys(((len(frames) - 1) // 2, len(frames) - 1))  # two of four: 30 a second
+            for picture in pictures:
                 columns, rows = shutil.get_terminal_size()
                 text = frame_text(
                     frames[picture].pixels, facts, player.screen.action_names, (columns, rows), depth, paused
                 )
                 sys.stdout.write(("" if (columns, rows) == before else CLEAR) + text)
                 sys.stdout.flush()
-                before, due = (columns, rows), max(due + period / 2, time.monotonic() - period)
+                before, due = (columns, rows), max(due + period / len(pictures), time.monotonic() - period)
                 key = typed(max(due - time.monotonic(), 0))
                 paused ^= key == "p"
                 if key == "q":

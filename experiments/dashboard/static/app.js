@@ -35,11 +35,14 @@ async function go() {
   }
 }
 
+let missed = false;  // what changed while nobody looked
+
 async function tick() {
   try {
     const changed = await refreshRuns();
     if (changed && [...store.runs.keys()].some((id) => !store.known.has(id))) await loadAbout();
-    if (page && !document.hidden) await page.tick(changed);
+    missed ||= changed;
+    if (page && !document.hidden) { await page.tick(missed); missed = false; }
     pulse.className = changed ? "on" : "";
     pulse.title = "new points arrive every second";
   } catch (error) {

@@ -54,7 +54,9 @@ export function gridOf(curves, points = 100) {
   if (!ends.length) return [];
   const low = Math.min(...ends.map((e) => e[0])), high = Math.max(...ends.map((e) => e[1]));
   if (high <= low) return [low];
-  return Array.from({ length: points }, (_, i) => low + ((high - low) * i) / (points - 1));
+  const grid = Array.from({ length: points }, (_, i) => low + ((high - low) * i) / (points - 1));
+  const lone = curves.filter((c) => c.x.length === 1).map((c) => c.x[0]);  // a single evaluation is seen, too
+  return [...new Set([...grid, ...lone])].sort((a, b) => a - b);
 }
 
 // One plot. `lines`: [{label, colour, x, mean, low, high, dashed}] on one grid x.
@@ -68,17 +70,22 @@ export class Plot {
   }
   size() { return { width: Math.max(this.host.clientWidth, 120), height: Math.max(this.host.clientHeight, 120) }; }
   draw(grid, lines) {
-    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low]), dark()]);
+    const few = (line) => line.mean.filter((v) => v !== null).length < 3;  // points, where a line has no length
+    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low, few(l)]), dark()]);
     const data = [grid];
     for (const line of lines) { data.push(line.mean); if (line.low) data.push(line.high, line.low); }
     this.lines = lines;
-    if (this.u && key === this.key) { this.u.setData(data); return; }
+    if (this.u && key === this.key) {  // what somebody has zoomed into stays
+      const { min, max } = this.u.scales.x, [old] = this.u.data;
+      this.u.setData(data, !(min > old[0] || max < old[old.length - 1]));
+      return;
+    }
     this.key = key;
     if (this.u) this.u.destroy();
     const series = [{}], bands = [];
     this.owner = [null];
     lines.forEach((line, i) => {
-      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: grid.length < 3 }, spanGaps: true });
+      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: few(line) }, spanGaps: true });
       this.owner.push(i);
       if (line.low) {
         bands.push({ series: [series.length, series.length + 1], fill: line.colour + "2e" });
@@ -90,7 +97,7 @@ export class Plot {
     const short = this.axis === "hours" ? (x) => `${+x.toFixed(2)} h` : frames;
     this.u = new uPlot({
       ...this.size(), series, bands, scales: { x: { time: false } }, legend: { show: false },
-      cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
+      cursor: { y: false, points: { show: false }, drag: { x: true, y: false, dist: 5, click: () => {} } },
       axes: [
         { ...look, values: (_, ticks) => ticks.map(short), size: 28 },
         { ...look, size: (_, values) => 14 + 6.6 * Math.max(2, ...(values || []).map((v) => v.length)), values: (_, ticks) => ticks.map((t) => Math.abs(t) >= 1e4 ? number(t) : String(+t.toPrecision(6))) },
@@ -100,8 +107,11 @@ export class Plot {
     this.u.over.append(this.tip);
     let down = null;
     this.u.over.addEventListener("mousedown", (e) => { down = e.clientX; });
-    this.u.over.addEventListener("click", (e) => {
-      if (down === null || Math.abs(e.clientX - down) < 4) this.pick();
+    this.u.over.addEventListener("click", (e) => {  // a drag zooms, and two clicks show all again
+      clearTimeout(this.soon);
+      if (e.detail > 1 || (down !== null && Math.abs(e.clientX - down) >= 5)) return;
+      const found = this.nearest();
+      this.soon = setTimeout(() => this.pick(found), 250);
     });
   }
   nearest() {  // the line whose point lies nearest to the pointer
@@ -128,11 +138,10 @@ export class Plot {
     this.tip.style.right = left > wide / 2 ? `${wide - left + 12}px` : "";
     this.tip.style.top = `${Math.max(0, top - 30)}px`;
   }
-  pick() {
-    const found = this.nearest();
+  pick(found) {
     if (found && this.onpick && !found.line.dashed) this.onpick(found.line, found.x, found.value);
   }
-  destroy() { this.watch.disconnect(); if (this.u) this.u.destroy(); }
+  destroy() { clearTimeout(this.soon); this.watch.disconnect(); if (this.u) this.u.destroy(); }
 }
 
 // Which of a group's runs was meant: the one that is nearest there.

@@ -20,7 +20,12 @@ export class LeaderboardPage {
       el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run with human-normalised scores has been evaluated yet.")]));
   }
-  async tick(changed) { if (changed) await this.load(); }
+  async tick(changed) {
+    this.stale ||= changed;
+    if (!this.stale || this.host.querySelector("select:focus")) return;  // somebody is choosing
+    this.stale = false;
+    await this.load();
+  }
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
   close() { this.closed = true; }
 }

@@ -5,6 +5,7 @@ import { AXES, Plot, band, gridOf, nearestRun, smooth } from "./charts.js";
 import { Curves, keep, store, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
+const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
 const STATUSES = ["running", "finished", "stopped", "crashed", "silent"];
 
 export class Overview {
@@ -26,7 +27,7 @@ export class Overview {
     return el("label", {}, words, select);
   }
   build() {
-    const settings = Object.keys(store.about.settings).filter((k) => !["game", "seed", "preset"].includes(k));
+    const settings = Object.keys(store.about.settings).filter((k) => !["game", "seed", "preset", "protocol"].includes(k));
     const groups = [["agent", "agent"], ["preset", "preset"], ["game", "game"], ["seed", "seed"], ["name", "each run"], ["folder", "suite"], ["protocol", "protocol"], ...settings.map((k) => [k, k])];
     if (!groups.some(([key]) => key === wishes.group)) wishes.group = "agent";  // chosen where other runs were
     if (!store.about.metrics.includes(wishes.metric)) {
@@ -34,7 +35,7 @@ export class Overview {
       this.curves = new Curves(wishes.metric, wishes.axis);
       this.curves.refresh().then(() => this.closed || this.update());
     }
-    const again = () => { this.curves = new Curves(wishes.metric, wishes.axis); this.drop(); this.curves.refresh().then(() => this.update()); };
+    const again = () => { this.curves = new Curves(wishes.metric, wishes.axis); this.drop(); this.curves.refresh().then(() => this.closed || this.update()); };
     const redraw = () => { this.drop(); this.update(); };
     this.search = el("input", { type: "search", placeholder: "filter, such as dqn pong s1   ( / )", value: wishes.filter, "aria-label": "filter runs", oninput: () => { wishes.filter = this.search.value; this.update(); } });
     this.chips = el("span", { class: "bar wide" });
@@ -59,12 +60,11 @@ export class Overview {
     this.table = el("div", { class: "card tablewrap" });
     this.host.replaceChildren(this.tools, this.legend, this.panels, this.more, el("h2", {}, "Runs"), this.actions, this.table);
   }
-  drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels.replaceChildren(); }
+  drop() { for (const plot of this.plots.values()) plot.destroy(); this.plots.clear(); this.panels?.replaceChildren(); }
   close() { this.closed = true; this.drop(); }
   value(run, key) {
-    if (key in run) return String(run[key]);
-    const row = store.about.settings[key];
-    return row ? String(row[run.id] ?? "") : "";
+    const row = store.about.settings[key];  // frames, say, are those that it is to play, not those played so far
+    return String((row && run.id in row ? row[run.id] : run[key]) ?? "");
   }
   visible() {
     const words = wishes.filter.toLowerCase().split(/\s+/).filter(Boolean);
@@ -80,7 +80,10 @@ export class Overview {
   }
   update() {
     this.runs = this.visible();
-    if (!store.runs.size) { this.panels.replaceChildren(el("p", { class: "quiet" }, "No run here yet. They appear as soon as one begins: highscore train dqn --game Breakout")); }
+    if (!store.runs.size) {
+      this.drop();
+      this.panels.replaceChildren(el("p", { class: "quiet" }, "No run here yet. They appear as soon as one begins: highscore train dqn --game Breakout"));
+    } else this.panels.querySelector(":scope > p")?.remove();
     const counts = Object.fromEntries(STATUSES.map((s) => [s, 0]));
     for (const run of store.runs.values()) counts[run.status]++;
     this.chips.replaceChildren(...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
@@ -99,9 +102,8 @@ export class Overview {
   }
   scaled(run, curve) {
     const scale = store.about.scales[run.game];
-    const score = ["charts/episodic_return", "eval/mean", "eval/median"].includes(wishes.metric);
-    const y = smooth(curve.y, wishes.smooth);
-    if (!wishes.normal || !scale || !score) return { ...curve, y };
+    const y = wishes.metric.startsWith("eval/") ? curve.y : smooth(curve.y, wishes.smooth);
+    if (!wishes.normal || !scale || !SCORES.includes(wishes.metric)) return { ...curve, y };
     return { ...curve, y: y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
   }
   drawPanels() {
@@ -141,7 +143,7 @@ export class Overview {
       return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
-      const curve = wishes.split === "game" && wishes.axis !== "hours" ? this.reference(agent, name) : null;
+      const curve = wishes.split === "game" && wishes.axis !== "hours" && SCORES.includes(wishes.metric) ? this.reference(agent, name) : null;
       if (curve) {
         const unit = wishes.axis === "steps" ? 250000 : 1e6, scale = store.about.scales[name];
         const y = wishes.normal && scale ? curve.mean.map((v) => (v - scale[0]) / (scale[1] - scale[0])) : curve.mean;
@@ -150,7 +152,9 @@ export class Overview {
       }
     }
     const seeds = Math.max(...[...byGroup.values()].map((c) => c.length));
-    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${seeds > 1 ? ", 95 % over seeds" : ""}`;
+    const marks = new Set(everything.map((c) => store.runs.get(c.id)?.fingerprint).filter(Boolean));
+    const mixed = wishes.metric.startsWith("eval/") && marks.size > 1 ? ", MIXED FINGERPRINTS" : "";
+    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${seeds > 1 ? ", 95 % over runs" : ""}${mixed}`;
     plot.draw(grid, lines);
   }
   reference(agent, game) {

@@ -22,7 +22,7 @@ export class RunPage {
     const { run, path, about, settings, evaluations, checkpoints, videos, log, recorded } = this.data;
     this.head = el("div", { class: "bar" });
     this.panels = el("div", { class: "panels" });
-    const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); this.draw(); } });
+    const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); if (!this.closed) this.draw(); } });
     for (const [value, text] of Object.entries(AXES)) axis.append(el("option", { value, textContent: text, selected: wishes.axis === value }));
     const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, oninput: () => { wishes.smooth = +slider.value; keep(); this.draw(); } });
     const live = el("button", { class: "main", onclick: () => watch(live, this.id, "", this.data.path) }, "Watch it play");
@@ -82,7 +82,8 @@ export class RunPage {
     const run = store.runs.get(this.id);
     if (!run) { this.gone(); return; }
     this.drawHead(run);
-    if (run.status !== "running" || ++this.ticks % REDRAW) return;
+    if (run.status === "running" ? ++this.ticks % REDRAW : run === this.seen) return;
+    this.seen = run;
     this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
     if (this.closed) return;
     this.draw();

@@ -5,8 +5,9 @@ import { ask } from "./base.js";
 export const store = { runs: new Map(), version: -1, about: null, beats: {}, listeners: new Set() };
 
 export async function loadAbout() {
-  store.known = new Set(store.runs.keys());
+  const known = new Set(store.runs.keys());
   store.about = await ask("/api/about");
+  store.known = known;
 }
 
 export async function refreshRuns() {

@@ -12,8 +12,9 @@ let waiting = []; // decoded messages whose frames are yet to be shown
 let showing = null; // the message whose frames are being shown, from frame `frame` on
 let frame = 0, due = 0;
 let track = { value: [], reward: [], doubt: [] };
-let episode = -1;
+let episode = -1, at = -1; // whose time line is shown, and the step of it
 let ranges = [], memories = [];
+let lost = false; // whether the show has ended meanwhile: another one may have other actions
 
 const send = (wish, value) => socket?.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ do: wish, value }));
 
@@ -22,12 +23,14 @@ const send = (wish, value) => socket?.readyState === WebSocket.OPEN && socket.se
 function connect() {
   socket = new WebSocket(`ws://${location.host}/live`);
   socket.binaryType = "arraybuffer";
+  socket.onopen = () => lost && location.reload();
   let order = Promise.resolve(); // pictures are decoded side by side, shown in order
   socket.onmessage = (event) => {
     const message = unpack(event.data);
     order = order.then(() => message).then(receive).catch((error) => console.error(error));
   };
   socket.onclose = () => {
+    lost = true;
     $("note").textContent = "The show has ended; start highscore watch again.";
     setTimeout(connect, 1500);
   };
@@ -51,7 +54,7 @@ function receive(message) {
   if (header.episode !== episode) {
     episode = header.episode;
     track = { value: [], reward: [], doubt: [] };
-    [ranges, memories] = [[], []];
+    [ranges, memories, at] = [[], [], -1];
   }
   for (const name of Object.keys(track)) track[name].splice(header.track.from, Infinity, ...header.track[name]);
   if (header.still) {
@@ -78,7 +81,7 @@ function begin(message) {
 function paint(k) {
   now.lanes.forEach((lane, i) => {
     const canvas = $("lanes").children[i].querySelector(".game");
-    draw.bitmap(canvas, showing.pictures[`screen${i}`], Math.min(k, lane.frames - 1) * lane.height, lane.height);
+    draw.bitmap(canvas, showing.pictures[`screen${i}`], (lane.over ? lane.frames - 1 : Math.min(k, lane.frames - 1)) * lane.height, lane.height);
   });
 }
 
@@ -91,8 +94,10 @@ function tick(time) {
     begin(waiting.shift());
   } else if (time < due) return;
   const pace = 1000 / now.fps / now.speed / (waiting.length > 2 ? 1.5 : 1);
-  paint(frame++);
-  due = Math.max(due + pace, time - pace);
+  const stride = Math.max(1, Math.ceil(now.speed * now.fps / 60)); // a screen shows 60 of them a second
+  paint(frame + stride - 1);
+  frame += stride;
+  due = Math.max(due + stride * pace, time - stride * pace);
 }
 
 const named = (checkpoint) => (isNaN(checkpoint) ? checkpoint : Number(checkpoint).toLocaleString("en"));  // a folder may have a name of its own
@@ -173,7 +178,10 @@ function agent(header, first, pictures) {
   const shown = first.values ?? first.policy;
   $("wish").textContent = first.values ? "It expects" : "It wants";
   $("unit").textContent = first.values ? "of each action, from here on" : "each action with this probability";
-  if (first.values) {
+  if (header.cursor < at) [ranges, memories] = [[], []];
+  const fresh = header.cursor !== at; // not the same moment once more
+  at = header.cursor;
+  if (first.values && fresh) {
     ranges.push([Math.min(...shown), Math.max(...shown)]);
     if (ranges.length > SCALE_REMEMBERS) ranges.shift();
   }
@@ -191,7 +199,7 @@ function agent(header, first, pictures) {
   }
   $("memory-card").hidden = !first.memory;
   if (first.memory) {
-    memories.push(first.memory);
+    if (fresh) memories.push(first.memory);
     if (memories.length > MEMORY_SHOWN) memories.shift();
     $("memory").textContent = `norm ${draw.digits(first.memory[0])}, change ${draw.digits(first.memory[1])}`;
     draw.memory($("memory-line"), memories.map((m) => m[0]), memories.map((m) => m[1]));
@@ -267,7 +275,7 @@ addEventListener("keydown", (event) => {
   if (typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (PLAYS.has(key)) { event.preventDefault(); hold(key, true); }
-  else if (key === "p") $("pause").click();
+  else if (key === "p" && !event.repeat) $("pause").click();
   else if (key === ".") $("step").click();
   else if (key === "b") $("back").click();
 });

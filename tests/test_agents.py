@@ -1,6 +1,7 @@
 """Agents learn what they should be able to learn, and nothing else; losses are what they say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
+from experiments.build import build
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.loop import evaluate, train
+from experiments.presets import PRESETS
 from tests.test_agent import two_steps
 
 SMALL = {"torso": "mlp", "hidden": 64}
@@ -244,3 +247,32 @@ def test_rollout_hands_out_every_step_once_per_epoch(shuffle):
 
 def test_tree_map_over_nothing_is_nothing():
     assert tree_map(lambda x: x + 1, ()) == ()
+
+
+def test_the_learning_rate_falls_to_0_with_the_last_frame():
+    setup = build(replace(PRESETS["ppo"], num_envs=1, frames=40_000), torch.device("cpu"))  # 10,000 agent steps
+    setup.games.close()
+    assert setup.agent.learning_rate == Linear(2.5e-4, 0.0, 10_000, begin=129)
+
+
+def test_a_schedule_that_ends_for_good():
+    epsilon = Linear(1.0, 0.1, steps=10, until=50)
+    assert [epsilon(t) for t in (49, 50, 1_000)] == [pytest.approx(0.1), 0, 0]
+
+
+def test_every_epoch_is_shuffled_anew():
+    torch.manual_seed(0)
+    flags = torch.zeros(64, dtype=torch.bool)
+    step = TimeStep(flags, flags.long(), flags.float(), flags, flags, flags)
+    rollout = Rollout(
+        RolloutConfig(2, 2),
+        64,
+        2,
+        lambda seq: seq._replace(
+            **dict(zip(("step", "action"), tree_map(lambda x: x[:-1], (seq.step, seq.action)), strict=True))
+        ),
+    )
+    for _ in range(2):
+        rollout.add(step, flags.long())
+    ids = [seq.ids.tolist() for seq, _ in rollout.batches()]
+    assert len({tuple(sorted(part)) for part in [*ids, range(32), range(32, 64)]}) == 6

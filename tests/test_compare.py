@@ -276,3 +276,10 @@ def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsy
         assert words in text, words
     assert run_command("report", [str(copy), "--out", str(tmp_path / "r.html"), "--megabytes", "0"]) == 0
     assert "<video" not in (tmp_path / "r.html").read_text()
+
+
+def test_aggregates_are_of_games_that_every_agent_played(tmp_path):
+    for agent, game in (("dqn", "Pong"), ("dqn", "Breakout"), ("c51", "Pong")):
+        make(tmp_path, agent, game, 1, [1.0])
+    data = as_json(load([tmp_path]))
+    assert data["common_games"] == ["Pong"] and any("leave out Breakout" in note for note in data["notes"])

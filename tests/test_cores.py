@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,9 +28,10 @@ from experiments.build_network import build_core, build_network, state_bytes
 from experiments.config import NetworkConfig
 from experiments.memory_speed import WAYS
 from experiments.presets import PRESETS
-from networks.dnc import allocation, by_content, linked, oneplus, used
-from networks.gtrxl import Gate, GTrXL, RelativeAttention, visible
-from networks.memory import Recurrent, stretches
+from networks.dnc import DNC, allocation, by_content, linked, oneplus, used
+from networks.gtrxl import Gate, GTrXL, Layer, RelativeAttention, visible
+from networks.memory import Recurrent, stretches, with_history
+from tests.test_returns import column
 
 CORES = {
     "lstm": {"memory": "lstm"},
@@ -332,3 +334,34 @@ def test_settings_of_another_memory_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             build_network(NetworkConfig(torso="mlp", **more), (1, 2, 3), 3)
+
+
+def test_a_memory_is_told_the_last_action_and_the_clipped_reward_within_an_episode():
+    first = torch.tensor([[True], [False]])
+    step = SimpleNamespace(first=first, prev_action=torch.tensor([[1], [2]]), reward=column(5.0, -7.0))
+    found = with_history(torch.full((2, 1, 1), 9.0), step, 3)
+    assert found[:, 0].tolist() == [[9, 0, 0, 0, 0], [9, 0, 0, 1, -1]]
+    assert with_history(found, step, 0) is found
+    config = NetworkConfig(torso="mlp", memory="lstm", memory_size=8, memory_bias=5.0)
+    known, blind = (build_network(replace(config, history=h), (1, 2, 3), 3).memory.cell for h in (True, False))
+    assert known.input_size == blind.input_size + 4 and known.bias_hh_l0[8:16].min() > 4
+
+
+def test_a_layer_of_the_transformer_is_worked_out_by_hand():
+    """Sec. 3.2: norm, sublayer, ReLU, gate; and a gate is nearly shut at first."""
+    layer, given = Layer(8, 3, 2), torch.randn(7, 1, 8)
+    seen = visible(torch.zeros(4, 1, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool))
+    x = layer.gates[0](given[3:], torch.relu(layer.attention(nn.functional.layer_norm(given, (8,)), 4, seen)))
+    x = layer.gates[1](x, torch.relu(layer.perceptron(nn.functional.layer_norm(x, (8,)))))
+    torch.testing.assert_close(layer(given[3:], given, seen), x)
+    assert (Gate(8).bias == 2).all()
+
+
+def test_a_word_is_erased_before_another_is_written():
+    core = DNC(4, 0, 8, places=1, word=2)
+    nn.init.zeros_(core.interface.weight)
+    for part, to in zip(core.interface.bias.data.split(core.parts), (0, 0, 0, 0, 20, 5, 0, -20, 20, 0), strict=True):
+        part.fill_(to)  # erase all, write fives, to where content says, for sure
+    state = core.initial_state(1)._replace(matrix=torch.full((1, 1, 2), 7.0))
+    step = TimeStep(*[None] * 3, torch.zeros(1, 1, dtype=torch.bool), None, None)
+    assert torch.allclose(core(torch.zeros(1, 1, 4), step, state)[1].matrix, torch.full((1, 1, 2), 5.0))

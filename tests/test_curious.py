@@ -230,3 +230,11 @@ def test_a_bonus_where_there_is_none_is_refused():
     x = replace(PRESETS["rainbow"], bonus=Bonus(weight=1.0))
     assert algorithm_of(x) == Curious(x.algorithm, x.bonus)
     assert algorithm_of(PRESETS["rainbow"]) is PRESETS["rainbow"].algorithm
+
+
+def test_a_surprise_is_a_mean_over_features():
+    rnd = RND((1, 1, 2), places=1, size=3)
+    for p in rnd.predictor[-1].parameters():
+        p.data.zero_()
+    obs = torch.full((1, 1, 1, 2), 3, dtype=torch.uint8)
+    torch.testing.assert_close(rnd(obs), rnd.fixed(obs[:, 0, None].float()).square().mean(-1))

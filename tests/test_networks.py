@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from envs.timestep import TimeStep
 from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
-from networks.heads import Dueling, dueling
+from networks.heads import ActorCritic, Dueling, dueling
 from networks.network import initialise
-from networks.torsos import NatureCNN, standardise, to_unit_range
+from networks.torsos import ImpalaCNN, NatureCNN, standardise, to_unit_range
 
 
 def some_steps(time, batch):
@@ -121,3 +122,50 @@ def test_bad_settings_are_refused():
         initialise(nn.Linear(2, 2), "magic")
     with pytest.raises(ValueError, match="36 x 36"):
         NatureCNN((4, 20, 20))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_network_of_2015_is_worked_out_layer_by_layer(norm):
+    network, steps = build_network(NetworkConfig(layer_norm=norm), (4, 84, 84), 6), some_steps(1, 2)
+    x = steps.obs[0] / 255
+    convolutions, dense = ([m for m in network.modules() if isinstance(m, kind)] for kind in (nn.Conv2d, nn.Linear))
+    for layer, stride in zip(convolutions, (4, 2, 1), strict=True):
+        x = F.conv2d(x, layer.weight, layer.bias, stride)
+        x = torch.relu(F.group_norm(x, 1) if norm else x)
+    x = dense[0](x.flatten(1))
+    x = dense[1](torch.relu(F.layer_norm(x, x.shape[1:]) if norm else x))
+    torch.testing.assert_close(network(steps, ())[0][0], x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_residual_network_is_worked_out_layer_by_layer(norm):
+    torso = ImpalaCNN((4, 20, 20), layer_norm=norm, pooling=2)
+    convolutions = iter([m for m in torso.modules() if isinstance(m, nn.Conv2d)])
+    obs = torch.randint(0, 256, (2, 4, 20, 20), dtype=torch.uint8)
+    x = obs / 255
+    for _ in range(3):
+        x = F.max_pool2d(next(convolutions)(x), 3, 2, padding=1)
+        for _ in range(2):
+            y = x
+            for _ in range(2):
+                y = next(convolutions)(torch.relu(F.group_norm(y, 1) if norm else y))
+            x = x + y
+    x = torch.relu(F.adaptive_max_pool2d(x, 2).flatten(1))
+    torch.testing.assert_close(torso(obs), x, rtol=1e-4, atol=1e-5)
+
+
+def test_the_actor_critic_is_worked_out_by_hand():
+    head, x = ActorCritic(6, 3, 8, layer_norm=True), torch.randn(5, 6)
+    hidden = torch.relu(F.layer_norm(head.shared[0](x), (8,)))
+    torch.testing.assert_close(head(x), (head.policy(hidden), head.value(hidden).squeeze(-1)))
+
+
+def test_weights_of_policies_are_orthogonal_and_of_distributions_have_their_variance():
+    head, layer = ActorCritic(64, 3, 32), nn.Linear(400, 100)
+    initialise(head, "orthogonal")
+    for part, gain in ((head.shared[0], math.sqrt(2)), (head.policy, 0.01), (head.value, 1.0)):
+        size = torch.linalg.svdvals(part.weight.detach())
+        torch.testing.assert_close(size, torch.full_like(size, gain))
+        assert not part.bias.any()
+    initialise(layer, "variance")
+    assert layer.weight.var().item() == pytest.approx(1 / math.sqrt(3) / 400, rel=0.05) and not layer.bias.any()

@@ -198,3 +198,11 @@ def test_deterministic_mode_is_torch_s_and_names_what_prevents_it():
         setup.games.close()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("make", [Linear, Dueling])
+def test_every_layer_of_a_noisy_head_is_noisy(make):
+    head, x = make(6, 4, 8, noise=0.5), torch.randn(1, 6)
+    assert not any(isinstance(layer, nn.Linear) for layer in head.modules())
+    gaps = [q - q[:, :1] for q in (head(x), head(x))]
+    assert not torch.allclose(*gaps)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from experiments import run as run_module
 from experiments.build import build_agent
 from experiments.config import from_json, to_json
 from experiments.presets import PRESETS, preset
+from experiments.records import flat
 from experiments.run import Run, RunError, read_checkpoint, read_rows, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
@@ -34,6 +36,19 @@ def test_settings_of_an_older_version_take_defaults_and_others_are_refused():
     for spoilt in ({**data, "magic": 1}, {k: v for k, v in data.items() if k != "algorithm"}, {**data, "kind": "os"}):
         with pytest.raises(ValueError, match=r"do not fit this version: (magic|algorithm)|unknown kind"):
             from_json(spoilt)
+
+
+STORED = Path(__file__).parent / "presets.json"
+
+
+def settings():
+    """Every setting of every preset."""
+    return {name: flat(to_json(x)) for name, x in PRESETS.items()}
+
+
+def test_every_preset_is_what_was_checked_against_its_source():
+    """No constant changes unseen. After a change that is meant: python -m tests.test_run, and read what it changed."""
+    assert json.loads(STORED.read_text()) == json.loads(json.dumps(settings()))
 
 
 def test_presets_are_what_they_cite():
@@ -239,3 +254,7 @@ def test_bootstrap_interval_covers_as_often_as_it_says():
     intervals = [bootstrap_interval(sample.tolist(), draws=1_000) for sample in samples]
     assert 0.90 < sum(low < 7 < high for low, high in intervals) / 200 < 0.99
     assert bootstrap_interval([4.0, 4.0]) == (4.0, 4.0)
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps(settings(), indent=1) + "\n")

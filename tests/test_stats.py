@@ -92,3 +92,10 @@ def test_every_published_figure_names_its_source():
     for name, call in (("nobody", published_agent), ("nobody", lambda n: published_curve(n, "Pong"))):
         with pytest.raises(ValueError, match="there are"):
             call(name)
+
+
+def test_both_sides_of_an_improvement_are_drawn_apart():
+    low, high = stats.improvement_interval([np.arange(9.0)], [np.arange(9.0)])
+    assert 0.2 < low < 0.27 and 0.73 < high < 0.8
+    low, high = stats.profile_band([np.arange(100.0)], np.array([49.5]))[:, 0]
+    assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02) and high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)

@@ -115,10 +115,13 @@ class Replay(ReplayRatio):
     memory at `first`, and losses skip `last`. Its first step is never a `last`. Starts whose history or
     future is not in the ring have priority 0. A step that a `first` follows is a `last`, whatever was said when it
     was added: what came of its action is not known.
+
+    Args:
+        captured: on a GPU, what is sampled is looked up in one launch, recorded for each size of a batch.
     """
 
-    def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int = 0):
-        self.config, self.num_envs, self.length = config, num_envs, length
+    def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int = 0, captured: bool = True):
+        self.config, self.num_envs, self.length, self.captured = config, num_envs, length, captured
         self.size = config.capacity // num_envs // config.stride * config.stride  # rows of the ring
         if self.size < 2 * (length + 8):
             raise ValueError(
@@ -282,7 +285,7 @@ class Replay(ReplayRatio):
         rest = rest._replace(obs=self._frames(step.obs[:, -1]))
         self.rows = (rest, *every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
         on_gpu = isinstance(self.rows[0].obs, Tensor) and action.device.type == "cuda"
-        self._look_up = Captured(self._at, copies=True) if on_gpu else self._at
+        self._look_up = Captured(self._at, copies=True) if on_gpu and self.captured else self._at
 
     @property
     def oldest(self) -> int:
@@ -291,6 +294,8 @@ class Replay(ReplayRatio):
 
     def _ended(self, row: np.ndarray) -> np.ndarray:
         """Which of the steps in some rows [K] are the last of their episodes, [K, N]; the next rows must be there."""
+        if not len(row):
+            return np.zeros((0, self.num_envs), bool)
         if len(row) == 1 and len(self.recent) == self.length:  # it is the oldest of them
             return (self.recent[0][1] | self.recent[1][0])[None]
         at = torch.from_numpy(row % self.size)

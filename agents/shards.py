@@ -28,7 +28,7 @@ class Shards(ReplayRatio):
     def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int, count: int, example: Any):
         share = replace(config, capacity=config.capacity // count)
         self.config = config
-        self.shards = [Replay(share, num_envs // count, length) for _ in range(count)]
+        self.shards = [Replay(share, num_envs // count, length, captured=False) for _ in range(count)]
         for shard in self.shards:
             shard.allocate(example)
         self.rng = np.random.default_rng(seed)

@@ -121,19 +121,25 @@ class Games:
     def send(self, action: Tensor) -> None:
         """Starts the games on an action [N], without waiting.
 
-        What a GPU chooses is not waited for, either: `recv` does that, and starts the games. Until then the GPU, which
-        has more to do than the emulators, may be given more.
+        What a GPU chooses is not waited for, either: the first `start` that finds it there starts the games, or `recv`,
+        which waits for it. Until then the GPU, which has more to do than the emulators, may be given more.
 
         Raises:
             ValueError: an action outside 0..num_actions - 1 (it would hang the emulator).
         """
         if action.device.type == "cpu":
-            self._start(action)
+            self._start_with(action)
         else:
             self._coming = coming(action)
         self.agent_steps += int((~self._ended).sum())
 
-    def _start(self, action: Tensor) -> None:
+    def start(self) -> None:
+        """Starts the games, if they wait for what a GPU chose and that is there by now."""
+        if self._coming is not None and self._coming[1].query():
+            self._start_with(self._coming[0])
+
+    def _start_with(self, action: Tensor) -> None:
+        self._coming = None
         chosen = action.numpy()
         if chosen.shape != (self.num_envs,) or chosen.min() < 0 or chosen.max() >= self.num_actions:
             raise ValueError(f"actions must be {self.num_envs} numbers in 0..{self.num_actions - 1}, got {chosen}")
@@ -153,9 +159,9 @@ class Games:
             Exception: the environment's own, if another one in its place ends in the same way.
         """
         if self._coming is not None:
-            (action, arrived), self._coming = self._coming, None
+            action, arrived = self._coming
             arrived.synchronize()
-            self._start(action)
+            self._start_with(action)
         first = self._ended
         try:
             result = self._receive()

@@ -296,8 +296,9 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
 
 
 def captures(experiment: Experiment, device: torch.device) -> bool:
-    """Whether learning and acting are one launch each: not where Python must see when episodes begin, or surprise."""
-    plain = experiment.network.memory == "none" and not experiment.bonus.weight
+    """Whether learning and acting are one launch each: not where Python must see when episodes begin, or surprise,
+    nor where torch is to take only the ways that repeat themselves, some of which wait for the GPU."""
+    plain = experiment.network.memory == "none" and not experiment.bonus.weight and not experiment.deterministic
     return device.type == "cuda" and plain and experiment.distributed == "none"
 
 

@@ -53,6 +53,7 @@ def train(
         metrics: dict[str, Tensor] = {}
         seq = None
         for seq, count in memory.batches(agent.room):
+            games.start()  # if they wait for a GPU's choice
             priority, metrics = agent.learn(seq, count, games.agent_steps)
             memory.update(seq.ids, priority)
         step, state = games.recv(), next_state

@@ -48,15 +48,16 @@ class Segments:
         Raises:
             OSError: the disk is full; the manifests returned before still hold.
         """
-        self.written = max(self.written, replay.oldest)  # rows that came and went need no place
-        while self.written < replay.rows_added:
+        oldest, added = replay.oldest, replay.rows_added  # as of now: a training may go on beside
+        self.written = max(self.written, oldest)  # rows that came and went need no place
+        while self.written < added:
             number = self.written // ROWS
-            end = min((number + 1) * ROWS, replay.rows_added)
+            end = min((number + 1) * ROWS, added)
             self._append(number, replay, self.written, end)
             self.written = end
-        kept = range(replay.oldest // ROWS, -(-replay.rows_added // ROWS))
+        kept = range(oldest // ROWS, -(-added // ROWS))
         files = {str(n): {"bytes": self.path(n).stat().st_size, "sha256": self.hashes[n].hexdigest()} for n in kept}
-        return {"oldest": replay.oldest, "rows_added": replay.rows_added, "files": files}
+        return {"oldest": oldest, "rows_added": added, "files": files}
 
     def _append(self, number: int, replay: Replay, begin: int, end: int) -> None:
         running = self.hashes.setdefault(number, hashlib.sha256()).copy()

@@ -56,13 +56,14 @@ class Recurrent(nn.Module):
         x = with_history(features, step, self.num_actions)
         keep = (~step.first[0]).to(x.dtype)[:, None]
         begin = torch.stack([part * keep for part in state])  # [parts, B, F']
-        if len(x) == 1 or not step.first[1:].any():
+        if len(x) == 1 or not (first := step.first.cpu())[1:].any():
             output, end = self._run(x, begin)
             return output, tuple(end)
-        place, sizes, carries, ends = (part.to(x.device) for part in stretches(step.first.cpu()))
+        cut, sizes, *rest = stretches(first)
+        place, carries, ends = (part.to(x.device) for part in (cut, *rest))
         # Only the stretch that a place begins with goes on from a state; the others begin episodes.
         starts = begin.new_zeros(self.parts, int(sizes[0]), self.size).index_copy(1, carries, begin)
-        packed = PackedSequence(x.flatten(0, 1).index_select(0, place), sizes.cpu())
+        packed = PackedSequence(x.flatten(0, 1).index_select(0, place), sizes)
         output, end = self._run(packed, starts)
         output = output.data.index_select(0, place.argsort()).unflatten(0, x.shape[:2])
         return output, tuple(end.index_select(1, ends))

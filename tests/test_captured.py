@@ -196,8 +196,11 @@ def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
     class Chosen:
         device = torch.device("cuda")
 
-        def __init__(self, action):
-            self.action = action
+        def __init__(self, action, there=False):
+            self.action, self.there = action, there
+
+        def query(self):
+            return self.there
 
         def synchronize(self):
             waited.append(self.action)
@@ -208,11 +211,14 @@ def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
     for t in range(40):
         action = torch.randint(one.num_actions, (3,), generator=torch.Generator().manual_seed(t))
         one.send(action)
-        other.send(Chosen(action))
-        assert len(waited) == t and one.agent_steps == other.agent_steps
+        other.send(Chosen(action, there=t % 2 == 1))
+        assert one.agent_steps == other.agent_steps
+        other.start()  # begins with what is there
+        assert (other._coming is None) == (t % 2 == 1) and len(waited) == (t + 1) // 2
+        other.start()
         assert_same(one.recv(), other.recv())
         assert_same(one.heard, other.heard)
-        assert len(waited) == t + 1
+        assert len(waited) == t // 2 + 1 and other._coming is None  # only what was not
     assert [log.actions for log in one.logs] == [log.actions for log in other.logs]
     other.send(Chosen(torch.full((3,), 99)))
     with pytest.raises(ValueError, match="actions must be"):

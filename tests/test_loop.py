@@ -52,6 +52,9 @@ class Tape:
     def update(self, ids, priority):
         self.calls.append(f"update {ids}")
 
+    def start(self):
+        self.calls.append("start")
+
     def recv(self):
         self.t += 1
         self.calls.append("recv")
@@ -67,7 +70,7 @@ def test_order_of_calls():
         "reset 9",
         "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "recv",
         "act on 1 with state 1, epsilon 0.2", "send 1", "add 1 as -1, 1, note, state 1",
-        "learn ids 1, 3 batches, after 4 steps", "update ids 1", "recv",
+        "start", "learn ids 1, 3 batches, after 4 steps", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),

@@ -15,6 +15,7 @@ from agents.shards import Shards
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, block_rows
 from experiments.distributed.cluster import get, nodes, on_node, to_arrays, to_tensors
+from experiments.files import RunError
 from experiments.segments import Segments
 
 CHUNK = 8  # batches sent at once: what a message costs is shared by so many
@@ -171,7 +172,12 @@ class RayShards(ReplayRatio):
         for i, answer in enumerate(self.accepted):
             if answer is not None:
                 self.totals[i], self.accepted[i] = get(self.ray, answer), None
-        s = int(self.rng.choice(len(self.totals), p=self.totals / self.totals.sum()))
+        if not np.isfinite(total := self.totals.sum()):
+            raise RunError(
+                "priorities are no numbers any more, so the loss is none; try a lower --optimiser.learning-rate or a"
+                " --optimiser.clip-norm"
+            )
+        s = int(self.rng.choice(len(self.totals), p=self.totals / total))
         if not self.ready[s]:
             chunk, self.totals[s] = get(self.ray, self.asked[s] or self._ask(s))
             self.ready[s].extend(chunk)

@@ -1,7 +1,7 @@
 // Two or more runs: their curves in one panel, and the settings in which they differ.
 
 import { ask, colour, el, number, play } from "./base.js";
-import { Plot, nearestRun, smooth } from "./charts.js";
+import { Plot, band, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { inOrder } from "./run.js";
 import { store, wishes } from "./store.js";
@@ -9,7 +9,7 @@ import { store, wishes } from "./store.js";
 const MOST = 12;
 
 export class ComparePage {
-  constructor(host, ids) { this.host = host; this.ids = ids.slice(0, MOST); this.plots = []; }
+  constructor(host, ids) { this.host = host; this.ids = ids.slice(0, MOST); this.chosen = ids.length; this.plots = []; }
   async open() {
     this.pages = await Promise.all(this.ids.map((id) => ask(`/api/run/${id}`)));
     const charts = await Promise.all(this.ids.map((id) => ask(`/api/run/${id}/charts?axis=${wishes.axis}`)));
@@ -22,7 +22,7 @@ export class ComparePage {
     const line = (name, cells) => el("tr", {}, el("td", { class: "left" }, name), ...cells.map((text) => el("td", { class: "left" }, text)));
     const panels = el("div", { class: "panels" });
     this.host.replaceChildren(...[
-      el("div", { class: "bar" }, el("h1", {}, `${this.ids.length} runs side by side`), el("a", { href: "#/" }, "all runs")),
+      el("div", { class: "bar" }, el("h1", {}, `${this.ids.length} runs side by side${this.chosen > MOST ? `, of ${this.chosen} that were chosen` : ""}`), el("a", { href: "#/" }, "all runs")),
       marks.length > 1 ? el("p", { class: "crashed" }, "MIXED FINGERPRINTS: their evaluations were not measured alike and do not compare.") : null,
       panels, el("h2", {}, "Scores and settings that differ"),
       el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, ""), ...head)), el("tbody", {},
@@ -39,8 +39,7 @@ export class ComparePage {
       plot.draw(grid, charts.flatMap((chart, i) => {
         if (!chart[key]) return [];
         const y = key.startsWith("eval/") ? chart[key].y : smooth(chart[key].y, wishes.smooth);
-        const there = new Map(chart[key].x.map((x, k) => [x, y[k]]));
-        return [{ label: this.pages[i].run.name, colour: colour(i), mean: grid.map((x) => there.get(x) ?? null), curves: [{ id: this.ids[i], x: chart[key].x, y, frames: chart[key].frames }] }];
+        return [{ label: this.pages[i].run.name, colour: colour(i), mean: band([{ x: chart[key].x, y }], grid).mean, curves: [{ id: this.ids[i], x: chart[key].x, y, frames: chart[key].frames }] }];
       }));
       this.plots.push(plot);
     }

@@ -18,9 +18,8 @@ from tests.test_players import on_policy, small
 CPU = torch.device("cpu")
 COMPILERS = ("g++", "clang++", "c++")
 KINDS = {
-    "several batches at once": lambda: uniform("dqn"),
+    "several batches at once, 16 bits": lambda: replace(uniform("dqn"), precision="bf16"),
     "a memory": lambda: small("drqn", game="probe/repeat-previous"),
-    "16 bits": lambda: small("dqn", precision="bf16"),
     "distributions, noise, three steps": lambda: small("rainbow"),
     "quantiles at random": lambda: small("m-iqn"),
     "ppo": lambda: on_policy("ppo", frames=4_000, num_envs=2),

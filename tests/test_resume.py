@@ -84,7 +84,8 @@ def kinds():
         replay = off_policy and (x.replay.priority_exponent > 0, x.replay.stride > 1)
         network = ((x.network.memory, off_policy), (x.network.noise > 0, off_policy), x.network.spectral_norm)
         optimiser = (type(x.optimiser), x.optimiser.anneal)
-        others = (type(x.explore), (x.bonus.weight > 0, off_policy), x.target_period > 0, game_of(x.game).world)
+        in_processes = game_of(x.game).world in ("doom", "crafter")
+        others = (type(x.explore), (x.bonus.weight > 0, off_policy), x.target_period > 0, in_processes)
         return set(enumerate((type(x.algorithm), optimiser, replay, *network, *others)))
 
     chosen = ["prioritized"]

@@ -171,6 +171,8 @@ def check(experiment: Experiment, device: torch.device) -> None:
         )
     if experiment.replay is not None:
         check_memory(experiment, device)
+        if experiment.replay.storage == "disk":
+            check_room(experiment.replay.capacity * frame_bytes(experiment))
 
 
 def least_of(x: Experiment) -> list[tuple[str, int, int]]:
@@ -223,8 +225,6 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     storage = experiment.replay.storage
     if storage == "cuda" and device.type != "cuda":
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
-    if storage == "disk":
-        check_room(experiment.replay.capacity * frame_bytes(experiment))
     where = device if storage in ("auto", "cuda") else torch.device("cpu")
     free = available_memory(where)
     if needed > free:

@@ -45,7 +45,7 @@ class Evaluate:
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
-    """decides the emulators' chances and the exploration; no training has the same, whatever its own seed"""
+    """decides the emulators' chances and the exploration; results have 2,000,000 more, which no training shares"""
     checkpoint: Literal["last", "best"] = "last"
     """best: the weights that scored best while training, which flatters; the result says so"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -111,8 +111,8 @@ def evaluation_seed(experiment: Experiment) -> int:
 
 
 def command_seed(seed: int) -> int:
-    """The seed of what `highscore evaluate` and `watch` play: no training has it, nor have its own evaluations, by
-    which its best weights were chosen."""
+    """The seed of what `highscore evaluate` and `watch` play: no training with a seed below 1,000,000 has it, nor have
+    its own evaluations, by which its best weights were chosen."""
     return seed + 2_000_000
 
 

@@ -134,16 +134,16 @@ def episodes(path: Path, last: int) -> Table:
         title=f"{len(rows):_} recorded training episodes of {path}; watch one: highscore watch {path} --episode 1",
     )  # fmt: skip
     for row in rows[-last:]:
-        table.add_row(str(row["episode"]), f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.6g}")
+        table.add_row(str(row["episode"]), f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.10g}")
     for row in [best] if best else []:
         table.add_section()
-        table.add_row(f"{row['episode']} (best)", f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.6g}")
+        table.add_row(f"{row['episode']} (best)", f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.10g}")
     for file in sorted((run.path / "evaluations").glob("*.json")):
         result = read_json(file)
         count = len(result.get("recordings", []))
         table.add_row(f"{file.stem}/1 to /{count}", f"{result.get('frames', 0):_}", "", f"mean {result['mean']:.1f}")
     for number, row in enumerate(people_episodes(run.path), 1):
-        table.add_row(f"{PEOPLE}/{number}", "", f"{row['steps']:_}", f"{row['score']:.6g}")
+        table.add_row(f"{PEOPLE}/{number}", "", f"{row['steps']:_}", f"{row['score']:.10g}")
     return table
 
 

@@ -249,7 +249,7 @@ def test_tree_map_over_nothing_is_nothing():
     assert tree_map(lambda x: x + 1, ()) == ()
 
 
-def test_the_learning_rate_falls_to_0_with_the_last_frame():
+def test_the_learning_rate_falls_over_the_agent_steps_of_all_frames():
     setup = build(replace(PRESETS["ppo"], num_envs=1, frames=40_000), torch.device("cpu"))  # 10,000 agent steps
     setup.games.close()
     assert setup.agent.learning_rate == Linear(2.5e-4, 0.0, 10_000, begin=129)

@@ -118,6 +118,35 @@ def test_readable_on_a_phone(page_of, scheme):
     assert page.errors == []
 
 
+def test_what_is_zoomed_into_is_drawn_anew_and_two_clicks_show_all(page_of):
+    page = page_of[0]()
+    page.wait_for_selector("#page[data-ready] canvas")
+    panel = page.locator("section.panel").first
+    box = panel.locator(".u-over").bounding_box()
+
+    def at(share):
+        return box["x"] + share * box["width"], box["y"] + box["height"] / 2
+
+    def seen():
+        page.mouse.move(5, 5)
+        page.wait_for_timeout(400)
+        return panel.locator("canvas").screenshot()
+
+    whole = seen()
+    page.mouse.move(*at(0.2))
+    page.mouse.down()
+    page.mouse.move(*at(0.5), steps=4)
+    page.mouse.up()
+    zoomed = seen()
+    page.locator("input[type=range]").evaluate("x => { x.value = 0.9; x.dispatchEvent(new Event('input')); }")
+    smooth = seen()
+    page.locator("input[type=range]").evaluate("x => { x.value = 0.3; x.dispatchEvent(new Event('input')); }")
+    again = seen()
+    page.mouse.dblclick(*at(0.5))
+    assert len({whole, zoomed, smooth}) == 3 and again == zoomed and seen() == whole
+    assert not page.locator("dialog").is_visible() and page.errors == []
+
+
 def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
     """Within two seconds of being written; and a click on a curve looks for the episode that it shows."""
     path = many / "live"

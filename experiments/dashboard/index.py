@@ -212,8 +212,8 @@ class Index:
         names = {"charts/episodic_return", "eval/mean"}
         with self.lock:
             self.refresh()
-            of_each_kind = {entry.record.preset: entry for entry in self.entries.values()}
-            for entry in of_each_kind.values():
+            begun = [entry for entry in self.entries.values() if entry.facts.get("frames")]
+            for entry in {entry.record.preset: entry for entry in begun}.values():
                 for file in ("metrics.jsonl", "perf.jsonl"):
                     for row in last_rows(entry.record.path / file):
                         names |= {key for key, value in row.items() if finite(value) is not None}

@@ -44,7 +44,7 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
             else:
                 count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
         for player in players:
-            score = f"score {player.scene.score:.6g}" + ("" if player.ended else " so far")
+            score = f"score {player.scene.score:.10g}" + ("" if player.ended else " so far")
             length = f"{count * every / rate:.0f} s of play"
             console.print(f"{player.game}, {player.protocol.name}: {score}, {length}, in {options.video}")
     return 0

@@ -61,7 +61,7 @@ class Show:
         self.tally = {"agent": 0, "you": 0}
         self.stopped = False
         self._due = self._key_held = self._ended_at = 0.0
-        self._single = False
+        self._single = self._unseen = False
         self._loaded: dict[str, Agent] = {}  # the one that is shown
         self._cast()
 
@@ -127,12 +127,15 @@ class Show:
 
     def obey(self, command: dict[str, Any]) -> None:
         """Does what a page asks for; what makes no sense is answered with a note."""
-        self.note = ""
+        if not self._unseen:
+            self.note = ""
         try:
             self._obey(command)
         except (RunError, ValueError, TypeError, KeyError, OverflowError) as error:
             self.note = str(error)
-        if command.get("do") != "keys" and self.commands.empty():  # of many in a row, such as a drag's, the last
+        self._unseen |= command.get("do") != "keys"
+        if self._unseen and self.commands.empty():  # of many in a row, such as a drag's, what came of them all
+            self._unseen = False
             self.show(still=True)
 
     def _obey(self, command: dict[str, Any]) -> None:

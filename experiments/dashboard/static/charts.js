@@ -77,7 +77,9 @@ export class Plot {
     this.lines = lines;
     if (this.u && key === this.key) {  // what somebody has zoomed into stays
       const { min, max } = this.u.scales.x, [old] = this.u.data;
-      this.u.setData(data, !(min > old[0] || max < old[old.length - 1]));
+      const zoomed = min > old[0] || max < old[old.length - 1];
+      this.u.setData(data, !zoomed);
+      if (zoomed) this.u.setScale("x", { min, max });
       return;
     }
     this.key = key;

@@ -83,7 +83,6 @@ export class RunPage {
     if (!run) { this.gone(); return; }
     this.drawHead(run);
     if (run.status === "running" ? ++this.ticks % REDRAW : run === this.seen) return;
-    this.seen = run;
     this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`);
     if (this.closed) return;
     this.draw();
@@ -93,6 +92,7 @@ export class RunPage {
     const down = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 5;
     this.log.textContent = fresh.log || "nothing was said";
     if (down) this.log.scrollTop = this.log.scrollHeight;
+    this.seen = run;
   }
   gone() {
     this.drop();

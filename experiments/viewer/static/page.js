@@ -94,7 +94,8 @@ function tick(time) {
     begin(waiting.shift());
   } else if (time < due) return;
   const pace = 1000 / now.fps / now.speed / (waiting.length > 2 ? 1.5 : 1);
-  const stride = Math.max(1, Math.ceil(now.speed * now.fps / 60)); // a screen shows 60 of them a second
+  const end = Math.max(...now.lanes.map((lane) => lane.frames));
+  const stride = Math.min(Math.max(1, Math.ceil(now.speed * now.fps / 60)), end - frame); // a screen shows 60 of them a second
   paint(frame + stride - 1);
   frame += stride;
   due = Math.max(due + stride * pace, time - stride * pace);

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
 from envs.game import Frame
-from envs.games import Played
 from envs.library import game_of
+from envs.played import Played
 from envs.protocols import Protocol
 
 LONGEST = 1 << 20  # bytes of a recording, unpacked: what claims more is none of ours

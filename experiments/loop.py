@@ -8,7 +8,8 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.sequence import Sequence
-from envs.games import Games, Played
+from envs.games import Games
+from envs.played import Played
 from envs.timestep import NO_STEP, TimeStep
 
 RECENT = 20  # episodes that the score of a training is the mean of

@@ -4,22 +4,20 @@ import dataclasses
 import json
 import os
 import sys
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments.files import RunError, read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
-from experiments.records import last_frames, last_rows
-from experiments.scheduler import Launch, Listed, Scheduler, Work, check_fit
+from experiments.scheduler import Launch, Listed, Scheduler, check_fit
+from experiments.suite_board import Board
 
 BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation
 
@@ -161,56 +159,6 @@ def check_search(folder: Path, spec: Spec, objective: str) -> None:
     now = json.loads(json.dumps(dataclasses.asdict(spec) | {"objective": objective}))
     if unlike := [name for name, value in now.items() if name in begun and begun[name] != value]:
         raise RunError(f"the search in {folder} was begun with other {' and '.join(unlike)}; choose another --name")
-
-
-class Board:
-    """Shows how a suite stands: a live table on a terminal, else only what happens."""
-
-    def __init__(self, console: Console, total: int):
-        self.console, self.total = console, total
-        self.live = Live(console=console, refresh_per_second=2, transient=True)
-
-    def show(self, scheduler: Scheduler, work: Work) -> None:
-        if self.console.is_terminal:
-            self.live.update(self.draw(scheduler, work))
-
-    def draw(self, scheduler: Scheduler, work: Work) -> Group:
-        """What runs, what is left, and when it ends."""
-        table = Table("run", "frames", "score", "frames/s", "left", title_justify="left", box=None, pad_edge=False)
-        longest, one = 0.0, 0.0  # seconds until the last of these ends; that a run takes
-        for job in scheduler.running.values():
-            path = scheduler.launch.folder / job.cell.name
-            frames, whole = last_frames(path), frames_of(path)
-            speed = (frames - job.began_at) / max(time.monotonic() - job.began, 1)
-            left = (whole - frames) / speed if speed > 0 else 0.0
-            longest, one = max(longest, left), max(one, whole / speed if speed > 0 else 0.0)
-            score = next((row["charts/episodic_return"] for row in reversed(last_rows(path / "metrics.jsonl"))
-                          if row.get("charts/episodic_return") is not None), None)  # fmt: skip
-            shown = "" if score is None else f"{score:.1f}"
-            progress = f"{frames / 1e6:.2f} of {whole / 1e6:.2f} M"
-            table.add_row(Text(job.cell.name), progress, shown, f"{speed:,.0f}", duration(left) if left else "")
-        waiting = work.left + len(scheduler.elsewhere) + (scheduler.waiting is not None)
-        ends = duration(longest + one * -(-waiting // max(len(scheduler.running), 1))) if longest else "not known yet"
-        lines = Text(
-            f"\n{scheduler.done} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
-            f"{len(scheduler.failed)} failed; ends in: {ends}", style="bold",
-        )  # fmt: skip
-        failures = [Text(f"failed: {name}: {why}", style="red") for name, why in scheduler.failed.items()]
-        return Group(table, lines, *failures[-5:])
-
-
-def frames_of(path: Path) -> int:
-    """Emulator frames that a run will train for; 0 if it has not said so yet."""
-    try:
-        return int(read_json(path / "config.json")["experiment"]["frames"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes for people."""
-    minutes = int(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min" if minutes else "< 1 min"
 
 
 def threads_of(folder: Path, jobs: int) -> int:

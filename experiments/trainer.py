@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save
 
 from agents.sequence import Sequence, tree_leaves
-from envs.games import Played
 from envs.library import game_of
+from envs.played import Played
 from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of

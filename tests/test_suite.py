@@ -26,7 +26,6 @@ from experiments.records import status
 from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Scheduler
 from experiments.suite import (
-    Board,
     Suite,
     check_alike,
     check_folder,
@@ -35,6 +34,7 @@ from experiments.suite import (
     say_the_end,
     spec_of,
 )
+from experiments.suite_board import Board
 
 TINY = """
 agents = ["dqn", "c51"]

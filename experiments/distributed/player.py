@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.sequence import tree_leaves
-from envs.games import Played
+from envs.played import Played
 from experiments.build import build_agent, make_games
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block

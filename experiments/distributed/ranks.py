@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from envs.games import Played
+from envs.played import Played
 from experiments import snapshot
 from experiments.build import Setup
 from experiments.distributed.share import GamesShare

@@ -21,7 +21,8 @@ from torch import Tensor
 from agents.replay import Replay
 from agents.rollout import Rollout
 from agents.sequence import Sequence
-from envs.games import Games, Played
+from envs.games import Games
+from envs.played import Played
 from envs.timestep import TimeStep
 from experiments.build import Setup, build_agent, build_memory, check, make_games, seed_everything
 from experiments.config import Experiment

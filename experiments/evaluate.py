@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -160,8 +160,10 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
     """
     folder, kept = run.path / "evaluations", run.path / "best" / "best.json"
     earlier = [read_json(p) for p in folder.glob("*.json") if p.stem.isdigit() and int(p.stem) < result["agent_steps"]]
-    as_good = kept.exists() and read_json(kept)["mean"] >= result["mean"]
-    if as_good and any(one["mean"] >= result["mean"] for one in earlier):
+    best = float("-inf")
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+        best = read_json(kept)["mean"]
+    if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
         return False
     content = save({name: x.detach().cpu().contiguous().clone() for name, x in agent.online.state_dict().items()})
     (run.path / "best").mkdir(exist_ok=True)

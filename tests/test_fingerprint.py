@@ -62,6 +62,8 @@ def test_the_best_weights_are_kept_and_those_of_a_tie_are_the_first(tmp_path):
     assert keep_best(run, agent, result | {"agent_steps": 600, "mean": 15.0})
     assert not keep_best(run, agent, result | {"agent_steps": 700, "mean": 14.0})
     assert load_best(run, agent)["agent_steps"] == 600
+    (run.path / "best/best.json").write_text("{")  # a damaged one ends no training
+    assert keep_best(run, agent, result | {"agent_steps": 800, "mean": 14.0})
     (run.path / "best/weights.safetensors").write_bytes(b"spoilt")
     with pytest.raises(RunError, match="damaged"):
         load_best(run, agent)

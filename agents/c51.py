@@ -53,4 +53,4 @@ class C51(MultiStep):
         log_p = pick_atoms(logits, x.action).log_softmax(-1)
         loss = -(goal * log_p).sum(-1)
         divergence = loss.detach() + torch.xlogy(goal, goal).sum(-1)
-        return x.summed_up(loss, divergence.clamp(min=0), self.values(logits))
+        return x.averaged(loss, divergence.clamp(min=0), self.values(logits))

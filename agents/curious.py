@@ -1,4 +1,4 @@
-"""Algorithms that are paid for what surprises them, too: random network distillation (Burda et al. 2019)."""
+"""Intrinsic rewards for what is new: random network distillation (Burda et al. 2019)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from agents.sequence import Sequence
 
 @dataclass(frozen=True)
 class Bonus:
-    """What surprise is worth."""
+    """How much the intrinsic reward counts."""
 
     weight: float = 0.0
     """of the intrinsic advantage (or reward) beside the game's; 0 for no bonus"""
@@ -37,7 +37,7 @@ class CuriousPPO(PPO):
 
     bonus: Bonus = Bonus()
 
-    def pay(self, network: Any, seq: Sequence) -> Sequence:
+    def note_intrinsic(self, network: Any, seq: Sequence) -> Sequence:
         """Notes the intrinsic reward [T, B] of getting to each step of a rollout, and moves its statistics.
 
         What is seen is normalised by what was seen before (the first rollout by itself); rewards, as in the
@@ -54,7 +54,7 @@ class CuriousPPO(PPO):
         return seq._replace(note=(*seq.note, error / rnd.scale()))
 
     def targets(self, seq: Sequence) -> Sequence:
-        """T steps that were paid for to T - 1 that note (ln mu(a|s), values, their advantages [..., 2])."""
+        """T steps with intrinsic rewards to T - 1 that note (ln mu(a|s), values, their advantages [..., 2])."""
         log_mu, values, earned = seq.note
         value, intrinsic_value = values.unbind(-1)
         own = super().targets(seq._replace(note=(log_mu, value)))

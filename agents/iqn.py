@@ -39,7 +39,7 @@ class IQN(MultiStep):
             best = (x.there(online)[0] if self.double else there).mean(-2).argmax(-1)
             goal = x.total[:, None] + x.scale[:, None] * at_action(there, best)
         loss = quantile_huber(at_action(values, x.action), tau, goal, self.kappa)
-        return x.summed_up(loss, loss.detach(), values)
+        return x.averaged(loss, loss.detach(), values)
 
 
 def at_action(values: Tensor, action: Tensor) -> Tensor:

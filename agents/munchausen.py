@@ -40,7 +40,7 @@ class Munchausen(MultiStep):
             goal = x.total + bonus + x.scale * soft_value(x.there(target), self.temperature)
         error = goal - pick(q_all, x.action)
         loss = huber(error)
-        return x.summed_up(loss, error.detach().abs(), q_all)
+        return x.averaged(loss, error.detach().abs(), q_all)
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,4 @@ class MunchausenIQN(MultiStep):
         chosen = at_action(values, x.action)
         loss = quantile_huber(chosen, tau, goal, self.kappa)
         size = (goal[:, None, :] - chosen.detach()[:, :, None]).abs().mean(-1).sum(-1)
-        return x.summed_up(loss, size, values)
+        return x.averaged(loss, size, values)

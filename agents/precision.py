@@ -36,5 +36,5 @@ def round_weights(network: nn.Module) -> None:
 
 
 def single(x: Tensor) -> Tensor:
-    """float32, of any smaller floating type."""
+    """bfloat16 as float32; any other type as it is."""
     return x.float() if x.dtype == torch.bfloat16 else x

@@ -42,4 +42,4 @@ class QRDQN(MultiStep):
             goal = x.total[:, None] + x.scale[:, None] * pick_atoms(there, best)  # [B, N]
             tau = (torch.arange(self.quantiles, device=goal.device) + 0.5) / self.quantiles
         loss = quantile_huber(pick_atoms(theta, x.action), tau, goal, self.kappa)
-        return x.summed_up(loss, loss.detach(), theta)
+        return x.averaged(loss, loss.detach(), theta)

@@ -15,7 +15,7 @@ from agents.explore import Linear
 from agents.frames import CompressedRing, HostRing, stack_frames, take
 from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
-from envs.timestep import TimeStep, coming
+from envs.timestep import TimeStep, copy_to_host
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:
     return (probability / probability.min()) ** -exponent
 
 
-class ReplayRatio(ABC):
-    """Experience of which agent steps pay for updates, `learn_period` for each; nothing else decides when to learn.
+class ReplayBase(ABC):
+    """What every replay has: each `learn_period` agent steps that are added allow one update.
 
     Attributes:
         steps_added: agent steps that were added.
@@ -89,7 +89,7 @@ class ReplayRatio(ABC):
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
 
     def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
-        """As many batches as the steps added so far have paid for and nobody has taken yet.
+        """One batch for every `learn_period` agent steps added that have had none yet.
 
         Args:
             room: how many of them may be drawn at once, from more places; comes with each sequence.
@@ -108,13 +108,13 @@ class ReplayRatio(ABC):
         return self.config.planned_updates(agent_steps)
 
 
-class Replay(ReplayRatio):
+class Replay(ReplayBase):
     """Keeps the last `capacity` steps of N games, a column per game, where the TimeSteps live.
 
     Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their
     memory at `first`, and losses skip `last`. Its first step is never a `last`. Starts whose history or
-    future is not in the ring have priority 0. A step that a `first` follows is a `last`, whatever was said when it
-    was added: what came of its action is not known.
+    future is not in the ring have priority 0. If the next row is a `first`, a row counts as a `last`, even if it was
+    not one when it was added: what its action led to was lost when a game or its player was replaced.
 
     Args:
         captured: on a GPU, what is sampled is looked up in one launch, recorded for each size of a batch.
@@ -140,12 +140,12 @@ class Replay(ReplayRatio):
         self._owed: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
 
     def add(
-        self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: TimeStep | None = None
+        self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), on_host: TimeStep | None = None
     ) -> None:
         """Appends one step of every game: what was seen, then done and noted, and the memory before it.
 
         Args:
-            heard: the step's flags on the host; without them those of a GPU are waited for.
+            on_host: the step's flags on the host; without them those of a GPU are waited for.
         """
         if self.rows is None:
             self.allocate((step, action, note, state))
@@ -156,7 +156,7 @@ class Replay(ReplayRatio):
         if at % self.config.stride == 0:  # no sequence begins elsewhere
             for ring, new in zip(tree_leaves(self.rows[3]), tree_leaves(state), strict=True):
                 ring[at // self.config.stride] = new
-        flags = step if heard is None else heard
+        flags = step if on_host is None else on_host
         first, last = (x.cpu().numpy().copy() for x in (flags.first, flags.last))
         self.recent.append((first, last))
         self._appended(1, np.full((1, self.num_envs), np.nan))
@@ -232,7 +232,7 @@ class Replay(ReplayRatio):
         if priority.device.type == "cpu":
             self._set(ids, priority)
         else:
-            self._owed = ids, *coming(priority)
+            self._owed = ids, *copy_to_host(priority)
 
     def _settle(self) -> None:
         """Sets priorities that were on their way."""

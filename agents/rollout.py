@@ -46,7 +46,7 @@ class Rollout:
         self.rows: list[Any] = []
         self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
 
-    def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), heard: Any = None) -> None:
+    def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), on_host: Any = None) -> None:
         """Appends one step of every game, as `Replay.add` does; no flags are looked at."""
         if len(self.rows) in (0, self.length - 1):
             self.states.append(state)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.replay import Replay, ReplayConfig, ReplayRatio, importance_weights
+from agents.replay import Replay, ReplayBase, ReplayConfig, importance_weights
 from agents.sequence import Sequence, onto, tree_map
 
 
-class Shards(ReplayRatio):
+class Shards(ReplayBase):
     """Replays of equal size, one for each share of N games; no sequence crosses from one to another.
 
     A sequence's number in `ids` is its number in its shard times the number of shards, plus that of its shard.

@@ -57,7 +57,7 @@ class Transitions:
                 _, state = network(tree_map(lambda x: x[: self.start], self.seq.step), state)
         return network(tree_map(lambda x: x[self.start :], self.seq.step), state)[0]
 
-    def summed_up(self, loss: Tensor, size: Tensor, value: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def averaged(self, loss: Tensor, size: Tensor, value: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss [B], priority [B], metrics) of what was found for each transition.
 
         Args:

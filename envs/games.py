@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from envs.played import ActionLog, Played
-from envs.timestep import NO_STEP, TimeStep, coming
+from envs.timestep import NO_STEP, TimeStep, copy_to_host
 
 TIMEOUT = 300  # seconds; what takes longer hangs
 UNLIKE = "the new emulator does not repeat what was played; resume the run"
@@ -36,7 +36,7 @@ class Games:
             nothing and does not count.
         logs: per environment, the seed it was last given and everything since.
         info: what the environments said besides at the last step, such as `lives` [N].
-        heard: the last step [N] without its frames, on the host, where it can be looked at without waiting for a GPU.
+        on_host: the last step [N] without its frames, on the host, where it can be looked at without waiting for a GPU.
         say: told what people should know.
 
     An environment may count achievements: `info["achieved"]` then has a bit for each of the episode.
@@ -63,7 +63,7 @@ class Games:
         self._lives = np.zeros(self.num_envs, np.int64)
         self._achieved = np.zeros(self.num_envs, np.int64)
         self._seeds = np.random.default_rng(0)
-        self.heard, self._shown = NO_STEP, NO_STEP
+        self.on_host, self._shown = NO_STEP, NO_STEP
         self._coming: tuple[Tensor, torch.cuda.Event] | None = None
 
     @property
@@ -104,7 +104,7 @@ class Games:
         if action.device.type == "cpu":
             self._start_with(action)
         else:
-            self._coming = coming(action)
+            self._coming = copy_to_host(action)
         self.agent_steps += int((~self._ended).sum())
 
     def start(self) -> None:
@@ -227,8 +227,8 @@ class Games:
 
         action, reward = np.where(first, 0, self._action), np.where(first, 0, reward).astype(np.float32)
         flags = (torch.as_tensor(np.asarray(x, bool)) for x in (first, last, terminal))
-        self.heard = TimeStep(torch.empty(0), torch.as_tensor(action), torch.as_tensor(reward), *flags)
-        step = TimeStep(*map(to, self.heard))
+        self.on_host = TimeStep(torch.empty(0), torch.as_tensor(action), torch.as_tensor(reward), *flags)
+        step = TimeStep(*map(to, self.on_host))
         if self.device.type == "cpu" or first.all():
             frames = to(torch.as_tensor(obs))
         else:  # only the newest frame crosses: what is older is there
@@ -276,7 +276,7 @@ class Games:
             log.rewards.extend(rewards.tolist())
         obs = self._play_again()
         self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
-        self.heard = TimeStep(torch.empty(0), *(tensors[f"shown.{name}"] for name in TimeStep._fields[1:]))
+        self.on_host = TimeStep(torch.empty(0), *(tensors[f"shown.{name}"] for name in TimeStep._fields[1:]))
         exact = np.array_equal(obs, tensors["shown.obs"].numpy())
         self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
         self._action = tensors["action"].numpy().copy()

@@ -20,7 +20,7 @@ SILENCE = np.empty(0, np.uint8)
 SOUND_RATE = 30_720  # samples a second: 512 for each of 60 frames
 
 
-class Frame(NamedTuple):
+class ScreenFrame(NamedTuple):
     """One emulator frame: pixels uint8 [H, W, 3], and sound uint8 [512], 128 being silence; empty if it has none."""
 
     pixels: np.ndarray
@@ -34,7 +34,7 @@ class Screen(Protocol):
     frames_per_step: int
     action_names: list[str]
 
-    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """The frames on the way to the TimeStep [1] that these games have just given; none unless `show`.
 
         Raises:
@@ -64,7 +64,7 @@ class AtariScreen:
         self.actions = self.ale.getMinimalActionSet()
         self.action_names = [action.name for action in self.actions]
 
-    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """See `Screen`."""
         (log,) = games.logs
         if not log.actions or bool(step.first[0]):
@@ -89,8 +89,8 @@ class AtariScreen:
     def close(self) -> None:
         """An emulator in this process has nothing to end."""
 
-    def _frame(self) -> Frame:
-        return Frame(self.ale.getScreenRGB(), self.ale.getAudio())
+    def _frame(self) -> ScreenFrame:
+        return ScreenFrame(self.ale.getScreenRGB(), self.ale.getAudio())
 
 
 class PictureScreen:
@@ -100,13 +100,13 @@ class PictureScreen:
         self.frames_per_second, self.frames_per_step = game.frames_per_second, game.frame_skip
         self.action_names, self.picture = game.actions(), game.picture(rules)
 
-    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[Frame]:
+    def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """See `Screen`."""
         (log,) = games.logs
         played = self.picture.act(log.actions[-1]) if log.actions else [self.picture.reset(log.seed)]
         if bool(step.first[0]):
             played = played[-1:]
-        return [Frame(pixels, SILENCE) for pixels, _ in played] if show else []
+        return [ScreenFrame(pixels, SILENCE) for pixels, _ in played] if show else []
 
     def close(self) -> None:
         """Ends the second copy of the game."""

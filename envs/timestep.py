@@ -27,7 +27,7 @@ NO_STEP = TimeStep(*[torch.zeros(0)] * 6)
 """What no games tell."""
 
 
-def coming(x: Tensor) -> tuple[Tensor, torch.cuda.Event]:
+def copy_to_host(x: Tensor) -> tuple[Tensor, torch.cuda.Event]:
     """x of a GPU, of any shape, in this machine's memory, and what says that it is there."""
     here = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
     here.copy_(x, non_blocking=True)

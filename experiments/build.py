@@ -1,4 +1,4 @@
-"""Experiment to games, agent and experience: the only place that knows every class."""
+"""Experiment to games, agent and experience; the network is made in build_network.py."""
 
 import math
 import os
@@ -39,16 +39,16 @@ class Setup:
 
     games: Games
     agent: Agent
-    memory: Replay | Rollout
+    experience: Replay | Rollout
 
     def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
         """The training from a moment on, or from the start."""
         agent_steps = -(-x.frames // x.frame_skip)
-        return train(self.agent, self.games, self.memory, x.explore, agent_steps, x.seed, begin)
+        return train(self.agent, self.games, self.experience, x.explore, agent_steps, x.seed, begin)
 
     def segments(self, folder: Path) -> Any:
         """The experience's rows on disk, if it is worth keeping."""
-        return Segments(folder) if isinstance(self.memory, Replay) else None
+        return Segments(folder) if isinstance(self.experience, Replay) else None
 
     def speeds(self) -> dict[str, float]:
         """What there is to say about the time since the last call."""
@@ -66,9 +66,9 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     make_fast(agent, experiment, device)
-    memory = build_memory(experiment, agent.online)
-    agent.plan(*memory.annealing(experiment.frames // experiment.frame_skip))
-    return Setup(games, agent, memory)
+    experience = build_experience(experiment, agent.online)
+    agent.plan(*experience.annealing(experiment.frames // experiment.frame_skip))
+    return Setup(games, agent, experience)
 
 
 def seed_everything(experiment: Experiment) -> None:
@@ -296,8 +296,11 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
 
 
 def captures(experiment: Experiment, device: torch.device) -> bool:
-    """Whether learning and acting are one launch each: not where Python must see when episodes begin, or surprise,
-    nor where torch is to take only the ways that repeat themselves, some of which wait for the GPU."""
+    """Whether learning and acting are CUDA graphs, one launch each.
+
+    Not with a memory or an intrinsic reward, which Python must look at on the way, nor with players, nor with
+    --deterministic: some of the operations that repeat themselves wait for the GPU.
+    """
     plain = experiment.network.memory == "none" and not experiment.bonus.weight and not experiment.deterministic
     return device.type == "cuda" and plain and experiment.distributed == "none"
 
@@ -310,11 +313,11 @@ def make_fast(agent: Agent, experiment: Experiment, device: torch.device) -> Non
         agent.capture()
 
 
-def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:
+def build_experience(experiment: Experiment, network: Any) -> Replay | Rollout:
     """Experience of either kind, for the sequences that an experiment's agent learns from.
 
     Args:
-        network: the agent's; what its bonus pays for a rollout is noted when that is full.
+        network: the agent's; its intrinsic rewards for a rollout are noted when that is full.
     """
     algorithm = algorithm_of(experiment)
     if experiment.replay is not None:
@@ -322,7 +325,7 @@ def build_memory(experiment: Experiment, network: Any) -> Replay | Rollout:
     assert experiment.rollout is not None
     targets = algorithm.targets
     if isinstance(algorithm, CuriousPPO):
-        targets = lambda seq: algorithm.targets(algorithm.pay(network, seq))
+        targets = lambda seq: algorithm.targets(algorithm.note_intrinsic(network, seq))
     return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets)
 
 

@@ -70,11 +70,24 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
+def parse_yes_or_no(text: str = "True") -> bool:
+    """True or False, in any case of letters.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        return {"true": True, "false": False}[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is not True or False") from None
+
+
 def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", switches: bool = False) -> T:
     """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2).
 
     Args:
-        switches: what is true or false is said by `--name` or `--no-name`, not by a value.
+        switches: what is true or false is said by `--name` or `--no-name`; elsewhere by `--name`, `--name True` or
+            `--name False`, as the agents of sweeps say it.
     """
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -88,6 +101,15 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", s
         return PrimitiveConstructorSpec(
             nargs=1, metavar="N", instance_from_str=lambda texts: parse_count(texts[0]),
             is_instance=lambda x: isinstance(x, int), str_from_instance=lambda n: [f"{n:_}"],
+        )  # fmt: skip
+
+    @numbers.primitive_rule
+    def yes_or_no(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type is not bool or switches:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=(0, 1), metavar="[True|False]", instance_from_str=lambda texts: parse_yes_or_no(*texts),
+            is_instance=lambda x: isinstance(x, bool), str_from_instance=lambda yes: [str(yes)],
         )  # fmt: skip
 
     flags = tyro.conf.FlagCreatePairsOff if switches else tyro.conf.FlagConversionOff

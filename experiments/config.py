@@ -78,7 +78,7 @@ class Evaluation:
     period: int = 1_000_000
     """emulator frames from one evaluation to the next; one always ends the training"""
     episodes: int = 10
-    """episodes per evaluation, as many from each environment"""
+    """episodes per evaluation in all, shared equally by up to 8 emulators"""
     epsilon: float = 0.001
     """exploration rate while evaluating"""
     video_seconds: int = 30
@@ -132,7 +132,7 @@ class Experiment:
     """distributed: how many processes play; each has an equal share of the games, and of the replay"""
     evaluation: Evaluation = Evaluation()
     bonus: Bonus = Bonus()
-    """pay for surprise (random network distillation, Burda et al. 2019): PPO, and all that learn from a replay"""
+    """an intrinsic reward (random network distillation, Burda et al. 2019): PPO, and all that learn from a replay"""
     source: Suppress[str] = ""
     """where the preset was published"""
 

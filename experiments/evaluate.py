@@ -39,13 +39,13 @@ class Evaluate:
     run: Path
     """a run directory"""
     episodes: int = 100
-    """episodes to play, as many in each environment"""
+    """episodes to play in all, shared equally by up to 8 emulators"""
     protocol: str = ""
     """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
     """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
     seed: int = 0
-    """decides the emulators' chances and the exploration; results have 2,000,000 more, which no training shares"""
+    """decides the emulators' chances and the exploration; 2,000,000 is added to it, so that no training has the same"""
     checkpoint: Literal["last", "best"] = "last"
     """best: the weights that scored best while training, which flatters; the result says so"""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -23,14 +23,14 @@ class Moment(NamedTuple):
     state: Any  # [N, ...] the agent's memory before it acts on `step`; () if it has none
     metrics: dict[str, Tensor]  # of the last update in this iteration; empty if there was none
     batch: Sequence | None = None  # what that update learned from
-    ended: Iterable[tuple["Episode", Played]] = ()  # episodes that `heard` does not tell of: others played them
-    heard: TimeStep = NO_STEP  # `step` without its frames, on the host
+    ended: Iterable[tuple["Episode", Played]] = ()  # episodes that `on_host` does not tell of: others played them
+    on_host: TimeStep = NO_STEP  # `step` without its frames, on the host
 
 
 def train(
     agent: Agent,
     games: Games,
-    memory: Any,
+    experience: Any,
     epsilon: Callable[[int], float | Tensor],
     agent_steps: int,
     seed: int,
@@ -39,7 +39,7 @@ def train(
     """Plays and learns up to `agent_steps`; yields after every iteration, so logging stays with the caller.
 
     Args:
-        memory: a Replay or a Rollout; it decides when to learn, and from what.
+        experience: a Replay or a Rollout; it decides when to learn, and from what.
         epsilon: agent steps to exploration rate, one for all games or each its own [N].
         begin: where an earlier training stood, if it is to go on; else the games start anew from `seed`.
     """
@@ -50,15 +50,15 @@ def train(
     while games.agent_steps < agent_steps:
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
         games.send(action)  # the emulators run while we learn
-        memory.add(step, action, note, state, games.heard)
+        experience.add(step, action, note, state, games.on_host)
         metrics: dict[str, Tensor] = {}
         seq = None
-        for seq, count in memory.batches(agent.room):
+        for seq, count in experience.batches(agent.room):
             games.start()  # if they wait for a GPU's choice
             priority, metrics = agent.learn(seq, count, games.agent_steps)
-            memory.update(seq.ids, priority)
+            experience.update(seq.ids, priority)
         step, state = games.recv(), next_state
-        yield Moment(games.agent_steps, step, state, metrics, seq, heard=games.heard)
+        yield Moment(games.agent_steps, step, state, metrics, seq, on_host=games.on_host)
 
 
 class Episode(NamedTuple):
@@ -81,7 +81,7 @@ def evaluate(agent: Agent, games: Games, episodes: int, epsilon: float, seed: in
     while any(share):
         action, _, state = agent.act(step, state, epsilon)
         step = games.step(action)
-        for episode in scores.add(games.heard):
+        for episode in scores.add(games.on_host):
             if share[episode.game]:
                 share[episode.game] -= 1
                 yield episode

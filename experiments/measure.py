@@ -138,7 +138,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
         run = Run.create(Path(folder), x, "benchmark")
         with Log(run, x.frames, NoMirror(), Console(quiet=True)) as log:
             trainer = Trainer(run, setup, log, Interruption())
-            for moment in train(setup.agent, setup.games, setup.memory, x.explore, 1 << 40, x.seed):
+            for moment in train(setup.agent, setup.games, setup.experience, x.explore, 1 << 40, x.seed):
                 phases.time("log", lambda moment=moment: trainer.follow(moment))  # type: ignore[misc]
                 if watch(moment.agent_steps):
                     continue

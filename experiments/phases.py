@@ -34,11 +34,11 @@ class Phases:
     @classmethod
     def of(cls, setup: Setup) -> "Phases":
         """Those of a training in one process."""
-        agent, games, memory = setup.agent, setup.games, setup.memory
+        agent, games, experience = setup.agent, setup.games, setup.experience
         calls = [
             ("act", agent, "act"), ("learn", agent, "learn"),
             ("environment", games, "send"), ("environment", games, "recv"),
-            ("replay", memory, "add"), ("replay", memory, "update"), ("replay", memory, "batches"),
+            ("replay", experience, "add"), ("replay", experience, "update"), ("replay", experience, "batches"),
         ]  # fmt: skip
         return cls(agent, games.device, calls)
 

@@ -89,9 +89,9 @@ def probe(game: str, core: str, seed: int, agent_steps: int, episodes: int) -> l
     games, (algorithm, optimiser, rollout, _) = make_probe(game, GAMES), SETTINGS[game]
     network = build_network(network_of(game, core), games.observation_shape, games.num_actions, algorithm)
     agent = Agent(network, algorithm, optimiser, 0)
-    memory = Rollout(rollout, GAMES, algorithm.length, algorithm.targets)
-    agent.plan(*memory.annealing(agent_steps))
-    for _ in train(agent, games, memory, Linear(0.0, 0.0, 0), agent_steps, seed):
+    experience = Rollout(rollout, GAMES, algorithm.length, algorithm.targets)
+    agent.plan(*experience.annealing(agent_steps))
+    for _ in train(agent, games, experience, Linear(0.0, 0.0, 0), agent_steps, seed):
         pass
     with agent.evaluating():
         return [x.score for x in evaluate(agent, make_probe(game, GAMES), episodes, 0.0, seed + 1_000_000)]

@@ -223,7 +223,7 @@ def bring_back(
         raise ValueError("its games played another number of steps")
     segments = setup.segments(run.path / "replay")
     if segments is not None:
-        segments.read(setup.memory, facts["rows"])
+        segments.read(setup.experience, facts["rows"])
     return moment, exact, segments
 
 

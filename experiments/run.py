@@ -1,18 +1,21 @@
 """The run directory: the truth about a run.
 
     config.json         the resolved experiment, protocol, versions, commit; written once
-    metrics.jsonl       a row per 10,000 emulator frames; append-only, and the same whenever the run is repeated
+    metrics.jsonl       a row per 10,000 frames and one per evaluation; append-only, the same whenever it is repeated
     perf.jsonl          the same for speeds and times, which never repeat
     episodes.jsonl      a row per finished training episode, with its place in recordings/training.rec; append-only
     events.jsonl        what happened to the run besides: resumed, not saved, an emulator replaced; append-only
-    summary.json        the latest figures; rewritten at each evaluation
+    summary.json        the latest figures; rewritten at each evaluation and checkpoint
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
     best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
     replay/             the replay's rows, until the run is finished (segments.py); of rank 1 in 1/, and so on
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
+    demo.json           what `highscore demo` found before and after
+    wandb/              what Weights & Biases was told, or is to be told by `highscore sync`
     trace.json          where the time of some iterations went, if --profile asked for it
     diverged/           the batch that ended a training whose loss was no number any more
+    .lock               held while a process writes
 
 Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
 """

@@ -208,19 +208,19 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
     saves, writes = [], []
     with Interruption() as interruption, Log(run, x.frames, NoMirror(), console) as log:
         trainer = Trainer(run, setup, log, interruption)
-        store, memory = trainer.segments, setup.memory
+        store, experience = trainer.segments, setup.experience
         assert store is not None
 
         def add(agent_steps: int) -> None:
             for _ in range(agent_steps // 8):
                 obs = noise[int(rng.integers(64))]
-                memory.add(TimeStep(obs, flags.long(), flags.float(), flags, flags, flags), flags.long(), (), ())
+                experience.add(TimeStep(obs, flags.long(), flags.float(), flags, flags, flags), flags.long(), (), ())
 
         def write_now_and_then(agent_steps: int) -> None:
             for _ in range(agent_steps // 2_500):
                 add(2_500)
                 began = time.monotonic()
-                store.write(memory)
+                store.write(experience)
                 writes.append(time.monotonic() - began)
 
         with console.status("filling the replay"):
@@ -231,7 +231,7 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
         with console.status("saving"):
             for _ in range(6):
                 write_now_and_then(x.checkpoint_period // 4)
-                trainer.agent_steps = memory.steps_added  # type: ignore[union-attr]
+                trainer.agent_steps = experience.steps_added  # type: ignore[union-attr]
                 began = time.monotonic()
                 trainer.save(Moment(trainer.agent_steps, step, (), {}))
                 saves.append(time.monotonic() - began)

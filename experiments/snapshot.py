@@ -16,24 +16,24 @@ from experiments.build import Setup
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
 
-# Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
 SHARED = ("online.", "target.", "optimiser.")  # by all ranks that learn together
+# Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
 GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
 
 
 def take(setup: Setup | DistributedSetup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, facts) of a training after an iteration; the rows of a replay are kept elsewhere."""
     games, game_tensors = setup.games.state()
-    memory, memory_tensors = setup.memory.state()
+    experience, rows = setup.experience.state()
     tensors = setup.agent.tensors()
     tensors |= {f"games.{name}": x for name, x in game_tensors.items()}
-    tensors |= {f"memory.{name}": x for name, x in memory_tensors.items()}
+    tensors |= {f"memory.{name}": x for name, x in rows.items()}
     tensors |= {f"state.{i}": x for i, x in enumerate(tree_leaves(moment.state))}
     tensors["random.torch"] = torch.get_rng_state()
     if setup.games.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(setup.games.device)
     facts = {
-        "games": games, "memory": memory, "updates": setup.agent.updates,
+        "games": games, "memory": experience, "updates": setup.agent.updates,
         "python": random.getstate(), "numpy": numpy_state(),
     }  # fmt: skip
     return tensors, facts
@@ -97,7 +97,7 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     state = tree_map(lambda x: tensors[f"state.{next(numbers)}"].to(x.device), fresh.state)
     with agent.evaluating():  # only for their shapes: nothing may move
         action, note, _ = agent.act(step, state, 0.0)
-    setup.memory.restore(facts["memory"], part("memory."), (step, action, note, state))
+    setup.experience.restore(facts["memory"], part("memory."), (step, action, note, state))
     restore_chance(tensors, facts, games.device)
     return Moment(games.agent_steps, step, state, {}), exact
 
@@ -118,7 +118,7 @@ def begin_new_episodes(setup: Setup, moment: Moment) -> Moment:
     with setup.agent.evaluating():
         action, note, _ = setup.agent.act(moment.step, moment.state, 0.0)
     end = moment.step._replace(last=torch.ones_like(moment.step.last))
-    setup.memory.add(end, torch.zeros_like(action), note, moment.state)
+    setup.experience.add(end, torch.zeros_like(action), note, moment.state)
     return moment._replace(step=setup.games.restart())
 
 

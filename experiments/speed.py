@@ -11,7 +11,7 @@ from agents.captured import WARM_UP
 from agents.replay import Replay
 from envs.library import game_of
 from envs.timestep import TimeStep
-from experiments.build import build_agent, build_memory, make_fast, make_games
+from experiments.build import build_agent, build_experience, make_fast, make_games
 from experiments.config import Experiment
 
 
@@ -60,17 +60,17 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
-    memory, state = build_memory(x, agent.online), agent.initial_state(n)
+    experience, state = build_experience(x, agent.online), agent.initial_state(n)
     step = random_steps(n, shape, device)
     for _ in range(2 * length if x.replay else length):
         action, note, _ = agent.act(step, state, 0.1)
-        memory.add(step, action, note, state)
-    updates = memory.planned_updates(1_000_000_000) / 1_000_000_000 * n
-    if isinstance(memory, Replay):
+        experience.add(step, action, note, state)
+    updates = experience.planned_updates(1_000_000_000) / 1_000_000_000 * n
+    if isinstance(experience, Replay):
         block = max(min(round(updates), agent.room()), 1)  # updates that one iteration makes at once
-        seq = memory.sample(block * memory.config.batch_size)
+        seq = experience.sample(block * experience.config.batch_size)
     else:
-        seq, block = next(memory.batches(agent.room))
+        seq, block = next(experience.batches(agent.room))
 
     def learn() -> None:
         _, metrics = agent.learn(seq, block)

@@ -42,7 +42,7 @@ class Suite:
     """trainings at once, as far as memory allows"""
     search: int = 0
     """draw so many settings from the file's [search] instead of trying a grid"""
-    objective: Literal["eval/score", "eval/median"] = "eval/score"
+    objective: Literal["mean", "median"] = "mean"
     """what a search maximises: an evaluation's mean or median, human-normalised if there are several games"""
     sampler: Literal["tpe", "random"] = "tpe"
     """how a search draws: Optuna's tree-structured Parzen estimator, or at random"""
@@ -229,8 +229,7 @@ def run_suite(options: Suite, console: Console) -> int:
     work: Any = Listed(planned)
     total = len(planned)
     if options.search:
-        figure = {"eval/score": "mean", "eval/median": "median"}[options.objective]
-        work = Trials(spec, folder, options.search, figure, options.sampler)
+        work = Trials(spec, folder, options.search, options.objective, options.sampler)
         total = options.search * len(planned)
     board = Board(console, total)
 

@@ -124,7 +124,7 @@ class Trainer:
         """Takes in one iteration of the loop."""
         before, self.agent_steps = self.frames(), moment.agent_steps
         self.metrics, self.batch = moment.metrics or self.metrics, moment.batch or self.batch
-        for episode in self.scores.add(moment.heard):
+        for episode in self.scores.add(moment.on_host):
             self.keep(episode, self.setup.games.played(episode.game))
         for episode, played in moment.ended:
             self.keep(self.scores.count(episode), played)
@@ -205,7 +205,7 @@ class Trainer:
             self.write_rows()
             return
         failed = self.finish_writing()
-        self.writing = self.beside.submit(self.segments.write, self.setup.memory)
+        self.writing = self.beside.submit(self.segments.write, self.setup.experience)
         if failed is not None:
             raise failed
 
@@ -217,7 +217,7 @@ class Trainer:
     def write_rows(self) -> dict[str, Any] | None:
         """Writes what the replay has that is new; returns the manifest of all of it, or None: there is no replay."""
         self.finish_writing()  # what could not be written is tried again
-        return None if self.segments is None else self.segments.write(self.setup.memory)
+        return None if self.segments is None else self.segments.write(self.setup.experience)
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""

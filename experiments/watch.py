@@ -44,7 +44,7 @@ class Watch:
     port: int = 8010
     """of the page, on this machine only; if it is in use, one of the next"""
     open: bool = True
-    """open the page in your browser, if there is one"""
+    """the page opens in your browser, if there is one; with --no-open it does not"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from networks.memory import State, history_size, keep, with_history
+from networks.memory import State, history_size, open_gates, with_history
 
 
 class DNCState(NamedTuple):
@@ -32,7 +32,7 @@ class DNC(nn.Module):
         size: units of the controller, and F'.
         places: N.
         word: W.
-        bias: added to the gates of the controller that keep (`keep`).
+        bias: added to the gates of the controller that keep (`open_gates`).
         reads: R, read heads.
     """
 
@@ -43,7 +43,7 @@ class DNC(nn.Module):
         super().__init__()
         self.num_actions, self.size, self.places, self.word, self.reads = num_actions, size, places, word, reads
         self.controller = nn.LSTMCell(inputs + history_size(num_actions) + reads * word, size)
-        keep(self.controller.bias_hh, size, bias)
+        open_gates(self.controller.bias_hh, size, bias)
         self.parts = [reads * word, reads, word, 1, word, word, reads, 1, 1, 3 * reads]
         self.interface = nn.Linear(size, sum(self.parts))
         self.output = nn.Linear(size + reads * word, size)

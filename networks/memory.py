@@ -38,7 +38,7 @@ class Recurrent(nn.Module):
         inputs: F.
         num_actions: of the history that joins the features (`with_history`); 0 for none.
         size: units, F'.
-        bias: added to the gates that keep (`keep`).
+        bias: added to the gates that keep (`open_gates`).
     """
 
     def __init__(self, kind: str, inputs: int, num_actions: int, size: int, bias: float = 0.0):
@@ -46,7 +46,7 @@ class Recurrent(nn.Module):
         self.num_actions, self.size, self.parts = num_actions, size, 2 if kind == "lstm" else 1
         width = inputs + history_size(num_actions)
         self.cell = nn.LSTM(width, size) if kind == "lstm" else nn.GRU(width, size)
-        keep(self.cell.get_parameter("bias_hh_l0"), size, bias)
+        open_gates(self.cell.get_parameter("bias_hh_l0"), size, bias)
 
     def initial_state(self, batch: int) -> State:
         like = next(self.parameters())
@@ -103,7 +103,7 @@ def stretches(first: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def keep(biases: Tensor, size: int, extra: float) -> None:
+def open_gates(biases: Tensor, size: int, extra: float) -> None:
     """Adds to the biases of an LSTM's forget gates or a GRU's update gates, which are the second `size` of either.
 
     With the usual weights half of a memory is lost at every step, and so is its gradient: a thousandth is left after

@@ -1,8 +1,8 @@
 """Torso, memory and head, over sequences.
 
 Every network maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state) and offers
-`initial_state(batch)`. Acting is the case T = 1. A memoryless network has state (), so nothing
-outside `networks/memory.py` ever asks whether a network remembers.
+`initial_state(batch)`. Acting is the case T = 1. A memoryless network has state (), so the loop
+and the replay never ask whether a network remembers.
 """
 
 import math

@@ -67,12 +67,14 @@ class NatureCNN(Convolutions):
     def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
         super().__init__()
         layers: list[nn.Module] = []
+        height, width = shape[1:]
         for out, kernel, stride in self.layers:
             layers.append(nn.Conv2d(shape[0], out, kernel, stride))
             shape = (out, *((side - kernel) // stride + 1 for side in shape[1:]))
             if min(shape) < 1:
                 raise ValueError(
-                    f"{type(self).__name__} needs observations of at least 36 x 36 pixels; try --network.torso minatar"
+                    f"{type(self).__name__} is for larger observations than {height} x {width};"
+                    " try --network.torso minatar"
                 )
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
         self.conv = nn.Sequential(*layers[:-1])

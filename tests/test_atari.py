@@ -98,7 +98,7 @@ def test_the_row_after_an_end_begins_the_next_episode():
     for t in range(1, 34):
         before, step = step, games.step(torch.full((2,), 2))
         assert torch.equal(pushed(before.obs, step.obs[:, -1], step.first), step.obs)  # as a GPU is told
-        assert all(torch.equal(a, b) for a, b in zip(games.heard[1:], step[1:], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(games.on_host[1:], step[1:], strict=True))
         assert step.last.tolist() == [t % 11 == 10] * 2
         assert step.first.tolist() == [t % 11 == 0] * 2
         if step.first.all():

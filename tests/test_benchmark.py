@@ -53,7 +53,7 @@ def test_emulators_alone_are_played_until_episodes_end(monkeypatch):
     def timed(call, seconds):
         for _ in range(400):
             call()
-            ends.append(int(made[0].heard.last.sum()))
+            ends.append(int(made[0].on_host.last.sum()))
         return 0.2
 
     monkeypatch.setattr(speed, "timed", timed)
@@ -83,7 +83,7 @@ def test_phases_add_up_and_change_nothing():
     for timed in (False, True):
         setup = build(x, torch.device("cpu"))
         phases = Phases.of(setup) if timed else None
-        *_, end = train(setup.agent, setup.games, setup.memory, x.explore, 400, x.seed)
+        *_, end = train(setup.agent, setup.games, setup.experience, x.explore, 400, x.seed)
         shown.append((setup.agent.tensors(), end.step.obs))
         setup.games.close()
     assert phases is not None

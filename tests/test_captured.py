@@ -205,7 +205,7 @@ def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
         def synchronize(self):
             waited.append(self.action)
 
-    monkeypatch.setattr("envs.games.coming", lambda chosen: (chosen.action, chosen))
+    monkeypatch.setattr("envs.games.copy_to_host", lambda chosen: (chosen.action, chosen))
     one, other = make_probe("catch", 3), make_probe("catch", 3)
     assert_same(one.reset(0), other.reset(0))
     for t in range(40):
@@ -217,7 +217,7 @@ def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
         assert (other._coming is None) == (t % 2 == 1) and len(waited) == (t + 1) // 2
         other.start()
         assert_same(one.recv(), other.recv())
-        assert_same(one.heard, other.heard)
+        assert_same(one.on_host, other.on_host)
         assert len(waited) == t // 2 + 1 and other._coming is None  # only what was not
     assert [log.actions for log in one.logs] == [log.actions for log in other.logs]
     other.send(Chosen(torch.full((3,), 99)))

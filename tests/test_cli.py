@@ -148,6 +148,16 @@ def test_overrides_reach_every_corner():
     assert parse_train(["demo", "--rollout.epochs", "1"]).experiment.rollout.epochs == 1
 
 
+def test_yes_and_no_are_said_with_a_value_or_without(capsys):
+    """Without one by people, with one by the agents of sweeps."""
+    options = parse_train(["dqn", "--profile", "--compile", "--deterministic", "False", "--algorithm.double", "true"])
+    x = options.experiment
+    assert (options.profile, x.compile, x.deterministic, x.algorithm.double) == (True, True, False, True)
+    with pytest.raises(SystemExit, match="2"):
+        parse_train(["dqn", "--compile", "perhaps"])
+    assert "'perhaps' is not True or False" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text, number",
     [("200", 200), ("2M", 2_000_000), ("100k", 100_000), ("0.5m", 500_000), ("1_000", 1_000), ("1e6", 10**6)],

@@ -174,15 +174,15 @@ def test_a_player_that_was_given_up_adds_nothing_any_more(ray):
     _, (one, two), _ = play(x, 2)
     assert shard.begin(1, life=0) == 0
     offered = shard.offer(1, 0, 0, to_arrays(tuple(one)))
-    assert shard.total() == shard.memory.shards[0].rows_added == 0  # what nobody has counted is not there yet
+    assert shard.total() == shard.experience.shards[0].rows_added == 0  # what nobody has counted is not there yet
     shard.accept(1, offered.number)
-    assert shard.memory.shards[0].steps_added == offered.steps
+    assert shard.experience.shards[0].steps_added == offered.steps
     shard.offer(1, 0, 1, to_arrays(tuple(two)))
     assert shard.begin(1, life=1) == 1  # the next one goes on after the last block that was counted
     shard.offer(1, 0, 1, to_arrays(tuple(two)))
     assert not shard.waiting
     shard.accept(1, shard.offer(1, 1, 1, to_arrays(tuple(two))).number)
-    assert shard.memory.shards[0].rows_added == 2 * 16
+    assert shard.experience.shards[0].rows_added == 2 * 16
 
 
 def test_players_that_die_are_replaced_and_nothing_is_learned_twice(ray, tmp_path):

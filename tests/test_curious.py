@@ -16,7 +16,7 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import algorithm_of, build_agent, build_memory, check
+from experiments.build import algorithm_of, build_agent, build_experience, check
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
@@ -121,13 +121,13 @@ def test_the_two_advantages_are_worked_out_by_hand():
     step = step._replace(last=step.terminal)
     note = (torch.zeros(4, 1), torch.tensor([[[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[7.0, 10.0]]]))
     seq = Sequence(step, torch.zeros(4, 1).long(), note, (), torch.ones(1), torch.zeros(1).long())
-    seq = algorithm.targets(algorithm.pay(network, seq))
+    seq = algorithm.targets(algorithm.note_intrinsic(network, seq))
     # Rewards 1 (of 3), 1; then over. Bonuses 2 / 2, 4 / 2, 8 / 2, and the last is bootstrapped with 10 / 2.
     assert seq.note[2][:2, 0, 0].tolist() == [1 + 0.5 * 1, 1]
     assert seq.note[2][:, 0, 1].tolist() == [1 + 0.5 * (2 + 0.5 * (4 + 5)), 2 + 0.5 * (4 + 5), 4 + 5]
     assert network.bonus.followed == [(3, 0.5)]  # the step that began the rollout was counted by the one before
     assert network.bonus.watched == [3]
-    algorithm.pay(network, seq._replace(step=step, note=note))
+    algorithm.note_intrinsic(network, seq._replace(step=step, note=note))
     assert network.bonus.watched == [3, 3]
 
 
@@ -210,7 +210,7 @@ def test_the_ratio_is_one_before_the_first_update():
     torch.manual_seed(0)
     games = make_probe("recall", 4)
     agent = build_agent(x, games.observation_shape, games.num_actions, torch.device("cpu"))
-    memory = build_memory(x, agent.online)
+    memory = build_experience(x, agent.online)
     assert isinstance(memory, Rollout) and isinstance(agent.algorithm, CuriousPPO)
     step, state = games.reset(0), agent.initial_state(4)
     for _ in range(9):

@@ -40,7 +40,7 @@ def many(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page_of(many):
     """Opens the real dashboard in a real browser; fails on any script error."""
-    with served("dashboard", "--runs", str(many), "--open", "False") as (address, process), chromium() as browser:
+    with served("dashboard", "--runs", str(many), "--no-open") as (address, process), chromium() as browser:
 
         def open_page(where="", width=1400, height=900, scheme="light"):
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

@@ -129,7 +129,7 @@ def test_facts_that_a_stranger_wrote_are_refused(stopped, setup, data):
     for key in place[:-1]:
         holder = holder[key]
     holder[place[-1]] = data.draw(JSON_VALUES)
-    rows, shown = setup.memory.size, tensors["games.shown.obs"].numpy()
+    rows, shown = setup.experience.size, tensors["games.shown.obs"].numpy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments.os, "truncate", lambda path, size: None)  # the run is for the others, too
         patch.setattr(type(setup.games), "_reset_all", lambda self: (shown, {}))  # emulators take their time
@@ -138,7 +138,7 @@ def test_facts_that_a_stranger_wrote_are_refused(stopped, setup, data):
             bring_back(stopped, setup, tensors, state)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
-    assert setup.memory.rows is None or all(len(ring) == rows for ring in tree_leaves(setup.memory.rows))
+    assert setup.experience.rows is None or all(len(ring) == rows for ring in tree_leaves(setup.experience.rows))
 
 
 @pytest.mark.parametrize("name", ["online.head.layers.0.weight", "memory.priorities", "games.actions", "random.torch"])

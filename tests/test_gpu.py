@@ -102,7 +102,7 @@ def test_nobody_waits_while_it_learns(preset, captures, monkeypatch):
     setup = trained(small(preset, distributed="none", frames=800))
     with nobody_waits():
         for _ in range(3):
-            setup.agent.learn(setup.memory.sample(8))
+            setup.agent.learn(setup.experience.sample(8))
 
 
 @pytest.mark.parametrize("x", [

@@ -45,9 +45,9 @@ class Watched:
 
     def learn(self, agent_steps):
         """Goes on for so many agent steps; yields after every block."""
-        x, frames = self.x, self.setup.memory.steps_added + agent_steps
+        x, frames = self.x, self.setup.experience.steps_added + agent_steps
         for moment in self.setup.moments(replace(x, frames=frames), None):
-            assert self.setup.memory.updates == self.setup.agent.updates
+            assert self.setup.experience.updates == self.setup.agent.updates
             assert self.setup.agent.updates == x.replay.planned_updates(moment.agent_steps)  # at every moment
             yield moment
 
@@ -70,7 +70,7 @@ def check_what_arrived(watched):
     setup, x = watched.setup, watched.x
     for player in range(2):
         assert watched.of(player) == list(range(setup.games.blocks[player]))
-        assert setup.memory.shards[player].rows_added == setup.games.blocks[player] * block_rows(x)
+        assert setup.experience.shards[player].rows_added == setup.games.blocks[player] * block_rows(x)
 
 
 def test_the_ratio_is_exact_with_a_slow_player(watched):
@@ -137,7 +137,7 @@ def test_players_are_killed_again_and_again(watched):
     check_what_arrived(watched)
     assert sum("was killed by signal 9" in text for text in watched.said) == 6
     assert games.lives == [1 + killed.count(0), 1 + killed.count(1)]
-    ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.setup.memory.shards]
+    ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.setup.experience.shards]
     assert min(ends) > 0 and not list(Path("/dev/shm").glob("*highscore*"))
 
 

@@ -24,15 +24,15 @@ class Tape:
 
     def reset(self, seed):
         self.calls.append(f"reset {seed}")
-        self.heard = at(0, 2)
+        self.on_host = at(0, 2)
         return at(0, 2)
 
     def act(self, step, state, epsilon):
         self.calls.append(f"act on {step.obs[0]} with {state}, epsilon {epsilon}")
         return torch.full((2,), self.t), "note", f"state {self.t + 1}"
 
-    def add(self, step, action, note, state, heard):
-        self.calls.append(f"add {step.obs[0]} as {heard.obs[0]}, {action[0]}, {note}, {state}")
+    def add(self, step, action, note, state, on_host):
+        self.calls.append(f"add {step.obs[0]} as {on_host.obs[0]}, {action[0]}, {note}, {state}")
 
     def send(self, action):
         self.calls.append(f"send {action[0]}")
@@ -58,7 +58,7 @@ class Tape:
     def recv(self):
         self.t += 1
         self.calls.append("recv")
-        self.heard = at(-self.t, 2)
+        self.on_host = at(-self.t, 2)
         return at(self.t, 2)
 
 
@@ -75,7 +75,7 @@ def test_order_of_calls():
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [
         (2, 1, {}), (4, 2, {"loss": 1}),
     ]  # fmt: skip
-    assert [int(moment.heard.obs[0]) for moment in moments] == [-1, -2]
+    assert [int(moment.on_host.obs[0]) for moment in moments] == [-1, -2]
 
 
 class Uneven:
@@ -89,8 +89,8 @@ class Uneven:
 
     def step(self, action):
         self.t += 1
-        self.heard = at(self.t, 2, [game for game, length in enumerate((2, 5)) if self.t % length == 0])
-        return self.heard
+        self.on_host = at(self.t, 2, [game for game, length in enumerate((2, 5)) if self.t % length == 0])
+        return self.on_host
 
 
 class Idle:

@@ -120,7 +120,7 @@ def test_initial_weights_fill_their_range(scheme):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="initialisation"):
         initialise(nn.Linear(2, 2), "magic")
-    with pytest.raises(ValueError, match="36 x 36"):
+    with pytest.raises(ValueError, match="larger observations than 20 x 20"):
         NatureCNN((4, 20, 20))
 
 

@@ -69,7 +69,7 @@ def test_intrinsic_returns_have_a_discount_of_their_own():
     seq = rollout([0.0, 0.0, 0.0], (column(0.0, 0, 0), torch.zeros(3, 1, 2)))
     seq = seq._replace(step=seq.step._replace(obs=torch.tensor([9.0, 2.0, 4.0])[:, None, None, None, None]))
     network = SimpleNamespace(bonus=Stub())
-    seq = algorithm.targets(algorithm.pay(network, seq))
+    seq = algorithm.targets(algorithm.note_intrinsic(network, seq))
     assert seq.note[2][:, 0, 1].tolist() == [1 + 0.25 * 0.5 * 2, 2] and network.bonus.followed == [(2, 0.25)]
 
 

@@ -133,7 +133,7 @@ def test_what_is_remembered_of_flags_is_what_the_ring_holds(length):
     for _ in range(100):
         step = fake_step(3, rng, after=step)
         action = torch.zeros(3, dtype=torch.int64)
-        heard.add(step, action, heard=step._replace(obs=torch.empty(0)))
+        heard.add(step, action, on_host=step._replace(obs=torch.empty(0)))
         shown.add(step, action)
         forgetful.recent.clear()
         forgetful.add(step, action)

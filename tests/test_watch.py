@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from envs.doom import BUTTONS
-from envs.screen import Frame
+from envs.screen import ScreenFrame
 from experiments.cli import run_command
 from experiments.viewer import film
 from experiments.viewer.overlay import LABEL, font, label_size
@@ -86,7 +86,7 @@ def test_an_episode_that_has_ended_stands_still_and_silent_beside_the_others():
 
         def extend(self):
             self.t += 1
-            frames = [Frame(np.full((2, 2, 3), 4 * self.t + k, np.uint8), np.ones(3)) for k in range(4)]
+            frames = [ScreenFrame(np.full((2, 2, 3), 4 * self.t + k, np.uint8), np.ones(3)) for k in range(4)]
             self.scene = SimpleNamespace(frames=frames)
 
         @property

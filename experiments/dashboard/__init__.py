@@ -15,14 +15,14 @@ class Dashboard:
     port: int = 8020
     """of the page, on this machine only; if it is in use, one of the next"""
     open: bool = True
-    """open the page in your browser, if there is one"""
+    """the page opens in your browser, if there is one; with --no-open it does not"""
 
 
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    options = parse(Dashboard, args)
+    options = parse(Dashboard, args, switches=True)
     if not options.runs.is_dir():
         raise ValueError(f"there is no folder {options.runs}; train something first, or name another with --runs")
     from rich.console import Console

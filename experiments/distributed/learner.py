@@ -21,36 +21,36 @@ class Players(Protocol):
         """Gives all players the agent's weights, sooner or later."""
 
     def recv(self) -> tuple[Any, Told]:
-        """Waits for the next block of any player, for `memory.extend`; it stays as it is until it is released."""
+        """Waits for the next block of any player, for `experience.extend`; it stays as it is until it is released."""
 
     def release(self, told: Told) -> None:
         """Lets a player fill the block again."""
 
 
-def learn(agent: Agent, players: Players, memory: Any, agent_steps: int) -> Iterator[Moment]:
+def learn(agent: Agent, players: Players, experience: Any, agent_steps: int) -> Iterator[Moment]:
     """Takes blocks and makes exactly the updates that they have paid for, up to `agent_steps`.
 
     Yields after every block and what was learned since. Players that are faster wait for the learner, for they run
     out of blocks; a learner that is faster waits for a block. Weights go out once for every round of blocks.
 
     Args:
-        memory: `Shards`, or what stands for them.
+        experience: `Shards`, or what stands for them.
     """
-    players.publish(agent, memory.steps_added)
+    players.publish(agent, experience.steps_added)
     blocks = 0
-    while memory.steps_added < agent_steps:
+    while experience.steps_added < agent_steps:
         block, told = players.recv()
-        memory.extend(told.player, block)
+        experience.extend(told.player, block)
         players.release(told)
         staleness = agent.updates - told.version
         metrics: dict[str, Any] = {}
         seq = None
-        for seq, count in memory.batches():
-            priority, metrics = agent.learn(seq, count, memory.steps_added)
-            memory.update(seq.ids, priority)
+        for seq, count in experience.batches():
+            priority, metrics = agent.learn(seq, count, experience.steps_added)
+            experience.update(seq.ids, priority)
         blocks += 1
         if blocks % players.count == 0:
-            players.publish(agent, memory.steps_added)
+            players.publish(agent, experience.steps_added)
         if metrics:
             metrics["players/staleness"] = staleness
-        yield Moment(memory.steps_added, NO_STEP, (), metrics, seq, told.ended)
+        yield Moment(experience.steps_added, NO_STEP, (), metrics, seq, told.ended)

@@ -68,13 +68,13 @@ def carry_out(task: Task) -> dict[str, Any]:
     # What only takes blocks would refuse to begin: it would never learn.
     setup = build(x if task.learns else replace(x, frames=1 << 60), device)
     assert isinstance(setup, DistributedSetup)
-    players, memory = setup.games, setup.memory
+    players, experience = setup.games, setup.experience
     assert x.replay is not None
     players.say = lambda text: print(text, file=sys.stderr)
     calls = [
         ("wait", players, "recv"), ("publish", players, "publish"), ("learn", setup.agent, "learn"),
-        ("learn", memory, "batches"), ("learn", memory, "update"),
-        *(("take", shard, "extend") for shard in memory.shards),
+        ("learn", experience, "batches"), ("learn", experience, "update"),
+        *(("take", shard, "extend") for shard in experience.shards),
     ]  # fmt: skip
     phases = Phases(setup.agent, device, calls)
     try:

@@ -62,7 +62,7 @@ class Player:
             if self.priorities:
                 self.priorities.add(step, action, note)
             self.step = self.games.recv()
-            for episode in self.scores.add(self.games.heard):
+            for episode in self.scores.add(self.games.on_host):
                 played = self.games.played(episode.game)
                 ended.append((episode._replace(game=self.mine.start + episode.game), played))
         block.priority[:] = self.priorities.of_last(len(block.action)) if self.priorities else torch.nan

@@ -18,7 +18,7 @@ class RaySetup(DistributedSetup):
 
     def segments(self, folder: Path) -> Any:
         """The experience's rows on disk."""
-        return RaySegments(folder, self.memory)
+        return RaySegments(folder, self.experience)
 
 
 def make_setup(x: Experiment, agent: Agent, row: Any, device: torch.device) -> RaySetup:

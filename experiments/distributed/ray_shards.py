@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.replay import ReplayConfig, ReplayRatio
+from agents.replay import ReplayBase, ReplayConfig
 from agents.sequence import Sequence
 from agents.shards import Shards
 from experiments.config import Experiment
@@ -47,7 +47,7 @@ class ShardActor:
         self, config: ReplayConfig, num_envs: int, length: int, seed: int, players: list[int], rows: int, example: Any
     ):
         torch.set_num_threads(1)
-        self.memory = Part(config, num_envs, length, seed, len(players), to_tensors(example))
+        self.experience = Part(config, num_envs, length, seed, len(players), to_tensors(example))
         self.players, self.rows = players, rows
         self.life = dict.fromkeys(players, -1)
         self.waiting: dict[tuple[int, int], Block] = {}
@@ -75,7 +75,7 @@ class ShardActor:
 
     def total(self) -> float:
         """Of all priorities."""
-        return sum(float(shard.tree.total) for shard in self.memory.shards)
+        return sum(float(shard.tree.total) for shard in self.experience.shards)
 
     def sample(self, agent_steps: int) -> tuple[list[Any], float]:
         """Some batches, as arrays, and the total of priorities.
@@ -83,22 +83,22 @@ class ShardActor:
         Args:
             agent_steps: of all players.
         """
-        self.memory.steps_added = agent_steps
-        batch = self.memory.config.batch_size
-        return [to_arrays(tuple(self.memory.sample(batch))) for _ in range(CHUNK)], self.total()
+        self.experience.steps_added = agent_steps
+        batch = self.experience.config.batch_size
+        return [to_arrays(tuple(self.experience.sample(batch))) for _ in range(CHUNK)], self.total()
 
     def update(self, ids: np.ndarray, priority: np.ndarray) -> None:
-        self.memory.update(*to_tensors((ids, priority)))
+        self.experience.update(*to_tensors((ids, priority)))
 
     def state(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Facts and arrays of each player's shard."""
-        found = (shard.state() for shard in self.memory.shards)
+        found = (shard.state() for shard in self.experience.shards)
         return [(facts, {name: x.numpy() for name, x in tensors.items()}) for facts, tensors in found]
 
     def restore(self, parts: list[tuple[dict[str, Any], dict[str, Any]]], example: Any) -> float:
         """Takes up a `state`; `read` fills the rows."""
         row = to_tensors(example)
-        for shard, (facts, arrays) in zip(self.memory.shards, parts, strict=True):
+        for shard, (facts, arrays) in zip(self.experience.shards, parts, strict=True):
             shard.restore(facts, {name: to_tensors(x) for name, x in arrays.items()}, row)
         return self.total()
 
@@ -109,10 +109,10 @@ class ShardActor:
         return folder.is_dir()
 
     def write(self) -> list[dict[str, Any]]:
-        return [part.write(shard) for part, shard in zip(self.segments, self.memory.shards, strict=True)]
+        return [part.write(shard) for part, shard in zip(self.segments, self.experience.shards, strict=True)]
 
     def read(self, manifests: list[dict[str, Any]]) -> None:
-        for part, shard, manifest in zip(self.segments, self.memory.shards, manifests, strict=True):
+        for part, shard, manifest in zip(self.segments, self.experience.shards, manifests, strict=True):
             part.read(shard, manifest)
 
     def forget(self, manifests: list[list[dict[str, Any]]]) -> None:
@@ -120,10 +120,10 @@ class ShardActor:
             part.forget(own)
 
     def _shard(self, player: int) -> Any:
-        return self.memory.shards[self.players.index(player)]
+        return self.experience.shards[self.players.index(player)]
 
 
-class RayShards(ReplayRatio):
+class RayShards(ReplayBase):
     """All shard actors, seen from the learner: what `Shards` is to a single process.
 
     There is one on every machine of the cluster, for players that are placed there, too. A batch is drawn from one of
@@ -242,35 +242,35 @@ class RaySegments:
         ValueError: not all machines see the folder.
     """
 
-    def __init__(self, folder: Path, memory: RayShards):
+    def __init__(self, folder: Path, experience: RayShards):
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        self.memory = memory
-        if not all(self._ask("sees", [folder] * len(memory.actors))):
+        self.experience = experience
+        if not all(self._ask("sees", [folder] * len(experience.actors))):
             raise ValueError(f"{folder} is not on all machines of the cluster; --runs must be a folder that they share")
 
     def _ask(self, method: str, args: list[Any] | None = None) -> list[Any]:
-        asked = zip(self.memory.actors, args or [None] * len(self.memory.actors), strict=True)
+        asked = zip(self.experience.actors, args or [None] * len(self.experience.actors), strict=True)
         refs = [getattr(actor, method).remote(*([] if args is None else [one])) for actor, one in asked]
-        return get(self.memory.ray, refs)
+        return get(self.experience.ray, refs)
 
-    def write(self, memory: Any) -> dict[str, Any]:
+    def write(self, experience: Any) -> dict[str, Any]:
         """Appends the rows added since the last call; returns a manifest of all that the shards hold.
 
         Raises:
             OSError: the disk is full; the manifests returned before still hold.
         """
-        return {"shards": self.memory.spread(self._ask("write"))}
+        return {"shards": self.experience.spread(self._ask("write"))}
 
-    def read(self, memory: Any, manifest: dict[str, Any]) -> None:
+    def read(self, experience: Any, manifest: dict[str, Any]) -> None:
         """Fills the shards with the rows of a manifest, and cuts off what was written after it.
 
         Raises:
             DamagedRows: a file is missing, short, or not what was written.
         """
-        self._ask("read", self.memory.gathered(manifest["shards"]))
+        self._ask("read", self.experience.gathered(manifest["shards"]))
 
     def forget(self, manifests: list[dict[str, Any]]) -> None:
         """Removes the files that none of these manifests, and no later one, needs."""
         by_player = [list(own) for own in zip(*(manifest["shards"] for manifest in manifests), strict=True)]
-        self._ask("forget", self.memory.gathered(by_player))
+        self._ask("forget", self.experience.gathered(by_player))

@@ -34,7 +34,7 @@ def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str
 
 
 def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Moment:
-    agent, players, memory = setup.agent, setup.games, setup.memory
+    agent, players, experience = setup.agent, setup.games, setup.experience
     check_like(tensors, take(setup, Moment(0, NO_STEP, (), {}))[0])
     for name in ("lives", "blocks"):
         if len([whole(n) for n in facts["games"][name]]) != players.count:
@@ -42,7 +42,7 @@ def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[st
     agent.load_tensors(tensors)
     agent.updates = whole(facts["updates"])
     own = {name.removeprefix("memory."): x for name, x in tensors.items() if name.startswith("memory.")}
-    memory.restore(facts["memory"], own, example_row(players.x, agent))
+    experience.restore(facts["memory"], own, example_row(players.x, agent))
     players.restore(facts["games"])
     restore_chance(tensors, facts, players.device)
-    return Moment(memory.steps_added, NO_STEP, (), {})
+    return Moment(experience.steps_added, NO_STEP, (), {})

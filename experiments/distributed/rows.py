@@ -18,15 +18,15 @@ class ShardSegments:
         folder.mkdir(exist_ok=True)
         self.parts = [Segments(folder / str(i)) for i in range(count)]
 
-    def write(self, memory: Shards) -> dict[str, Any]:
+    def write(self, shards: Shards) -> dict[str, Any]:
         """Appends the rows added since the last call; returns a manifest of all that the shards hold.
 
         Raises:
             OSError: the disk is full; the manifests returned before still hold.
         """
-        return {"shards": [part.write(shard) for part, shard in zip(self.parts, memory.shards, strict=True)]}
+        return {"shards": [part.write(shard) for part, shard in zip(self.parts, shards.shards, strict=True)]}
 
-    def read(self, memory: Shards, manifest: dict[str, Any]) -> None:
+    def read(self, shards: Shards, manifest: dict[str, Any]) -> None:
         """Fills the shards with the rows of a manifest, and cuts off what was written after it.
 
         Raises:
@@ -34,7 +34,7 @@ class ShardSegments:
         """
         if len(manifest["shards"]) != len(self.parts):
             raise DamagedRows("the manifest is not that of so many shards")
-        for part, shard, own in zip(self.parts, memory.shards, manifest["shards"], strict=True):
+        for part, shard, own in zip(self.parts, shards.shards, manifest["shards"], strict=True):
             part.read(shard, own)
 
     def forget(self, manifests: list[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ class DistributedSetup:
 
     games: Any  # see `Players`
     agent: Agent
-    memory: Any  # Shards, or what stands for them
+    experience: Any  # Shards, or what stands for them
 
     def __post_init__(self) -> None:
         self._asked, self._waited = time.monotonic(), 0.0
@@ -37,11 +37,11 @@ class DistributedSetup:
         """The training from where it is."""
         anew = "; their games begin new episodes" if begin else ""
         self.games.say(f"{x.players} processes play {x.num_envs // x.players} games each{anew}")
-        return learn(self.agent, self.games, self.memory, -(-x.frames // x.frame_skip))
+        return learn(self.agent, self.games, self.experience, -(-x.frames // x.frame_skip))
 
     def segments(self, folder: Path) -> Any:
         """The experience's rows on disk."""
-        return ShardSegments(folder, len(self.memory.shards))
+        return ShardSegments(folder, len(self.experience.shards))
 
     def speeds(self) -> dict[str, float]:
         """The share of the time since the last call in which the learner waited for players."""
@@ -75,8 +75,8 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
         from experiments.distributed.ray_setup import make_setup
 
         return make_setup(x, agent, row, device)
-    memory = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
-    return DistributedSetup(LocalPlayers(x, row, agent.online, device), agent, memory)
+    experience = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
+    return DistributedSetup(LocalPlayers(x, row, agent.online, device), agent, experience)
 
 
 def check(x: Experiment) -> None:
@@ -94,7 +94,7 @@ def check(x: Experiment) -> None:
             f"--num-envs {x.num_envs} cannot be shared equally by --players {x.players}; change one of them"
         )
     if x.bonus.weight:
-        raise ValueError(f"--bonus.weight: with --distributed {x.distributed} there is no pay for surprise")
+        raise ValueError(f"--bonus.weight: with --distributed {x.distributed} there is no intrinsic reward")
     rows = x.replay.capacity // x.num_envs
     if rows < (least := 2 * (block_rows(x) + x.algorithm.length + 8 + x.stack)):
         raise ValueError(

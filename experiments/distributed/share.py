@@ -24,7 +24,7 @@ from agents.sequence import Sequence
 from envs.games import Games
 from envs.played import Played
 from envs.timestep import TimeStep
-from experiments.build import Setup, build_agent, build_memory, check, make_games, seed_everything
+from experiments.build import Setup, build_agent, build_experience, check, make_games, seed_everything
 from experiments.config import Experiment
 from experiments.distributed.world import World
 from experiments.loop import Moment, train
@@ -62,7 +62,7 @@ class GamesShare(Games):
 
     def recv(self) -> TimeStep:
         step = super().recv()
-        self.exchange(self.heard)
+        self.exchange(self.on_host)
         return step
 
     def exchange(self, step: TimeStep) -> None:
@@ -122,8 +122,8 @@ class Share(Setup):
             self.games.exchange(begin.step)
         explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
         agent_steps = -(-x.frames // x.frame_skip)
-        for moment in train(self.agent, self.games, self.memory, explore, agent_steps, seed, begin):
-            yield moment._replace(heard=self.games.whole)
+        for moment in train(self.agent, self.games, self.experience, explore, agent_steps, seed, begin):
+            yield moment._replace(on_host=self.games.whole)
 
     def segments(self, folder: Path) -> Any:
         """The rows of this rank's replay on disk."""
@@ -146,14 +146,14 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     agent.average = world.average
     if share.compile:
         agent.compile()
-    memory: Replay | Rollout = build_memory(replace(share, seed=seed), agent.online)
-    if isinstance(memory, Replay):
-        memory = ReplayShare(memory, lambda: games.agent_steps)
-    fall, begin = memory.annealing(steps)
-    agent.plan(fall, begin if isinstance(memory, Replay) else begin * world.size)
+    experience: Replay | Rollout = build_experience(replace(share, seed=seed), agent.online)
+    if isinstance(experience, Replay):
+        experience = ReplayShare(experience, lambda: games.agent_steps)
+    fall, begin = experience.annealing(steps)
+    agent.plan(fall, begin if isinstance(experience, Replay) else begin * world.size)
     if world.rank:
         seed_everything(replace(experiment, seed=seed))  # but games, exploration and noise of its own
-    return Share(games, agent, memory, world)
+    return Share(games, agent, experience, world)
 
 
 def cut(experiment: Experiment, size: int) -> Experiment:

@@ -42,7 +42,7 @@ def view(algorithm: Any, output: Any) -> View:
     Args:
         output: action values [A]; logits over the support of `algorithm` [A, K]; quantiles [A, K]; quantiles at
             fractions that the network drew ([K, A], [K]); or of a policy (logits [A], value []), or the values [2] of
-            the game and of surprise, of which the game's is shown.
+            the game and of intrinsic rewards, of which the game's is shown.
     """
     algorithm = earning(algorithm)
     liked = preferences(algorithm, tree_map(lambda x: x[None], output))[0]
@@ -56,7 +56,7 @@ def view(algorithm: Any, output: Any) -> View:
 
 
 def earning(algorithm: Any) -> Any:
-    """The algorithm itself, of one that is paid for surprise, too."""
+    """The algorithm itself, of one with an intrinsic reward."""
     return getattr(algorithm, "algorithm", algorithm)
 
 

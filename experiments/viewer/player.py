@@ -13,7 +13,7 @@ from agents.sequence import tree_map
 from envs.games import Games
 from envs.protocols import Protocol
 from envs.recording import Recording
-from envs.screen import Frame, screen_of
+from envs.screen import ScreenFrame, screen_of
 from envs.timestep import TimeStep
 from experiments.build import make_games
 from experiments.config import Experiment
@@ -34,7 +34,7 @@ class Scene(NamedTuple):
     next_state: Any
     action: int
     view: explain.View | None
-    frames: list[Frame]
+    frames: list[ScreenFrame]
     score: float
     lives: int | None
     taken: bool
@@ -138,7 +138,7 @@ class Player:
         self.games.close()
         self.screen.close()
 
-    def _play_recorded(self, begin: int) -> tuple[TimeStep, list[Frame]]:
+    def _play_recorded(self, begin: int) -> tuple[TimeStep, list[ScreenFrame]]:
         """Plays, unseen, what the emulator played before the recorded episode."""
         assert self.recording is not None
         step = self.games.begin([self.recording.seed])
@@ -148,7 +148,7 @@ class Player:
             frames = self.screen.follow(self.games, step, show=t == begin)
         return step, frames
 
-    def _show(self, step: TimeStep, state: Any, frames: list[Frame], score: float, taken: bool) -> Scene:
+    def _show(self, step: TimeStep, state: Any, frames: list[ScreenFrame], score: float, taken: bool) -> Scene:
         """Lets the agent look at a step and decide; makes that the present scene."""
         action, view, next_state = 0, None, state
         if self.agent is not None:

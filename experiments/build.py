@@ -338,5 +338,5 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
     return torch.device(name)

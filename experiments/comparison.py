@@ -125,12 +125,13 @@ def load(
 
 
 def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
-    """Evaluations of a run's last weights (or of its best), under a protocol if one is named."""
+    """Evaluations of a run's last weights (or of its last best), under a protocol if one is named."""
     kinds = {"protocol": str, "episodes": int}
     found = [result for result in found if all(isinstance(result.get(key), kind) for key, kind in kinds.items())]
-    if checkpoint == "last":
-        newest = max((result["agent_steps"] for result in found), default=0)
-        found = [result for result in found if result["agent_steps"] == newest]
+    if checkpoint == "best":
+        found = [result for result in found if result.get("checkpoint") == "best"]
+    newest = max((result["agent_steps"] for result in found), default=0)
+    found = [result for result in found if result["agent_steps"] == newest]
     found = [result for result in found if result.get("checkpoint", "last") == checkpoint]
     return [result for result in found if protocol in ("", result["protocol"])]
 
@@ -235,15 +236,26 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         notes.append("some cells have a single seed: no interval over seeds there")
     elif min(few) < 5:
         notes.append(f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow")
+    counts = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.common_games}
+    if len(comparison.common_games) > 1 and len(counts) > 1:
+        notes.append(
+            f"UNEQUAL SEEDS: {min(counts)} to {max(counts)} runs in a cell: in the interquartile mean, the optimality"
+            " gap and the profiles, games with more runs count more; leave runs out until all have as many"
+        )
     missing = [game for game in comparison.games if game not in comparison.common_games]
     if missing and len(comparison.agents) > 1:
         notes.append(f"aggregates leave out {', '.join(missing)}: not every agent has played it, or no human has")
     unfinished = [run for run in comparison.runs if run.result["frames"] < run.record.settings["frames"]]
-    if unfinished:
+    if unfinished and checkpoint == "last":
         notes.append(f"{len(unfinished)} of {len(comparison.runs)} runs are not finished: theirs is the latest score")
     for agent in comparison.published:
-        notes.append(f"published {agent.name}: {agent.protocol}; {agent.source}")
+        notes.append(f"published {agent.name}, {trained_for(agent)}: {agent.protocol}; {agent.source}")
     return notes
+
+
+def trained_for(agent: PublishedAgent) -> str:
+    """How long a published agent was trained, in words."""
+    return "frames unknown" if agent.million_frames is None else f"after {agent.million_frames:g} M frames"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -307,7 +319,7 @@ def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, A
     normalised = [np.array([human_normalised(game, scores[game])]) for game in comparison.common_games if whole]
     return {
         "name": agent.name, "protocol": agent.protocol, "source": agent.source,
-        "million_frames": agent.million_frames, "scores": scores,
+        "million_frames": agent.million_frames, "trained": trained_for(agent), "scores": scores,
         "aggregates": {name: float(f(normalised)) for name, f in stats.AGGREGATES.items()} if whole else {},
     }  # fmt: skip
 
@@ -316,8 +328,9 @@ def run_json(run: Scored) -> dict[str, Any]:
     """A row for one run, with the part of its fingerprint in which comparable runs differ."""
     found = of_result(run.result)
     return {
-        "run": str(run.record.path), "agent": run.agent, "game": run.record.game, "seed": run.record.seed,
-        "frames": run.result["frames"], "score": run.result["mean"], "human_normalised": run.normalised,
+        "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "game": run.record.game,
+        "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
+        "human_normalised": run.normalised,
         "interval_over_episodes": run.result.get("mean_interval"), "evaluation": run.result["name"],
         "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),
         "weights": found["checkpoint"], "commit": found["commit"], "evaluation_seeds": found["seeds"],

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlparse
 
 import torch
 from rich.console import Console
@@ -101,9 +103,18 @@ def learning() -> Iterator[Finding]:
     )
 
 
+def has_key(path: Path) -> bool:
+    """Whether a file of passwords has one for Weights & Biases."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc(path).authenticators(str(host)) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
 def wandb_state() -> Iterator[Finding]:
     """Whether wandb works here, and whether it is logged in."""
-    key = "WANDB_API_KEY" in os.environ or any((Path.home() / name).exists() for name in (".netrc", "_netrc"))
+    key = "WANDB_API_KEY" in os.environ or any(has_key(Path.home() / name) for name in (".netrc", "_netrc"))
     yield Finding(
         "W&B",
         "a key is configured: runs go online" if key else "no key: runs are logged offline; `wandb login` changes that",

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -26,6 +27,7 @@ from experiments.config import Experiment
 from experiments.fingerprint import fingerprint, identity
 from experiments.loop import evaluate
 from experiments.provenance import git_commit
+from experiments.records import evaluations, in_training
 from experiments.run import Run, RunError, read_json, write_atomically, write_json
 from experiments.stats import bootstrap_interval
 
@@ -43,7 +45,8 @@ class Evaluate:
     protocol: str = ""
     """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
-    """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015)"""
+    """exploration rate: 0.001 is usual now, 0.05 in Mnih et al. (2015); policies draw their actions and only note it,
+    for scores are compared with those of the same rate"""
     seed: int = 0
     """decides the emulators' chances and the exploration; 2,000,000 is added to it, so that no training has the same"""
     checkpoint: Literal["last", "best"] = "last"
@@ -105,6 +108,18 @@ def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tu
     return [(end - len(content), len(content)) for end, content in zip(ends, packed, strict=True)]
 
 
+def check_writable(run: Run) -> None:
+    """Refuses, before anything is played, a run directory that cannot keep it.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    for folder in (run.path / "evaluations", run.path / "recordings"):
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
 def evaluation_seed(experiment: Experiment) -> int:
     """The seed of evaluations during training, always the same and none that training has."""
     return experiment.seed + 1_000_000
@@ -158,9 +173,8 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
     Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did; and
     only if weights as good are kept, which a full disk may have hindered.
     """
-    folder, kept = run.path / "evaluations", run.path / "best" / "best.json"
-    earlier = [read_json(p) for p in folder.glob("*.json") if p.stem.isdigit() and int(p.stem) < result["agent_steps"]]
-    best = float("-inf")
+    kept, best = run.path / "best" / "best.json", float("-inf")
+    earlier = [one for one in in_training(evaluations(run.path)) if one["agent_steps"] < result["agent_steps"]]
     with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
         best = read_json(kept)["mean"]
     if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
@@ -185,6 +199,7 @@ def main(args: list[str]) -> int:
     if not 0 <= options.epsilon <= 1:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     run, device, console = Run.open(options.run), device_of(options.device), Console()
+    check_writable(run)
     if options.protocol:
         game_of(run.experiment.game).protocol(options.protocol)
     agent, state = load_agent(run, device)
@@ -197,12 +212,13 @@ def main(args: list[str]) -> int:
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
     result |= {"commit": run.config["commit"], "checkpoint": options.checkpoint}
-    name = f"{state['agent_steps']:012d}-{result['protocol']}-{time.strftime('%Y%m%d-%H%M%S')}-s{options.seed}"
+    console.print(describe(result), highlight=False)
+    how = f"{result['protocol']}-{options.checkpoint}-s{options.seed}-e{options.epsilon:g}"
+    name = f"{state['agent_steps']:012d}-{how}-{time.strftime('%Y%m%d-%H%M%S')}"
     result["recordings"] = keep_recordings(run, name, recordings)
     path = run.path / "evaluations" / f"{name}.json"
     write_json(path, result)
-    console.print(describe(result), highlight=False)
-    console.print(f"kept in {path}", highlight=False, soft_wrap=True)
+    console.print(f"kept in {path}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -105,7 +105,7 @@ class Log:
 
     def say(self, text: str) -> None:
         """Prints a line for people."""
-        self.progress.console.print(text, highlight=False, soft_wrap=True)
+        self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def figures(row: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ def provenance() -> dict[str, Any]:
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": git_commit(),
-        "command": " ".join(["highscore", *words]),
+        "command": shlex.join(["highscore", *words]),
         "versions": versions,
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

@@ -26,7 +26,7 @@ class Record(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.path.resolve().name
 
     @property
     def game(self) -> str:
@@ -49,7 +49,7 @@ def read_record(path: Path) -> Record:
     """
     try:
         config = read_json(path / "config.json")
-        settings = flat(config["experiment"])
+        settings = flat(config["experiment"]) | begun_with(config)
         if not isinstance(config["name"], str) or not {"preset", "game", "seed", "protocol", "frames"} <= set(settings):
             raise ValueError("it is no experiment")
     except FileNotFoundError:
@@ -57,6 +57,12 @@ def read_record(path: Path) -> Record:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path / 'config.json'} is damaged ({error})") from None
     return Record(path, config, settings)
+
+
+def begun_with(config: dict[str, Any]) -> dict[str, Any]:
+    """The weights that a training began with, if they were another's (`--weights`), as one more setting."""
+    weights = config.get("weights")
+    return {} if weights is None else {"weights": str(weights["tensors_sha256"])[:8]}
 
 
 def completed(records: list[Record]) -> list[Record]:
@@ -81,7 +87,7 @@ def completed(records: list[Record]) -> list[Record]:
     found = []
     for record in records:
         try:
-            settings = flat(to_json(from_json(record.config["experiment"])))
+            settings = flat(to_json(from_json(record.config["experiment"]))) | begun_with(record.config)
         except (ValueError, TypeError, KeyError, AttributeError):
             settings = record.settings  # of another version altogether
         found.append(record._replace(settings=settings))

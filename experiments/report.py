@@ -81,11 +81,17 @@ def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
     for game in comparison.games:
         for agent in comparison.agents:
             runs = sorted(comparison.of(agent, game), key=lambda run: -run.result["mean"])
-            newest = [path for run in runs for path in sorted((run.record.path / "recordings").glob("*.mp4"))[-1:]]
-            if newest and size + newest[0].stat().st_size <= limit:
-                size += newest[0].stat().st_size
-                found.append((f"{agent} on {game}: {newest[0].parent.parent.name}", newest[0].read_bytes()))
+            newest = [(run.record.name, path) for run in runs for path in newest_film(run.record.path)]
+            if newest and size + newest[0][1].stat().st_size <= limit:
+                name, path = newest[0]
+                size += path.stat().st_size
+                found.append((f"{agent} on {game}: {name}", path.read_bytes()))
     return found
+
+
+def newest_film(path: Path) -> list[Path]:
+    """The film of a run's last evaluation in training, if there is one."""
+    return sorted(film for film in (path / "recordings").glob("*.mp4") if film.stem.isdigit())[-1:]
 
 
 def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[str, bytes], shown: Any) -> str:
@@ -125,7 +131,7 @@ def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[s
     words = [[key.replace("_", " "), str(value)] for key, value in how.items()]
     parts += ["<h2>How it was measured</h2>", table(["condition", "value"], words, "left")]
     runs = [
-        [run["run"].rsplit("/", 1)[-1], run["agent"], run["game"], str(run["seed"]), f"{run['frames']:,}",
+        [run["name"], run["agent"], run["game"], str(run["seed"]), f"{run['frames']:,}",
          tables.number(run["score"]), f"{run['hours']:.2f}", run["fingerprint"], str(run["weights"])[:12],
          str(run["command"])]
         for run in data["runs"]

@@ -36,10 +36,8 @@ class Resume:
     """a run directory"""
     device: Literal["same", "cpu", "cuda"] = "same"
     """same: the kind that it was begun on; on the other kind it goes on, but not bit for bit"""
-    wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """Weights & Biases: auto is online with a key and offline without"""
-    wandb_project: str = "highscore"
-    """where Weights & Biases files the run"""
+    wandb: Literal["same", "auto", "online", "offline", "off"] = "same"
+    """Weights & Biases: same, as it was begun; auto is online with a key and offline without"""
 
 
 def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
@@ -83,7 +81,8 @@ def go_on(
         begun: when it was asked to, by the monotonic clock.
         follow: makes the trainer.
     """
-    mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
+    mode = run.wandb["mode"] if options.wandb == "same" else options.wandb
+    mirror = NoMirror() if mode == "off" else Mirror(run, mode, run.wandb["project"], console.print)
     try:
         with interruption or Interruption() as asked, Log(run, run.experiment.frames, mirror, console) as log:
             trainer = follow(run, back.setup, log, asked)

@@ -27,6 +27,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -72,11 +73,17 @@ class Run:
         return self.config.get("device", "cpu")
 
     @property
+    def wandb(self) -> dict[str, Any]:
+        """How Weights & Biases mirrors it: "mode", "project", "group" and "tags"."""
+        return {"mode": "auto", "project": "highscore"} | self.config.get("wandb", {})
+
+    @property
     def resume_command(self) -> str:
         """What goes on with it."""
+        path = shlex.quote(str(self.path))
         if self.ranks == 1:
-            return f"highscore resume {self.path}"
-        return f"torchrun --nproc-per-node={self.ranks} -m experiments.resume {self.path}"
+            return f"highscore resume {path}"
+        return f"torchrun --nproc-per-node={self.ranks} -m experiments.resume {path}"
 
     @classmethod
     def create(cls, root: Path, experiment: Experiment, name: str = "", **more: Any) -> "Run":
@@ -153,6 +160,8 @@ class Run:
         run._acquire()
         for left in (path / "checkpoints").glob(".writing-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
+        for replaced in (path / "checkpoints").glob(".replaced-*"):
+            put_back(replaced)
         return run
 
     def _acquire(self) -> None:
@@ -228,7 +237,7 @@ class Run:
         """
         folder = self.path / "checkpoints"
         target = folder / f"{state['agent_steps']:012d}"
-        aside = folder / f".writing-{uuid.uuid4().hex[:8]}"
+        aside, replaced = folder / f".writing-{uuid.uuid4().hex[:8]}", folder / f".replaced-{target.name}"
         aside.mkdir()  # as readable for others as the rest of the run
         try:
             # Copies, for safetensors refuses tensors that share their memory.
@@ -237,12 +246,15 @@ class Run:
             sha256 = hashlib.sha256(content).hexdigest()
             whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}
             write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                os.replace(target, replaced)
             os.replace(aside, target)
             sync(folder)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
+            put_back(replaced)
             raise
+        shutil.rmtree(replaced, ignore_errors=True)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old, ignore_errors=True)
         return target
@@ -288,6 +300,14 @@ def unfinished(path: Path) -> bool:
         return bool(found) and not read_checkpoint(found[-1])[1]["finished"]
     except (RunError, KeyError):
         return False
+
+
+def put_back(replaced: Path) -> None:
+    """Undoes half a replacement of a checkpoint: one that was moved aside comes back, unless the new one is there."""
+    target = replaced.with_name(replaced.name.removeprefix(".replaced-"))
+    if replaced.exists() and not target.exists():
+        os.replace(replaced, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def json_hash(data: dict[str, Any]) -> str:

@@ -302,6 +302,8 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options, console = parse(Selfcheck, args), Console()
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="highscore-selfcheck-", dir=".") as folder:
         result = CHECKS[options.what](options, console, Path(folder))
     if options.json is not None:

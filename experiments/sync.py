@@ -25,8 +25,8 @@ class Sync:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run directories, or folders that hold some"""
-    wandb_project: str = "highscore"
-    """where Weights & Biases files them"""
+    wandb_project: str = ""
+    """where Weights & Biases files them; empty: where their trainings were to be"""
     into: Path | None = None
     """instead of uploading: a folder for one offline run each, which `wandb sync` can upload from elsewhere"""
 
@@ -64,8 +64,8 @@ def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {name: evaluation.get(key) for name, key in keys.items()}
 
 
-def sync(path: Path, project: str, into: Path | None) -> int:
-    """Sends one run; returns how many rows and videos were new there.
+def sync(path: Path, project: str, into: Path | None) -> tuple[int, str]:
+    """Sends one run; returns how many rows and videos were new there, and the project.
 
     Raises:
         RunError: Weights & Biases cannot be reached, or there is no key.
@@ -74,6 +74,7 @@ def sync(path: Path, project: str, into: Path | None) -> int:
     from experiments.wandb_mirror import begin, describe, prepare, send
 
     run = Run.open(path)
+    project = project or run.wandb["project"]
     folder = (into or path).resolve()
     (folder / "wandb").mkdir(parents=True, exist_ok=True)
     os.environ |= {"WANDB_DIR": str(folder), "WANDB_DATA_DIR": str(folder / "wandb"), "WANDB_SILENT": "true",
@@ -93,7 +94,7 @@ def sync(path: Path, project: str, into: Path | None) -> int:
         send(sent, message)
         count += message.get("number", -1) >= sent.starting_step
     sent.finish()
-    return count
+    return count, project
 
 
 def main(args: list[str]) -> int:
@@ -103,11 +104,17 @@ def main(args: list[str]) -> int:
     options, console = parse(Sync, args), Console()
     if not options.runs:
         raise ValueError("name runs, or a folder of them: highscore sync runs/NAME")
+    status = 0
     for path in find_runs(options.runs):
-        count = sync(path, options.wandb_project, options.into)
-        where = f"as an offline run in {options.into}" if options.into else f"in project {options.wandb_project}"
-        console.print(f"{path}: {count} new rows and videos {where}", highlight=False, soft_wrap=True)
-    return 0
+        try:
+            count, project = sync(path, options.wandb_project, options.into)
+        except RunError as error:  # the others may be well
+            print(f"highscore sync: {error}", file=sys.stderr)
+            status = 2
+            continue
+        where = f"as an offline run in {options.into}" if options.into else f"in project {project}"
+        console.print(f"{path}: {count} new rows and videos {where}", highlight=False, markup=False, soft_wrap=True)
+    return status
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def two(value: float) -> str:
 def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Raw scores, a row per game: (header, rows)."""
     agents = list(dict.fromkeys(run["agent"] for run in data["runs"]))
-    header = ["game", *agents, *(agent["name"] for agent in data["published"])]
+    header = ["game", *agents, *(f"{agent['name']}, {agent['trained']}" for agent in data["published"])]
     rows = []
     for game, found in data["games"].items():
         row = [game]
@@ -56,7 +56,8 @@ def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         rows.append([agent, *row, "" if estimate is None else two(estimate)])
     for agent in data["published"]:
         if agent["aggregates"]:
-            rows.append([f"{agent['name']} (published)", *(two(agent["aggregates"][name]) for name in names), ""])
+            name = f"{agent['name']} (published, {agent['trained']})"
+            rows.append([name, *(two(agent["aggregates"][kind]) for kind in names), ""])
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
@@ -123,7 +124,10 @@ def escape(text: str) -> str:
 
 
 def to_latex(data: dict[str, Any]) -> str:
-    """Two tables for booktabs: raw scores by game, and human-normalised aggregates; protocol in the caption."""
+    """Two tables for booktabs: raw scores by game, and human-normalised aggregates.
+
+    The captions say how it was measured, what a reader is warned of, and the protocols of published agents.
+    """
     how = data["conditions"]
     measured = (
         f"Protocol {how['protocol']}, sticky-action probability {how['sticky_probability']}, frame cap"
@@ -131,6 +135,8 @@ def to_latex(data: dict[str, Any]) -> str:
     )
     if data["mixed"]:
         measured = r"\textbf{Scores were not measured alike: } " + escape(", ".join(data["mixed"])) + "."
+    notes = [note for note in data["notes"] if note[:5].isupper() or note.startswith("published ")]
+    measured = " ".join([measured, *(f"{escape(note)}." for note in notes)])
     captions = {
         "Raw scores: mean over seeds and 95\\,\\% bootstrap interval. ": cells(data),
         "Human-normalised scores with 95\\,\\% stratified bootstrap intervals. ": aggregate_rows(data),

@@ -1,5 +1,6 @@
 """highscore train: trains an agent on a game."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from experiments.distributed.world import World
 from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.presets import changes, without_effect
+from experiments.records import summary
 from experiments.run import KEPT_CHECKPOINTS, Run, RunError
 from experiments.segments import ROWS
 from experiments.trace import Trace
@@ -83,13 +85,13 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     return f"disk: up to {decimal(needed)} until it is finished, of {decimal(free)} free"
 
 
-def begin_with(agent: Agent, run: Run) -> None:
-    """Copies the newest weights of a run into an agent and its target network.
+def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
+    """Copies the newest weights of a run into an agent and its target network; returns which they are.
 
     Raises:
         RunError: the run has none, or they are of another network.
     """
-    tensors, _ = run.load_checkpoint()
+    tensors, state = run.load_checkpoint()
     weights = {name.removeprefix("online."): x for name, x in tensors.items() if name.startswith("online.")}
     try:
         load_network(agent.online, weights)
@@ -97,6 +99,7 @@ def begin_with(agent: Agent, run: Run) -> None:
         raise RunError(f"--weights {run.path}: {error}; its config.json says what it is made of") from None
     if agent.target is not None:
         agent.target.load_state_dict(agent.online.state_dict())
+    return {"run": str(run.path), "agent_steps": state["agent_steps"], "tensors_sha256": state["tensors_sha256"]}
 
 
 def run_training(options: Train, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
@@ -125,9 +128,10 @@ def train_and_keep(
     """
     experiment = options.experiment
     if options.weights is not None:
-        begin_with(setup.agent, Run.open(options.weights))
+        more["weights"] = begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
-    filed = {"group": options.wandb_group or f"{experiment.preset}/{experiment.game}", "tags": options.wandb_tags}
+    group = options.wandb_group or f"{experiment.preset}/{experiment.game}"
+    filed = {"mode": options.wandb, "project": options.wandb_project, "group": group, "tags": options.wandb_tags}
     more |= {"device": setup.games.device.type, "wandb": filed, "changed": changes(experiment)}
     run = Run.create(options.runs, experiment, options.name, **more)
     mirror = NoMirror() if options.wandb == "off" else Mirror(run, options.wandb, options.wandb_project, console.print)
@@ -140,8 +144,7 @@ def train_and_keep(
     except Lost as lost:
         from experiments.resume import Resume, go_back
 
-        again = Resume(run.path, wandb=options.wandb, wandb_project=options.wandb_project)
-        return go_back(lost, again, run, console, stop)
+        return go_back(lost, Resume(run.path), run, console, stop)
     return run, asked.signal
 
 
@@ -174,12 +177,13 @@ def main(args: list[str]) -> int:
 
 def say_what_next(console: Console, run: Run, stopped_by: int) -> int:
     """Says what can be done with a run now; returns the exit status."""
-    if stopped_by:
-        console.print(f"Stopped and saved. To go on: {run.resume_command}", highlight=False, soft_wrap=True)
-        return 128 + stopped_by
-    text = f"Done. Next: highscore evaluate {run.path}   or   highscore watch {run.path}"
-    console.print(text, highlight=False, soft_wrap=True)
-    return 0
+    stopped = stopped_by and not summary(run.path).get("finished")  # which a signal may have come too late for
+    path = shlex.quote(str(run.path))
+    text = f"Done. Next: highscore evaluate {path}   or   highscore watch {path}"
+    if stopped:
+        text = f"Stopped and saved. To go on: {run.resume_command}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return 128 + stopped_by if stopped else 0
 
 
 if __name__ == "__main__":

@@ -221,7 +221,10 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Scores the agent on separate games, unless it is told to stop."""
-        self.interruption.may_abandon = self.evaluation_due = True
+        self.evaluation_due = True
+        if self.interruption.signal:
+            return
+        self.interruption.may_abandon = True
         try:
             self._evaluate()
         except KeyboardInterrupt:

@@ -96,6 +96,11 @@ def test_the_last_checkpoint_counts_and_the_best_only_when_asked(suite, tmp_path
     comparison = load([path], checkpoint="best")
     assert comparison.runs[0].result["mean"] == 20 and any("flatters" in note for note in comparison.notes)
     assert comparison.runs[0].curve == [(1_000_000, 20), (2_000_000, 3)]
+    assert "BEST CHECKPOINT" in to_latex(as_json(comparison))
+    assert not any("not finished" in note for note in comparison.notes)  # best weights are of any time
+    later = best | {"agent_steps": 500_000, "frames": 2_000_000, "mean": 30.0, "episodes": 1}
+    write_json(path / "evaluations/000000500000-machado-20260102.json", later)
+    assert load([path], checkpoint="best").runs[0].result["mean"] == 30  # they were others by then, not the 20's
 
 
 def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
@@ -187,8 +192,9 @@ def test_every_format(suite, tmp_path, capsys):
     out = tmp_path / "out"
     line = f"{suite} --figures {out} --latex {out}/t.tex --csv {out}/t.csv --published"
     assert run_command("compare", [*line.split(), "DQN CNN (Dopamine)", "Agent57", "--json", f"{out}/t.json"]) == 0
-    shown = capsys.readouterr().out
-    assert "fingerprint" in shown and "published DQN CNN (Dopamine): sticky actions 0.25" in " ".join(shown.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    said = "published DQN CNN (Dopamine), after 200 M frames: sticky actions 0.25"
+    assert "fingerprint" in shown and said in shown and said in (out / "t.tex").read_text()
     rows = list(csv.DictReader((out / "t.csv").read_text().splitlines()))
     assert len(rows) == 8 and {"fingerprint", "weights", "commit", "seed", "score"} <= rows[0].keys()
     data = json.loads((out / "t.json").read_text())
@@ -262,7 +268,7 @@ def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsy
     evil = make(copy, "dqn", "Pong", 9, [1.0, 2.0])
     config = json.loads((evil / "config.json").read_text())
     write_json(evil / "config.json", config | {"command": "<script>alert(1)</script>"})
-    for name in ("a.mp4", "b.mp4"):
+    for name in ("000000000001.mp4", "000000000002.mp4", "untrained.mp4"):
         (evil / "recordings").mkdir(exist_ok=True)
         (evil / "recordings" / name).write_bytes(b"film " + name.encode())
     assert run_command("report", [str(copy), "--published", "DQN CNN (Dopamine)"]) == 0
@@ -271,7 +277,7 @@ def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsy
     found.feed(text)
     assert found.elsewhere == [] and "script" not in found.tags
     assert found.tags.count("img") == 5 and found.tags.count("video") == 1
-    assert base64.b64encode(b"film b.mp4").decode() in text  # the newest
+    assert base64.b64encode(b"film 000000000002.mp4").decode() in text  # the newest
     for words in ("&lt;script&gt;", "learning_rate", "published DQN CNN (Dopamine)", "frame cap", "optimality gap"):
         assert words in text, words
     assert run_command("report", [str(copy), "--out", str(tmp_path / "r.html"), "--megabytes", "0"]) == 0
@@ -283,3 +289,19 @@ def test_aggregates_are_of_games_that_every_agent_played(tmp_path):
         make(tmp_path, agent, game, 1, [1.0])
     data = as_json(load([tmp_path]))
     assert data["common_games"] == ["Pong"] and any("leave out Breakout" in note for note in data["notes"])
+
+
+def test_cells_with_more_seeds_than_others_are_told(tmp_path):
+    """They weigh more in the interquartile mean and the gap."""
+    for game, seed in (("Pong", 1), ("Pong", 2), ("Breakout", 1)):
+        make(tmp_path, "dqn", game, seed, [1.0])
+    assert any(note.startswith("UNEQUAL SEEDS: 1 to 2 runs") for note in load([tmp_path]).notes)
+    make(tmp_path, "dqn", "Breakout", 2, [1.0])
+    assert not any(note.startswith("UNEQUAL") for note in load([tmp_path]).notes)
+
+
+def test_a_run_that_began_with_the_weights_of_another_is_another_agent(tmp_path):
+    paths = [make(tmp_path, "dqn", "Pong", seed, [1.0]) for seed in (1, 2)]
+    config = json.loads((paths[1] / "config.json").read_text())
+    write_json(paths[1] / "config.json", config | {"weights": {"tensors_sha256": "0123456789abcdef"}})
+    assert set(load(paths).agents) == {"dqn (weights None)", "dqn (weights 01234567)"}

@@ -8,6 +8,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -219,6 +220,14 @@ def test_damaged_rows_of_the_replay_are_seen(tmp_path, capsys, half):
     assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
     assert err.count("PASSED OVER") == 2 and "is not what was written" in err and "train it anew" in err
+
+
+def test_no_evaluation_begins_once_a_stop_was_asked_for():
+    """It would be played to its end. The checkpoint says that it is due."""
+    asked = object.__new__(trainer.Trainer)
+    asked.interruption, asked.evaluation_due = SimpleNamespace(signal=signal.SIGTERM), False
+    asked.evaluate()
+    assert asked.evaluation_due
 
 
 def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_path, monkeypatch):

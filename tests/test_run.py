@@ -152,6 +152,32 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     run.load_checkpoint()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_checkpoint_that_is_replaced_is_there_until_the_new_one_is(tmp_path, monkeypatch, killed):
+    """One of the same agent steps: who stops when the training has just been saved saves it once more."""
+    run = make(tmp_path)
+    run.save_checkpoint(TENSORS, {"agent_steps": 4})
+    replace = os.replace
+
+    def stopped(source, target):
+        if ".writing-" in str(source) and Path(target).name == "000000000004":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stopped)
+        if killed:  # nothing is tidied up
+            patch.setattr(run_module, "put_back", lambda replaced: None)
+        with pytest.raises(KeyboardInterrupt):
+            run.save_checkpoint(TENSORS, {"agent_steps": 4})
+    run.close()
+    run = Run.reopen(run.path)
+    assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["000000000004"]
+    run.load_checkpoint()
+    run.save_checkpoint(TENSORS, {"agent_steps": 4})
+    assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["000000000004"]
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path

@@ -4,12 +4,14 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import av
 import numpy as np
@@ -26,12 +28,12 @@ from experiments import doctor, trainer, usage
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
-from experiments.evaluate import command_seed, load_agent, score_agent
+from experiments.evaluate import command_seed, keep_best, load_agent, score_agent
 from experiments.log import Log
 from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
-from experiments.train import Train, begin_with, run_training
+from experiments.train import Train, begin_with, run_training, say_what_next
 from experiments.usage import crowded
 from experiments.video import NO_SOUND, video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
@@ -236,10 +238,36 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
     assert state["frames"] > 0 and not state["finished"]
 
 
+def test_a_signal_that_comes_too_late_stops_nothing(finished, tmp_path):
+    begun = Run.create(tmp_path / "my runs [old]", TINY, "r")
+    for run, words, status in ((finished, "Done.", 0), (begun, f"resume '{begun.path}'", 143)):
+        console = Console(file=io.StringIO(), width=400)
+        assert say_what_next(console, run, signal.SIGTERM) == status
+        assert words in console.file.getvalue()
+
+
+def test_what_cannot_be_kept_is_not_played(finished, tmp_path, capsys):
+    """A file where a folder should be stands for a disk that cannot be written to."""
+    path = Path(shutil.copytree(finished.path, tmp_path / "r"))
+    shutil.rmtree(path / "evaluations")
+    (path / "evaluations").write_text("")
+    assert run_command("evaluate", [str(path), "--episodes", "1000"]) == 2
+    assert "File exists" in capsys.readouterr().err
+
+
+def test_a_damaged_evaluation_does_not_end_a_training(finished, tmp_path):
+    run = Run.open(Path(shutil.copytree(finished.path, tmp_path / "r")))
+    for path in (run.path / "evaluations").glob("*.json"):
+        path.write_text('{"mean": ')
+    agent = build_agent(TINY, (4, 84, 84), 6, torch.device("cpu"))
+    assert keep_best(run, agent, {"frames": 99_999, "agent_steps": 9_999_999, "mean": -22.0})
+
+
 def test_training_goes_on_from_the_weights_of_another_run(finished):
     agent = build_agent(TINY, (4, 84, 84), 6, torch.device("cpu"))
     saved, _ = finished.load_checkpoint()
-    begin_with(agent, finished)
+    weights = begin_with(agent, finished)
+    assert len(weights["tensors_sha256"]) == 64 and weights["agent_steps"] == 2_600
     for prefix, network in (("online", agent.online), ("target", agent.target)):
         assert all(torch.equal(x, saved[f"online.{name}"]) for name, x in network.state_dict().items()), prefix
     other = build_agent(

@@ -22,7 +22,7 @@ from rich.console import Console
 from experiments import wandb_mirror
 from experiments.cli import parse_train, run_command
 from experiments.presets import preset
-from experiments.resume import Resume, resume
+from experiments.resume import Resume, go_on, resume
 from experiments.run import Run, read_rows
 from experiments.train import Train, run_training
 from experiments.wandb_mirror import Mirror, describe
@@ -223,6 +223,31 @@ def test_syncing_without_a_key_says_what_to_do(tmp_path, capsys):
     assert run_command("sync", [str(run.path)]) == 2
     err = capsys.readouterr().err
     assert "wandb login" in err and len(err.strip().splitlines()) == 1
+
+
+def test_a_run_that_cannot_be_read_keeps_no_other_from_being_synced(tmp_path, capsys):
+    for name in ("a", "b"):
+        Run.create(tmp_path / "runs", preset("dqn"), name).close()
+    (tmp_path / "runs/a/config.json").write_text("{")
+    assert run_command("sync", [str(tmp_path / "runs"), "--into", str(tmp_path / "into")]) == 2
+    out, err = capsys.readouterr()
+    assert "runs/b: 0 new rows" in out and err.count("\n") == 1 and "config.json" in err and "damaged" in err
+
+
+@pytest.mark.parametrize(
+    "begun, asked, mode", [("off", "same", None), ("offline", "same", "offline"), ("off", "auto", "auto")]
+)
+def test_a_resumed_run_is_mirrored_as_it_was_begun(tmp_path, monkeypatch, begun, asked, mode):
+    filed = {"mode": begun, "project": "other", "group": "", "tags": ()}
+    run = Run.create(tmp_path, preset("dqn"), "r", wandb=filed)
+    assert describe(run, begun, run.wandb["project"])["init"]["project"] == "other"
+    made = []
+    monkeypatch.setattr("experiments.resume.Mirror", lambda run, mode, project, say: made.append((mode, project)))
+    monkeypatch.setattr("experiments.resume.Log", lambda *_: pytest.fail("far enough", pytrace=False))
+    back = SimpleNamespace(setup=None)
+    with pytest.raises(pytest.fail.Exception):
+        go_on(Resume(run.path, wandb=asked), back, run, Console(quiet=True), 0.0)
+    assert made == ([] if mode is None else [(mode, "other")])
 
 
 def test_the_sweep_file_makes_commands_that_run(monkeypatch, tmp_path):

@@ -36,6 +36,13 @@ GAMES = {
     "dev": lambda: ["Breakout", "Pong", "Seaquest", "SpaceInvaders"],
 }  # fmt: skip
 MOST = 10_000  # runs of one suite
+GIVEN = {
+    "game": 'games = ["Pong"] above all tables, or --games Pong',
+    "seed": 'seeds = "0-4" above all tables, or --seeds 0-4',
+    "runs": "--runs FOLDER", "name": "--name NAME",
+    "device": "--device cpu", "wandb": "--wandb auto", "wandb-project": "--wandb-project NAME",
+}  # fmt: skip
+"""What a suite gives every run itself, of the flags of `highscore train`, and where to say it instead."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +125,15 @@ def make_spec(data: dict[str, Any]) -> Spec:
     if isinstance(games, str):
         games = GAMES[games]() if games in GAMES else words(games)
     agents = words(data["agents"]) if isinstance(data["agents"], str) else data["agents"]
-    grid = {key: value if isinstance(value, list) else words(str(value)) for key, value in tables(data, "grid").items()}
+    settings, grid = tables(data, "settings"), tables(data, "grid")
+    search = tables(data, "search", leaves=("low", "choices"))
+    for name, table in (("settings", settings), ("grid", grid), ("search", search)):
+        if given := [key for key in table if key in GIVEN]:
+            raise ValueError(f"[{name}] {given[0]}: a suite gives it to every run itself; write {GIVEN[given[0]]}")
     return Spec(
-        list(agents), list(games), parse_seeds(data.get("seeds", "0-2")), tables(data, "settings"), grid,
-        {key: space_of(key, value) for key, value in tables(data, "search", leaves=("low", "choices")).items()},
+        list(agents), list(games), parse_seeds(data.get("seeds", "0-2")), settings,
+        {key: value if isinstance(value, list) else words(str(value)) for key, value in grid.items()},
+        {key: space_of(key, value) for key, value in search.items()},
     )  # fmt: skip
 
 

@@ -152,7 +152,7 @@ class Scheduler:
         if summary(path).get("finished") is True:
             self._end(cell, work, "finished")
             return
-        saved = any(p.name.isdigit() for p in (path / "checkpoints").glob("*"))
+        saved = any((path / "checkpoints").glob("[!.]*")) or any((path / "checkpoints").glob(".replaced-*"))
         words = ["resume", str(path)]
         if not saved:
             shutil.rmtree(path, ignore_errors=True)  # it was killed before it had saved anything
@@ -164,6 +164,8 @@ class Scheduler:
         self.running[cell.name] = Job(
             cell, process, time.monotonic(), int(summary(path).get("frames", 0)) if saved else 0
         )
+        if self.stopping:  # since it was decided to begin this one; who was told then could not be it
+            self._tell(self.running[cell.name])
         self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
 
     def log(self, cell: Cell) -> Path:
@@ -206,7 +208,12 @@ class Scheduler:
         if status == LOST:
             return f"it lost its machine {self.losses[cell.name] + 1} times"
         said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return said if status > 0 else f"killed by {signal.Signals(-status).name}; its last line: {said}"
+        if status > 0:
+            return said
+        if status == 0:
+            return f"it ended well, but its summary.json does not say that it is finished; its last line: {said}"
+        name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
+        return f"killed by {name}; its last line: {said}"
 
 
 class Listed:

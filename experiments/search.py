@@ -1,12 +1,17 @@
 """A search for settings: Optuna draws them, every trial is a few runs, and hopeless trials are stopped."""
 
-from collections.abc import Callable
+import dataclasses
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from envs.scores import human_normalised
+from experiments.files import RunError, read_json
 from experiments.matrix import Cell, Spec, cell
 from experiments.records import evaluations, in_training
 
@@ -25,6 +30,49 @@ def import_optuna() -> Any:
         raise ValueError("--search needs Optuna: pip install 'highscore[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
+
+
+def check_games(games: list[str]) -> None:
+    """Refuses games whose scores have no common scale, so that the mean over them would mean nothing.
+
+    Raises:
+        ValueError: there are several, and some without a human score; names these.
+    """
+    raw = [game for game in games if human_normalised(game, 0.0) is None]
+    if raw and len(games) > 1:
+        raise ValueError(
+            f"a search over several games compares human-normalised scores, and {', '.join(raw)} have none:"
+            f" search one game at a time, such as --games {raw[0]}"
+        )
+
+
+def check_search(folder: Path, spec: Spec, objective: str) -> None:
+    """Refuses to rank trials of two searches together.
+
+    Raises:
+        RunError: the search in this folder was begun otherwise.
+    """
+    if not (folder / "suite.json").exists():
+        return
+    begun = read_json(folder / "suite.json")
+    now = json.loads(json.dumps(dataclasses.asdict(spec) | {"objective": objective}))
+    if unlike := [name for name, value in now.items() if name in begun and begun[name] != value]:
+        raise RunError(f"the search in {folder} was begun with other {' and '.join(unlike)}; choose another --name")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other searches away from a suite's folder: each would take the other's open trials for its own.
+
+    Raises:
+        RunError: another process searches there.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"another process searches in {folder}; wait for it, or choose another --name") from None
+        yield
 
 
 class Trials:
@@ -128,17 +176,19 @@ class Trials:
 
     def values(self, runs: list[Cell]) -> list[float]:
         """Of the first evaluation that all runs of a trial have had, of the second, and so on."""
-        several = len(self.spec.games) > 1
         curves = []
         for run in runs:
             found = in_training(evaluations(self.folder / run.name))
-            curves.append([self._value(run.game, result, several) for result in found])
+            curves.append([self._value(run.game, result) for result in found])
         return [float(np.mean(point)) for point in zip(*curves, strict=False)]
 
-    def _value(self, game: str, result: dict[str, Any], several: bool) -> float:
+    def _value(self, game: str, result: dict[str, Any]) -> float:
         score = float(result[self.figure])
-        normalised = human_normalised(game, score) if several else None
-        return score if normalised is None else normalised
+        if len(self.spec.games) == 1:
+            return score
+        normalised = human_normalised(game, score)
+        assert normalised is not None, game  # by check_games
+        return normalised
 
 
 def best_trials(trials: Trials, say: Callable[[str], None], shown: int = 5) -> None:

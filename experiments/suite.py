@@ -1,13 +1,14 @@
 """highscore suite: many trainings, side by side, that can be stopped and continued at any time."""
 
 import dataclasses
-import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -16,10 +17,12 @@ from rich.text import Text
 
 from experiments.files import RunError, read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
+from experiments.records import flat
 from experiments.scheduler import Launch, Listed, Scheduler, check_fit
-from experiments.suite_board import Board
+from experiments.suite_board import Board, say_the_end
 
 BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation
+SHOWN = 3  # settings that a refusal names
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,26 @@ def spec_of(options: Suite) -> Spec:
 
 
 @cache
-def _parsed(preset: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+def _parsed(preset: str, world: str, settings: tuple[tuple[str, Any], ...]) -> Any:
+    from envs.library import GAMES
     from experiments.cli import parse_train
 
-    return parse_train([preset, *(word for key, value in settings for word in (f"--{key}", str(value)))]).experiment
+    game = next(game.name for game in GAMES.values() if game.world == world)
+    flags = (word for key, value in settings for word in (f"--{key}", str(value)))
+    return parse_train([preset, "--game", game, *flags]).experiment
 
 
 def experiment_of(cell: Cell) -> Any:
-    """The experiment of a run; what differs only in game and seed is parsed once."""
-    return dataclasses.replace(_parsed(cell.preset, tuple(cell.settings.items())), game=cell.game, seed=cell.seed)
+    """The experiment of a run, as `highscore train` has it; what differs only in seed and game is parsed once for
+    every world, whose games have the same protocols.
+
+    Raises:
+        ValueError: there is no such preset or game.
+    """
+    from envs.library import game_of
+
+    parsed = _parsed(cell.preset, game_of(cell.game).world, tuple(cell.settings.items()))
+    return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
 
 
 def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
@@ -137,28 +151,19 @@ def check_folder(folder: Path, planned: list[Cell]) -> None:
     """Refuses to mix two suites in one folder.
 
     Raises:
-        RunError: a run that was begun with other settings.
+        RunError: a run that was begun with other settings; names some of them.
     """
+    from experiments.config import to_json
     from experiments.run import Run
 
     for cell in planned:
-        if (folder / cell.name / "config.json").exists():
-            if Run.open(folder / cell.name).experiment != experiment_of(cell):
-                raise RunError(f"{folder / cell.name} was begun with other settings; choose another --name")
-
-
-def check_search(folder: Path, spec: Spec, objective: str) -> None:
-    """Refuses to rank trials of two searches together.
-
-    Raises:
-        RunError: the search in this folder was begun otherwise.
-    """
-    if not (folder / "suite.json").exists():
-        return
-    begun = read_json(folder / "suite.json")
-    now = json.loads(json.dumps(dataclasses.asdict(spec) | {"objective": objective}))
-    if unlike := [name for name, value in now.items() if name in begun and begun[name] != value]:
-        raise RunError(f"the search in {folder} was begun with other {' and '.join(unlike)}; choose another --name")
+        if not (folder / cell.name / "config.json").exists():
+            continue
+        begun, now = flat(to_json(Run.open(folder / cell.name).experiment)), flat(to_json(experiment_of(cell)))
+        names = [name for name in dict.fromkeys([*now, *begun]) if now.get(name) != begun.get(name)]
+        if unlike := [f"{name} {begun.get(name)}, now {now.get(name)}" for name in names if name != "source"]:
+            some = "; ".join(unlike[:SHOWN]) + (f"; and {len(unlike) - SHOWN} more" if unlike[SHOWN:] else "")
+            raise RunError(f"{folder / cell.name} was begun with other settings ({some}); choose another --name")
 
 
 def threads_of(folder: Path, jobs: int) -> int:
@@ -179,14 +184,25 @@ def share_of_threads(jobs: int) -> int:
     return 0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
 
 
-def run_suite(options: Suite, console: Console) -> int:
-    """Runs a suite to its end, or until stopped; returns the exit status: 1 if a run failed, or others stopped it.
+class Plan(NamedTuple):
+    """A suite that nothing speaks against."""
+
+    spec: Spec
+    cells: list[Cell]  # its runs; of a search, as many as every trial has
+    folder: Path
+    memory_of: Callable[[Cell], int]  # bytes that a run takes
+    memory: int  # bytes that all of them may take together
+    start: Callable[..., Any] | None  # as a Launch has it
+
+
+def plan(options: Suite) -> Plan:
+    """What a suite is to do; nothing is written, and no training started.
 
     Raises:
-        ValueError: a suite that cannot work; nothing was started.
+        ValueError: it cannot work, or its folder is another's.
     """
     from experiments.build import available_memory, device_of
-    from experiments.search import Trials, best_trials, import_optuna
+    from experiments.search import check_games, check_search, import_optuna
 
     spec = spec_of(options)
     if options.jobs < 1:
@@ -197,6 +213,7 @@ def run_suite(options: Suite, console: Console) -> int:
         raise ValueError(f"{options.what} is a search: say how many trials it may make, such as --search 30")
     if options.search:
         import_optuna()
+        check_games(spec.games)
         spec = dataclasses.replace(spec, grid={})
     planned = cells(spec)
     if not options.mixed:
@@ -209,36 +226,64 @@ def run_suite(options: Suite, console: Console) -> int:
 
         gpus = 1.0 if options.device == "cuda" else 0.0
         start, memory = starter(options.ray, lambda name: needed.get(name, largest), gpus)
-    check_fit(planned, lambda cell: needed.get(cell.name, largest), memory)
+    memory_of = lambda cell: needed.get(cell.name, largest)
+    check_fit(planned, memory_of, memory)
     folder = options.runs / (options.name or Path(options.what).stem)
     check_folder(folder, planned)
     if options.search:
         check_search(folder, spec, options.objective)
-    folder.mkdir(parents=True, exist_ok=True)
+    if options.ray:
+        memory *= options.jobs  # Ray itself looks for a machine that has room
+    return Plan(spec, planned, folder, memory_of, memory, start)
+
+
+def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
+    """How the runs of a suite are started."""
+
+    def filed(cell: Cell) -> list[str]:
+        """Where Weights & Biases files a run, which remembers that itself."""
+        project, folder = ["--wandb-project", options.wandb_project], planned.folder.name
+        if options.wandb == "off":
+            return project
+        return [*project, "--wandb-group", f"{folder}/{cell.group}", "--wandb-tags", folder]
+
+    common = ["--wandb", options.wandb]
+    if options.device != "auto":  # which is train's own default; resume goes on where the run was begun
+        common += ["--device", options.device]
+    return Launch(planned.folder, tuple(common), filed, threads, planned.start)
+
+
+def run_suite(options: Suite, console: Console) -> int:
+    """Runs a suite to its end, or until stopped; returns the exit status: 1 if a run failed, or others stopped it.
+
+    Raises:
+        ValueError: a suite that cannot work, or a search that another process is at; nothing was started.
+    """
+    from experiments.search import alone
+
+    planned = plan(options)
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    with alone(planned.folder) if options.search else nullcontext():
+        return work_off(options, planned, console)
+
+
+def work_off(options: Suite, planned: Plan, console: Console) -> int:
+    """Runs what was planned, and says what came of it; as `run_suite`."""
+    from experiments.search import Trials, best_trials
+
+    spec, folder, search = planned.spec, planned.folder, options.search
     threads = threads_of(folder, options.jobs)
     facts = {"what": options.what, "threads": threads, **dataclasses.asdict(spec)}
-    write_json(folder / "suite.json", facts | ({"objective": options.objective} if options.search else {}))
-
-    def wandb_group(cell: Cell) -> list[str]:
-        if options.wandb == "off":
-            return []
-        return ["--wandb-group", f"{folder.name}/{cell.group}", "--wandb-tags", folder.name]
-
-    common = ("--wandb", options.wandb, "--wandb-project", options.wandb_project)
-    launch = Launch(folder, common, lambda cell: ["--device", options.device, *wandb_group(cell)], threads, start)
-    work: Any = Listed(planned)
-    total = len(planned)
-    if options.search:
-        work = Trials(spec, folder, options.search, options.objective, options.sampler)
-        total = options.search * len(planned)
+    write_json(folder / "suite.json", facts | ({"objective": options.objective} if search else {}))
+    total = len(planned.cells) * (search or 1)
+    work: Any = Trials(spec, folder, search, options.objective, options.sampler) if search else Listed(planned.cells)
     board = Board(console, total)
 
     def say(text: str) -> None:
         console.print(Text(text), highlight=False, soft_wrap=True)
 
-    if options.ray:
-        memory *= options.jobs  # Ray itself looks for a machine that has room
-    scheduler = Scheduler(launch, options.jobs, lambda cell: needed.get(cell.name, largest), memory, say)
+    launch = launch_of(options, planned, threads)
+    scheduler = Scheduler(launch, options.jobs, planned.memory_of, planned.memory, say)
     if threads != (now := share_of_threads(options.jobs)):
         say(
             f"{folder} was begun with {of_threads(threads)} for each training and keeps to that, or its runs would not"
@@ -250,29 +295,9 @@ def run_suite(options: Suite, console: Console) -> int:
     )
     with board.live:
         scheduler.run(work, board.show)
-    if options.search:
+    if search:
         best_trials(work, say)
-    return say_the_end(scheduler, folder, total, say, pruned=bool(options.search))
-
-
-def say_the_end(scheduler: Scheduler, folder: Path, total: int, say: Any, pruned: bool = False) -> int:
-    """Says what came of a suite, and what to do next; returns the exit status.
-
-    Args:
-        pruned: whether runs are stopped because they are hopeless.
-    """
-    say(f"{scheduler.done} of {total} finished, {len(scheduler.failed)} failed")
-    stopped = [] if pruned or scheduler.stopping else sorted(scheduler.stopped)
-    if stopped:
-        say(f"  stopped by others: {', '.join(stopped)}; the same command goes on with them")
-    for name, why in scheduler.failed.items():
-        say(f"  {name}: {why}   (all of it: {folder / 'logs' / name}.log)")
-    if scheduler.stopping:
-        say(f"Stopped and saved. The same command goes on with it; its runs are in {folder}")
-        return 128 + scheduler.stopping
-    if scheduler.done:
-        say(f"Next: highscore compare {folder}   or   highscore report {folder}")
-    return 1 if scheduler.failed or stopped else 0
+    return say_the_end(scheduler, folder, total, say, pruned=bool(search))
 
 
 def show_recipes(console: Console) -> int:

@@ -1,6 +1,7 @@
-"""How a suite stands, on a terminal."""
+"""How a suite stands, on a terminal, and what came of it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -47,6 +48,28 @@ class Board:
         )  # fmt: skip
         failures = [Text(f"failed: {name}: {why}", style="red") for name, why in scheduler.failed.items()]
         return Group(table, lines, *failures[-5:])
+
+
+def say_the_end(
+    scheduler: Scheduler, folder: Path, total: int, say: Callable[[str], None], pruned: bool = False
+) -> int:
+    """Says what came of a suite, and what to do next; returns the exit status.
+
+    Args:
+        pruned: whether runs are stopped because they are hopeless.
+    """
+    say(f"{scheduler.done} of {total} finished, {len(scheduler.failed)} failed")
+    stopped = [] if pruned or scheduler.stopping else sorted(scheduler.stopped)
+    if stopped:
+        say(f"  stopped by others: {', '.join(stopped)}; the same command goes on with them")
+    for name, why in scheduler.failed.items():
+        say(f"  {name}: {why}   (all of it: {folder / 'logs' / name}.log)")
+    if scheduler.stopping:
+        say(f"Stopped and saved. The same command goes on with it; its runs are in {folder}")
+        return 128 + scheduler.stopping
+    if scheduler.done:
+        say(f"Next: highscore compare {folder}   or   highscore report {folder}")
+    return 1 if scheduler.failed or stopped else 0
 
 
 def frames_of(path: Path) -> int:

@@ -1,14 +1,17 @@
-"""Searches: what is drawn, what is stopped as hopeless, and that an interrupted search goes on."""
+"""Searches: what is drawn, what is stopped as hopeless, what is kept apart, and that an interrupted search goes on."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from experiments.cli import run_command
 from experiments.files import RunError, write_json
-from experiments.matrix import make_spec
-from experiments.search import STARTUP, Trials, best_trials
-from experiments.suite import check_search
+from experiments.matrix import cells, make_spec
+from experiments.run import Run
+from experiments.scheduler import Scheduler
+from experiments.search import STARTUP, Trials, best_trials, check_games, check_search
+from experiments.suite import check_folder, experiment_of
 
 SPEC = {
     "agents": "dqn", "games": "Pong", "seeds": "1-2",
@@ -79,6 +82,48 @@ def test_two_searches_are_not_ranked_together(folder):
     ):  # fmt: skip
         with pytest.raises(RunError, match=f"begun with other {words}; choose another --name"):
             check_search(folder, other, objective)
+
+
+def test_a_search_has_its_folder_to_itself(tmp_path, monkeypatch, capsys):
+    (tmp_path / "s.toml").write_text(
+        'agents = "pqn"\ngames = "probe/catch"\nseeds = 1\n[settings]\n"network.torso" = "mlp"\n'
+        '[search]\n"optimiser.learning-rate" = [1e-3, 1e-4]\n'
+    )
+    line = [str(tmp_path / "s.toml"), "--search", "2", "--runs", str(tmp_path)]
+    statuses = []
+
+    def run(scheduler, work, show):
+        work.next()
+        if not statuses:  # the first one: meanwhile, in another terminal
+            statuses.append(run_command("suite", line))
+
+    monkeypatch.setattr(Scheduler, "run", run)
+    statuses.append(run_command("suite", line))
+    said = capsys.readouterr()
+    assert statuses == [2, 0] and "1 trials: 1 running" in said.out
+    assert f"another process searches in {tmp_path / 's'}" in said.err and said.err.count("\n") == 1
+    assert run_command("suite", line) == 0  # and it is free again
+
+
+def test_what_a_suite_gives_every_run_itself_is_not_drawn():
+    with pytest.raises(ValueError, match=r"\[search\] seed: .* write seeds = "):
+        make_spec(SPEC | {"search": {"seed": [1, 2]}})
+
+
+def test_games_without_human_scores_are_searched_one_at_a_time():
+    for games in (["minatar/asterix"], ["Pong"], ["Pong", "Breakout"]):
+        check_games(games)
+    with pytest.raises(ValueError, match=r"minatar/asterix, minatar/freeway have none: .* --games minatar/asterix"):
+        check_games(["Pong", "minatar/asterix", "minatar/freeway"])
+
+
+def test_the_settings_that_a_run_was_begun_with_are_named_and_its_citation_is_none(tmp_path):
+    (cell,) = cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0"}))
+    Run.create(tmp_path, replace(experiment_of(cell), source="a better citation"), cell.name).close()
+    check_folder(tmp_path, [cell])
+    changed = cell._replace(settings={"algorithm.n-steps": 3, "target-period": 9, "num-envs": 7, "stack": 3})
+    with pytest.raises(RunError, match=r"n_steps 1, now 3; .*and 1 more.; choose another --name"):
+        check_folder(tmp_path, [changed])
 
 
 def test_an_interrupted_search_goes_on_with_its_own_trials(folder):

@@ -16,25 +16,18 @@ from rich.console import Console
 from starlette.testclient import TestClient
 
 from envs.library import game_of
-from experiments.cli import parse, run_command
+from experiments.cli import parse, parse_train, run_command
 from experiments.dashboard.server import application
 from experiments.distributed.runner import Runner
 from experiments.files import RunError
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
 from experiments.presets import PRESETS
 from experiments.records import status
+from experiments.resume import Resume
 from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Scheduler
-from experiments.suite import (
-    Suite,
-    check_alike,
-    check_folder,
-    experiment_of,
-    run_suite,
-    say_the_end,
-    spec_of,
-)
-from experiments.suite_board import Board
+from experiments.suite import Suite, check_alike, check_folder, experiment_of, run_suite, spec_of
+from experiments.suite_board import Board, say_the_end
 
 TINY = """
 agents = ["dqn", "c51"]
@@ -46,8 +39,7 @@ protocol = "machado"
 num-envs = 2
 checkpoint-period = 400
 network.hidden = 16
-explore.steps = 300
-explore.begin = 100
+explore = {steps = 300, begin = 100}
 replay = {capacity = 400, batch-size = 4, learn-start = 100, learn-period = 16}
 evaluation = {period = 1200, episodes = 1, epsilon = 0.5, video-seconds = 0}
 """
@@ -72,10 +64,9 @@ def test_a_suite_is_the_same_in_every_format(tmp_path, name, content):
 
 
 def test_the_command_line_overrides_the_file(tmp_path):
-    (tmp_path / "s.toml").write_text(TINY)
-    spec = spec_of(
-        Suite(str(tmp_path / "s.toml"), games="Qbert", seeds="7", set=("frames=5k",), grid=("algorithm.n-steps=1,3,5",))
-    )
+    what = str(tmp_path / "s.toml")
+    Path(what).write_text(TINY)
+    spec = spec_of(Suite(what, games="Qbert", seeds="7", set=("frames=5k",), grid=("algorithm.n-steps=1,3,5",)))
     assert (spec.games, spec.seeds, spec.settings["frames"], spec.settings["num-envs"]) == (["Qbert"], [7], "5k", 2)
     assert spec.grid == {"algorithm.n-steps": ["1", "3", "5"]} and spec.agents == ["dqn", "c51"]
     assert len(cells(spec)) == 6
@@ -98,6 +89,9 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--jobs", "0"], "--jobs"), (["learning-rate"], "--search 30"),
         ([str(path), "--search", "3"], "[search] table"), ([str(path), "--seeds", "1,1"], "would be run twice"),
         ([str(path), "--set", "replay.capacity=2000M"], "try --replay.capacity"),
+        ([str(path), "--set", "seed=3"], "--seeds 0-4"), ([str(path), "--grid", "game=Pong,Qbert"], "--games Pong"),
+        ([str(path), "--set", "name=x"], "write --name"), ([str(path), "--set", "wandb_project=x"], "--wandb-project"),
+        (["learning-rate", "--search", "3", "--games", "minatar/breakout,Pong"], "minatar/breakout have none"),
     ):  # fmt: skip
         assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == 2, args
         err = capsys.readouterr().err
@@ -137,6 +131,9 @@ def test_every_recipe_can_work_and_says_what_to_expect():
                 assert experiment.frames // experiment.frame_skip >= 20_000
 
 
+DONE = """echo '{"finished": true}' > summary.json"""
+
+
 class Children(Scheduler):
     """Runs shell commands in the place of trainings."""
 
@@ -150,21 +147,61 @@ class Children(Scheduler):
 
 
 def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path):
-    done = """echo '{"finished": true}' > summary.json"""
-    spec = make_spec({"agents": [f"sleep 0.2; {done}", "echo begin; echo the reason >&2; exit 3"], "games": ["a", "b"],
-                      "seeds": "0"})  # fmt: skip
+    fails = ("echo begin; echo the reason >&2; exit 3", "echo bye")
+    spec = make_spec({"agents": [f"sleep 0.2; {DONE}", *fails], "games": ["a", "b"], "seeds": "0"})
     planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(spec))]
     most, said = [], []
     scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 4, lambda cell: 4, 10, said.append)
-    scheduler.run(Listed(planned), lambda s, work: most.append(len(s.running)))
-    assert scheduler.done == 2 and scheduler.failed == {"1": "the reason", "3": "the reason"}
+    scheduler.run(Listed([*planned]), lambda s, work: most.append(len(s.running)))
+    reasons = ["the reason", "it ended well, but its summary.json does not say that it is finished; its last line: bye"]
+    assert scheduler.done == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
+    assert scheduler._reason(planned[2], -63) == "killed by signal 63; its last line: bye"  # which has no name
     assert max(most) == 2  # two of 4 bytes fit into 10
 
 
+class Process:
+    """A command that soon fails, unless it is told to stop."""
+
+    def __init__(self):
+        self.told, self.statuses = [], iter([None])
+
+    def poll(self):
+        return -signal.SIGTERM if self.told else next(self.statuses, 1)
+
+    def send_signal(self, number):
+        self.told.append(number)
+
+
+def test_a_run_that_is_being_begun_when_a_suite_is_stopped_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.scheduler.POLL", 0)
+    process = Process()
+    launch = Launch(tmp_path, (), lambda cell: [], 0, lambda *_: signal.raise_signal(signal.SIGINT) or process)
+    scheduler = Scheduler(launch, 1, lambda cell: 4, 100, print)
+    scheduler.run(Listed(cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0-1"}))), lambda s, work: None)
+    assert process.told == [signal.SIGTERM] and scheduler.stopped == {"dqn-Pong-s0"} and not scheduler.failed
+
+
+def test_a_run_goes_on_where_the_suite_says(tmp_path, monkeypatch):
+    (tmp_path / "s.toml").write_text(TINY.replace('["dqn", "c51"]', '["dqn"]').replace('"1-2"', "1"))
+    (tmp_path / "s/dqn-Breakout-s1/checkpoints/000000000100").mkdir(parents=True)
+    monkeypatch.setattr("experiments.scheduler.POLL", 0)
+    started = []
+    monkeypatch.setattr("experiments.scheduler.start_here", lambda words, *_: started.append(words) or Process())
+    for device in ("cpu", "auto"):
+        suite = Suite(str(tmp_path / "s.toml"), runs=tmp_path, device=device)
+        assert run_suite(suite, Console(file=io.StringIO())) == 1
+    assert [(words[0], parse(Resume, words[1:]).device) for words in started] == [("resume", "cpu"), ("resume", "same")]
+
+
+def test_an_experiment_is_what_train_would_make_of_its_line():
+    """A game's own protocol, too, where the preset's is for other games."""
+    for cell in cells(make_spec({"agents": "pqn", "games": "Pong,probe/catch", "seeds": "3"})):
+        assert experiment_of(cell) == parse_train(cell.arguments).experiment
+
+
 def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
-    done = """echo '{"finished": true}' > summary.json"""
     planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(make_spec(
-        {"agents": [done, "exit 143"], "games": "a", "seeds": "0"})))]  # fmt: skip
+        {"agents": [DONE, "exit 143"], "games": "a", "seeds": "0"})))]  # fmt: skip
     scheduler, said = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print), []
     scheduler.run(Listed(planned), lambda s, work: None)
     assert say_the_end(scheduler, tmp_path, 2, said.append) == 1
@@ -173,7 +210,7 @@ def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
 
 
 def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_path):
-    script = """test -e once && echo '{"finished": true}' > summary.json || { touch once; exit 2; }"""
+    script = f"test -e once && {DONE} || {{ touch once; exit 2; }}"
     (cell,) = cells(make_spec({"agents": [script], "games": "a", "seeds": "0"}))
     theirs, said = Run.create(tmp_path, PRESETS["dqn"], "0"), []
     scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, said.append)
@@ -190,9 +227,8 @@ def test_a_command_on_a_cluster_that_is_stopped_before_it_is_there_does_not_begi
 
 def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
     """As when the same suite is stopped in one terminal, and goes on in another."""
-    done = """sleep 0.2; echo '{"finished": true}' > summary.json"""
-    planned = cells(make_spec({"agents": [done], "games": ["a", "b", "c"], "seeds": "0"}))
-    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(planned)]
+    planned = cells(make_spec({"agents": [f"sleep 0.2; {DONE}"], "games": ["a", "b", "c"], "seeds": "0"}))
+    planned = [cell._replace(name=cell.game) for cell in planned]
     most, scheduler = [], Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print)
     scheduler.elsewhere = planned[1:]
     scheduler.run(Listed(planned[:1]), lambda s, work: most.append(len(s.running)))
@@ -222,17 +258,8 @@ def suite(tmp_path_factory):
     """2 agents x 2 seeds of real trainings: launched, stopped in the middle, continued to the end."""
     root = tmp_path_factory.mktemp("suite")
     (root / "tiny.toml").write_text(TINY)
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.cli",
-        "suite",
-        str(root / "tiny.toml"),
-        "--runs",
-        str(root),
-        "--jobs",
-        "2",
-    ]
+    line = [str(root / "tiny.toml"), "--runs", str(root), "--jobs", "2"]
+    command = [sys.executable, "-m", "experiments.cli", "suite", *line]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     with (root / "out").open("w") as out:
         launched = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
@@ -243,8 +270,7 @@ def suite(tmp_path_factory):
         assert launched.wait(60) == 128 + signal.SIGINT
     first = {p.parent.name: p.stat().st_mtime_ns for p in (root / "tiny").glob("*/summary.json")}
     finished = {name for name in first if status(root / "tiny" / name) == "finished"}
-    options = Suite(str(root / "tiny.toml"), runs=root, jobs=2)
-    assert run_suite(options, Console(file=(root / "again").open("w"))) == 0
+    assert run_suite(parse(Suite, line), Console(file=(root / "again").open("w"))) == 0
     return root / "tiny", {name: first[name] for name in finished}, (root / "out").read_text()
 
 

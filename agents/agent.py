@@ -232,10 +232,7 @@ class Agent:
 
         load_network(self.online, named("online."))
         if self.target is not None:
-            # Earlier versions kept a target network's weights in float32 where they were learned from in bfloat16.
-            own, saved = self.target.state_dict(), named("target.")
-            rounded = {name for name in own.keys() & saved if own[name].dtype == torch.bfloat16}
-            load_network(self.target, saved | {name: saved[name].bfloat16() for name in rounded})
+            load_network(self.target, named("target."))
         self.optimiser.load_state_dict(named("optimiser."))
         if self._captured is not None:
             self._captured.forget()  # the optimiser has other statistics now

@@ -48,7 +48,7 @@ class Rollout:
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), on_host: Any = None) -> None:
         """Appends one step of every game, as `Replay.add` does; no flags are looked at."""
-        if len(self.rows) in (0, self.length - 1):
+        if len(self.rows) % (self.length - 1) == 0:
             self.states.append(state)
         self.rows.append((step, action, note))
 

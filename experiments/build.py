@@ -106,6 +106,7 @@ def check(experiment: Experiment, device: torch.device) -> None:
     for flag, value in (
         ("evaluation.epsilon", experiment.evaluation.epsilon), ("algorithm.discount", experiment.algorithm.discount),
         ("algorithm.trace", getattr(experiment.algorithm, "trace", 0.0)),
+        ("bonus.train-share", experiment.bonus.train_share),
     ):  # fmt: skip
         if not 0 <= value <= 1:
             raise ValueError(f"--{flag} must be from 0 to 1, got {value}")
@@ -114,6 +115,8 @@ def check(experiment: Experiment, device: torch.device) -> None:
         positive["algorithm.clip"] = experiment.algorithm.clip
     if experiment.replay is not None:
         positive["replay.learn-period"] = experiment.replay.learn_period
+    if experiment.bonus.weight:
+        positive["bonus.train-share"] = experiment.bonus.train_share
     for flag, value in positive.items():
         if value <= 0:
             raise ValueError(f"--{flag} must be positive, got {value}")
@@ -182,9 +185,9 @@ def least_of(x: Experiment) -> list[tuple[str, int, int]]:
         ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
         ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
     ]  # fmt: skip
-    for name in ("n_steps", "unroll"):
+    for name, least in (("n_steps", 1), ("unroll", 1), ("burn_in", 0)):
         if hasattr(x.algorithm, name):
-            found.append((f"algorithm.{name.replace('_', '-')}", getattr(x.algorithm, name), 1))
+            found.append((f"algorithm.{name.replace('_', '-')}", getattr(x.algorithm, name), least))
     if x.replay is not None:
         found += [
             ("target-period", x.target_period, 1), ("replay.batch-size", x.replay.batch_size, 1),
@@ -308,6 +311,9 @@ def captures(experiment: Experiment, device: torch.device) -> bool:
 def make_fast(agent: Agent, experiment: Experiment, device: torch.device) -> None:
     """Lets torch compile what is learned and played if it is to, and on a GPU launches it as one where it can be."""
     if experiment.compile:
+        if experiment.bonus.weight:
+            bonus: Any = agent.online.bonus
+            bonus.keep_from_compiling()
         agent.compile()
     if captures(experiment, device):
         agent.capture()

@@ -88,6 +88,14 @@ class RND(nn.Module):
             earned.append(self.earning.clone())
         self.returns.update(torch.stack(earned).flatten())
 
+    def keep_from_compiling(self) -> None:
+        """Lets the statistics be worked out as ever where all else is compiled.
+
+        What compiled code writes into a float64 without dimensions is lost on a CPU (torch 2.13).
+        """
+        for moments in (self.seen, self.returns):
+            moments.update = torch.compiler.disable(moments.update)  # type: ignore[method-assign]
+
     def scale(self) -> Tensor:
         """Standard deviation of what `follow` or `returns` took in: a scalar."""
         return self.returns.variance.sqrt().clamp(min=1e-8).float()

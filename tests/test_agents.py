@@ -245,6 +245,19 @@ def test_rollout_hands_out_every_step_once_per_epoch(shuffle):
         Rollout(RolloutConfig(minibatches=3), 4, 3, targets)
 
 
+@pytest.mark.parametrize("unroll", [1, 3])
+def test_a_row_that_comes_in_between_costs_no_rollout_its_memory(unroll):
+    """As when games begin new episodes after a resume: that row is asked for no batches."""
+    rollout = Rollout(RolloutConfig(minibatches=1, shuffle="games"), 2, unroll + 1, lambda seq: seq)
+    flags, begun = torch.zeros(2, dtype=torch.bool), []
+    for t in range(12):
+        step = TimeStep(torch.full((2, 1), t), flags.long(), torch.zeros(2), flags, flags, flags)
+        rollout.add(step, flags.long(), (), torch.full((2,), t))
+        if t != unroll:  # when the first is full
+            begun += [(int(seq.step.obs[0, 0]), int(seq.state[0])) for seq, _ in rollout.batches()]
+    assert begun and all(first == state for first, state in begun)
+
+
 def test_tree_map_over_nothing_is_nothing():
     assert tree_map(lambda x: x + 1, ()) == ()
 

@@ -39,7 +39,8 @@ RECURRENT_DQN = Experiment(
 # per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players those of
 # a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of episodes, where
 # the memory clears; importance weights with exponent 0.6, which the published version's table has; sticky actions
-# instead of no-ops.
+# instead of no-ops. Half of the squared errors summed over 80 steps, which their other constants are for (as in the
+# code of SEED RL and Acme), is 40 times our mean: epsilon and the gradient's bound are divided by that.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",
@@ -47,7 +48,7 @@ FULL_R2D2 = Experiment(
         discount=0.997, n_steps=5, burn_in=40, unroll=80, double=True, reward_clip=0.0, value_rescaling=True,
         error_loss="squared",
     ),
-    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
+    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3 / 40, clip_norm=40.0 / 40),
     network=NetworkConfig(
         torso="nature", dense=512, memory="lstm", memory_size=512, memory_bias=1.0, history=True, head="dueling",
         hidden=512, initialisation="torch",
@@ -68,7 +69,7 @@ FULL_R2D2 = Experiment(
 
 # Kapturowski et al. (2019), table 2, for one machine: 16 games instead of 256, sequences of 20 + 40 + 5 instead
 # of 40 + 80, every 20 steps, batches of 32 instead of 64, and one update per 16 agent steps. Sequences may cross
-# the ends of episodes, where the memory clears.
+# the ends of episodes, where the memory clears. The sum over 40 steps is 20 times our mean.
 SMALL_R2D2 = Experiment(
     preset="r2d2-small",
     source="not published settings",
@@ -76,7 +77,7 @@ SMALL_R2D2 = Experiment(
         discount=0.997, n_steps=5, burn_in=20, unroll=40, double=True, reward_clip=0.0, value_rescaling=True,
         error_loss="squared",
     ),
-    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3, clip_norm=40.0),
+    optimiser=Adam(learning_rate=1e-4, epsilon=1e-3 / 20, clip_norm=40.0 / 20),
     network=NetworkConfig(
         torso="nature", dense=512, memory="lstm", memory_size=512, memory_bias=1.0, history=True, head="dueling",
         hidden=512, initialisation="torch",

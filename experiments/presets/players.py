@@ -18,7 +18,7 @@ from experiments.config import Experiment, NetworkConfig
 FULL = Experiment(
     preset="apex-dqn",
     source="Horgan et al. 2018",
-    algorithm=DQN(discount=0.99, n_steps=3, double=True, reward_clip=1.0, error_loss="huber"),
+    algorithm=DQN(discount=0.99, n_steps=3, double=True, reward_clip=1.0, error_loss="squared"),
     optimiser=RMSProp(learning_rate=2.5e-4 / 4, decay=0.95, epsilon=1.5e-7, clip_norm=40.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, initialisation="torch"),
     explore=Ladder(num_envs=256, base=0.4, alpha=7.0),
@@ -36,7 +36,7 @@ FULL = Experiment(
 )  # fmt: skip
 
 # The same for one machine with 4 players of 8 games each, not published: every step is learned from as often as in DQN
-# (8 times), in batches of 128; a new step gets the largest priority so far, as in one process.
+# (8 times), in batches of 128, with Huber's error; a new step gets the largest priority so far, as in one process.
 SMALL = Experiment(
     preset="apex-dqn-small",
     source="not published settings",

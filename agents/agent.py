@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agents.captured import Captured
 from agents.compiled import compiled
 from agents.explore import Linear
-from agents.optimiser import Adadelta, Adam, Optimiser, RAdam, RMSProp
+from agents.optimiser import Optimiser, Settings
 from agents.precision import Bf16, round_weights
 from agents.sequence import Sequence, cut, onto, tree_map
 from agents.transition import Foreseen, MultiStep
@@ -53,7 +53,7 @@ class Agent:
         self,
         network: nn.Module,
         algorithm: Algorithm,
-        optimiser: Adam | RAdam | RMSProp | Adadelta,
+        optimiser: Settings,
         target_period: int,
         bf16: bool = False,
         lookahead: int = 1,

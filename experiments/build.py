@@ -24,7 +24,7 @@ from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
 from experiments.build_network import build_network, state_bytes
-from experiments.config import ON_POLICY, Experiment
+from experiments.config import Experiment, OnPolicy
 from experiments.loop import Moment, train
 from experiments.segments import Segments
 from experiments.tuning import tune
@@ -43,8 +43,7 @@ class Setup:
 
     def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
         """The training from a moment on, or from the start."""
-        agent_steps = -(-x.frames // x.frame_skip)
-        return train(self.agent, self.games, self.experience, x.explore, agent_steps, x.seed, begin)
+        return train(self.agent, self.games, self.experience, x.explore, x.agent_steps, x.seed, begin)
 
     def segments(self, folder: Path) -> Any:
         """The experience's rows on disk, if it is worth keeping."""
@@ -67,7 +66,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
     make_fast(agent, experiment, device)
     experience = build_experience(experiment, agent.online)
-    agent.plan(*experience.annealing(experiment.frames // experiment.frame_skip))
+    agent.plan(*experience.annealing(experiment.agent_steps))
     return Setup(games, agent, experience)
 
 
@@ -152,12 +151,12 @@ def check(experiment: Experiment, device: torch.device) -> None:
         )
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
     if experiment.rollout is not None:
-        if not isinstance(experiment.algorithm, ON_POLICY):
+        if not isinstance(experiment.algorithm, OnPolicy):
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
         in_a_row = "a network with memory" if remembers else learns
         if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
             raise ValueError(f"{in_a_row} learns from whole games: --rollout.shuffle games")
-    elif isinstance(experiment.algorithm, ON_POLICY):
+    elif isinstance(experiment.algorithm, OnPolicy):
         raise ValueError(f"{learns} learns from rollouts, not from a replay")
     elif remembers and experiment.algorithm.unroll < 2:
         raise ValueError(
@@ -206,8 +205,8 @@ def frame_bytes(experiment: Experiment) -> int:
 def replay_steps(experiment: Experiment, device: torch.device) -> int:
     """Agent steps whose memory the replay takes: on a CPU only those that the training will make."""
     assert experiment.replay is not None
-    capacity, made = experiment.replay.capacity, math.ceil(experiment.frames / experiment.frame_skip)
-    return min(capacity, made) if device.type == "cpu" else capacity
+    capacity = experiment.replay.capacity
+    return min(capacity, experiment.agent_steps) if device.type == "cpu" else capacity
 
 
 def replay_bytes(experiment: Experiment, device: torch.device) -> int:

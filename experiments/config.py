@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tyro.conf import Suppress
 
@@ -13,7 +13,7 @@ from agents.explore import Ladder, Linear
 from agents.impala import IMPALA
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
-from agents.optimiser import Adadelta, Adam, RAdam, RMSProp
+from agents.optimiser import Settings
 from agents.ppo import PPO
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
@@ -21,7 +21,8 @@ from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
 from envs.library import game_of
 
-ON_POLICY = PQN | PPO | IMPALA  # these learn from rollouts
+OnPolicy = PQN | PPO | IMPALA  # these learn from rollouts
+Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | OnPolicy
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ class Experiment:
 
     preset: Suppress[str]
     """the published setting that this began as"""
-    algorithm: DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | PPO | IMPALA
+    algorithm: Algorithms
     """equations and their constants"""
-    optimiser: Adam | RAdam | RMSProp | Adadelta
+    optimiser: Settings
     """gradients to parameters"""
     network: NetworkConfig
     explore: Linear | Ladder
@@ -137,6 +138,11 @@ class Experiment:
     """where the preset was published"""
 
     @property
+    def agent_steps(self) -> int:
+        """Agent steps to train for, over all games."""
+        return -(-self.frames // self.frame_skip)
+
+    @property
     def frame_skip(self) -> int:
         """Emulator frames per agent step."""
         return game_of(self.game).frame_skip
@@ -145,8 +151,8 @@ class Experiment:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        DQN, C51, QRDQN, IQN, Munchausen, MunchausenIQN, PQN, PPO, IMPALA, Adam, RAdam, RMSProp, Adadelta,
-        NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig, Evaluation, Experiment,
+        *get_args(Algorithms), *get_args(Settings), NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig,
+        Evaluation, Experiment,
     )
 }  # fmt: skip
 

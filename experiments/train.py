@@ -70,10 +70,10 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
         folder = folder.parent
     # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
     needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
-    needed += experiment.frames // experiment.frame_skip  # recordings: less than a byte per agent step
+    needed += experiment.agent_steps  # recordings: less than a byte per agent step
     if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
         since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
-        steps = min(experiment.replay.capacity + since, experiment.frames // experiment.frame_skip)
+        steps = min(experiment.replay.capacity + since, experiment.agent_steps)
         needed += steps * (frame_bytes(experiment) + 16 + state_bytes(experiment.network))
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -37,7 +37,7 @@ class DistributedSetup:
         """The training from where it is."""
         anew = "; their games begin new episodes" if begin else ""
         self.games.say(f"{x.players} processes play {x.num_envs // x.players} games each{anew}")
-        return learn(self.agent, self.games, self.experience, -(-x.frames // x.frame_skip))
+        return learn(self.agent, self.games, self.experience, x.agent_steps)
 
     def segments(self, folder: Path) -> Any:
         """The experience's rows on disk."""
@@ -70,7 +70,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
     if x.compile:
         agent.compile()
     assert x.replay is not None
-    agent.plan(*x.replay.annealing(x.frames // x.frame_skip))
+    agent.plan(*x.replay.annealing(x.agent_steps))
     if x.distributed == "ray":
         from experiments.distributed.ray_setup import make_setup
 

@@ -121,7 +121,7 @@ class Share(Setup):
         if begin is not None:
             self.games.exchange(begin.step)
         explore, seed = exploration(x, self.world), seed_of(x.seed, self.world.rank)
-        agent_steps = -(-x.frames // x.frame_skip)
+        agent_steps = x.agent_steps
         for moment in train(self.agent, self.games, self.experience, explore, agent_steps, seed, begin):
             yield moment._replace(on_host=self.games.whole)
 
@@ -139,7 +139,7 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     share = cut(experiment, world.size)
     # The ranks of one machine share its memory, but each has a GPU of its own.
     check(experiment if device.type == "cpu" else replace(experiment, replay=share.replay), device)
-    seed, steps = seed_of(experiment.seed, world.rank), experiment.frames // experiment.frame_skip
+    seed, steps = seed_of(experiment.seed, world.rank), experiment.agent_steps
     seed_everything(experiment)  # the same parameters on every rank
     games = GamesShare(make_games(share, share.num_envs, device), world)
     agent = build_agent(share, games.observation_shape, games.num_actions, device)

@@ -173,7 +173,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     """Waits until something holds, but not for ever."""
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
-        time.sleep(0.001)
+        time.sleep(0.004)
 
 
 def checkpoints(path: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
-import difflib
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from ale_py import ALEInterface, LoggerMode, roms
 from ale_py.vector_env import AtariVectorEnv
 
 from envs.flicker import Flicker
-from envs.game import Frame, Game
+from envs.game import Frame, Game, unknown
 from envs.games import Games
 from envs.protocols import MACHADO, Protocol
 
@@ -36,11 +35,7 @@ def rom_of(game: str) -> str:
         ValueError: no such game; the message names the closest ones.
     """
     if game not in ROMS:
-        names = {name.lower(): name for name in ROMS}
-        typed = game.lower().replace("_", "").replace("-", "")
-        close = [names[name] for name in difflib.get_close_matches(typed, names, cutoff=0.5)]
-        hint = f"did you mean {', '.join(close)}?" if close else "`highscore list games` shows them all"
-        raise ValueError(f"there is no Atari game called {game!r}; {hint}")
+        raise ValueError(unknown("Atari game", game, ROMS))
     return ROMS[game]
 
 

@@ -1,9 +1,10 @@
 """What the suite knows of a game by its name."""
 
+import difflib
 import importlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -68,6 +69,15 @@ class Game:
             why = "is for other games" if name in PROTOCOLS else "does not exist"
             raise ValueError(f"--protocol {name} {why}; for {self.name} there are {', '.join(self.protocols)}")
         return PROTOCOLS[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Says that nothing of a kind has this name, and which of the known names are closest to it."""
+    names = {other.lower().replace("_", ""): other for other in known}
+    typed = name.lower().replace("_", "").replace("-", "")
+    close = [names[found] for found in difflib.get_close_matches(typed, names, cutoff=0.5)]
+    hint = f"did you mean {', '.join(close)}?" if close else "`highscore list games` shows them all"
+    return f"there is no {kind} called {name!r}; {hint}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
+from gymnasium.wrappers import FrameStackObservation, TransformObservation
 
 from envs.game import Frame
 from envs.games import Games
@@ -45,29 +46,11 @@ def make_games(
 
 def make_stacked(make_env: Callable[..., gym.Env], protocol: Protocol, stack: int) -> gym.Env:
     env = make_env(protocol)
-    return Stack(env, stack) if stack > 1 else env
-
-
-class Stack(gym.Wrapper):
-    """The last k frames [1, ...] as one observation [k, ...], newest last."""
-
-    def __init__(self, env: gym.Env, k: int):
-        super().__init__(env)
-        assert isinstance(env.observation_space, Box)
-        shape = (k, *env.observation_space.shape[1:])
-        self.observation_space = Box(0, 255, shape, np.uint8)
-        self.frames = np.zeros(shape, np.uint8)
-
-    def reset(self, **how: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        frame, info = self.env.reset(**how)
-        self.frames = np.zeros_like(self.frames)
-        self.frames[-1:] = frame
-        return self.frames, info
-
-    def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        frame, reward, terminated, truncated, info = self.env.step(action)
-        self.frames = np.concatenate([self.frames[1:], frame])
-        return self.frames, reward, terminated, truncated, info
+    if stack == 1:
+        return env
+    assert isinstance(env.observation_space, Box)
+    space = Box(0, 255, (stack, *env.observation_space.shape[1:]), np.uint8)
+    return TransformObservation(FrameStackObservation(env, stack, padding_type="zero"), lambda x: x[:, 0], space)
 
 
 class Processes(AsyncVectorEnv):

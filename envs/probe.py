@@ -28,10 +28,9 @@ class Probe(gym.Env, ABC):
 class Catch(Probe):
     """Move a paddle under a falling ball. Needs credit over `rows` steps, but no memory."""
 
-    def __init__(self, rows: int = 6, columns: int = 5):
-        self.rows, self.columns = rows, columns
-        self.observation_space = Box(0, 255, (1, rows, columns), np.uint8)
-        self.action_space = Discrete(3)  # left, stay, right
+    rows, columns = 6, 5
+    observation_space = Box(0, 255, (1, rows, columns), np.uint8)
+    action_space = Discrete(3)  # left, stay, right
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -54,10 +53,9 @@ class Catch(Probe):
 class Recall(Probe):
     """A cue is shown once, then hidden for `delay` steps; repeat it. Impossible without memory."""
 
-    def __init__(self, delay: int = 4):
-        self.delay = delay
-        self.observation_space = Box(0, 255, (1, 1, 3), np.uint8)
-        self.action_space = Discrete(2)
+    delay = 4
+    observation_space = Box(0, 255, (1, 1, 3), np.uint8)
+    action_space = Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -112,10 +110,9 @@ class RepeatPrevious(Probe):
     A right answer earns 1/n, a wrong one -1/n, of the n that are asked for.
     """
 
-    def __init__(self, k: int = 4, steps: int = 48):
-        self.k, self.steps = k, steps
-        self.observation_space = Box(0, 255, (1, 1, 4), np.uint8)
-        self.action_space = Discrete(4)
+    k, steps = 4, 48
+    observation_space = Box(0, 255, (1, 1, 4), np.uint8)
+    action_space = Discrete(4)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)

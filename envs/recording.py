@@ -5,6 +5,7 @@ included, so a few kilobytes are the whole episode.
 """
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +40,15 @@ class Recording:
         """The episode that `Games.played` tells of."""
         points = tuple((t, reward) for t, reward in enumerate(played.rewards) if reward)
         return cls(game, protocol, played.seed, played.begin, played.actions, points, sum(played.rewards))
+
+    def check_score(self, score: float) -> None:
+        """Compares with the raw score of the whole episode, played again.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        if not math.isclose(score, self.score, rel_tol=1e-5, abs_tol=1e-4):  # the recorded one adds up 32-bit numbers
+            raise ValueError(f"played again, the episode scored {score}, not {self.score}: emulator versions differ")
 
     def pack(self) -> bytes:
         """This episode as bytes: a line of JSON and its own actions, compressed; what came before is not in it."""

@@ -1,8 +1,6 @@
 """highscore benchmark: how fast this machine trains, what bounds it, and how others do."""
 
-import json
 import platform
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from rich.table import Table
 
 from envs.library import game_of
 from experiments.distributed import measure as players
+from experiments.distributed.measure import in_a_process_of_its_own
 from experiments.measure import Task
 from experiments.peers import PEERS
 from experiments.presets import preset
@@ -61,31 +60,26 @@ class Benchmark:
         return self.game or ("Pong" if own.world == "atari" else own.name)
 
 
-def in_a_process_of_its_own(peer: str, name: str, options: Benchmark) -> dict[str, Any]:
-    """One measurement, untouched by those before it.
-
-    Raises:
-        ValueError: it failed; with its last words.
-    """
-    task = Task(
-        peer, name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile,
-        options.precision, options.num_envs,
-    )  # fmt: skip
-    command = [sys.executable, "-m", "experiments.measure", json.dumps(task._asdict())]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode:
-        raise ValueError(f"measuring {name} of {peer} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
-    return json.loads(ended.stdout.splitlines()[-1])
+NOT_WITH_PLAYERS = {
+    "against": "only ours is measured", "rounds": "every number of players is measured once",
+    "num_envs": "every player has as many games as in the preset",
+}  # fmt: skip
+"""Settings that are refused with --distributed, and why."""
 
 
 def measure(name: str, options: Benchmark, console: Console) -> dict[str, Any]:
     """Every round of one preset and its peers: {peer: [measurement of each round]}."""
     peers = ["limits", "highscore", *(peer for peer in options.against if name in PEERS[peer])]
     found: dict[str, Any] = {peer: [] for peer in peers}
+    task = Task(
+        "", name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile,
+        options.precision, options.num_envs,
+    )  # fmt: skip
     for turn in range(options.rounds):
         for peer in peers:
             with console.status(f"{name}: {peer}, round {turn + 1} of {options.rounds}"):
-                found[peer].append(in_a_process_of_its_own(peer, name, options))
+                theirs = task._replace(peer=peer)
+                found[peer].append(in_a_process_of_its_own("experiments.measure", theirs, f"{name} of {peer}"))
     return found
 
 
@@ -155,8 +149,14 @@ def main(args: list[str]) -> int:
         raise ValueError(f"--rounds and --seconds must be positive, got {options.rounds} and {options.seconds:g}")
     if "cleanrl" in options.against and device_of(options.device).type != "cpu":
         raise ValueError("--against cleanrl: the single files run on a CPU: add --device cpu")
-    if options.num_envs and options.distributed != "none":
-        raise ValueError("--num-envs: with --distributed every player has as many games as in the preset")
+    if options.distributed != "none":
+        for setting, why in NOT_WITH_PLAYERS.items():
+            if getattr(options, setting) != getattr(Benchmark, setting):
+                raise ValueError(f"--{setting.replace('_', '-')}: with --distributed {why}")
+    if options.out:
+        if options.out.is_dir():
+            raise ValueError(f"--out {options.out} is a folder: name a file in it")
+        options.out.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is not measured
     results: dict[str, Any] = {}
     if options.distributed != "none":
         for name in options.presets:

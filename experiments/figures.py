@@ -96,17 +96,12 @@ def in_hours(run: Scored) -> list[tuple[float, float]]:
     return [(float(np.interp(x, frames, hours)), score) for x, score in run.curve]
 
 
-def million(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x) / 1e6
-
-
 def band(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
     """The mean over seeds and its 95 % bootstrap interval at each point."""
     marker = "o" if len(x) == 1 else ""
     axes.plot(x, values.mean(0), color=colour, label=label, marker=marker)
     if len(values) > 1:
-        chosen = np.random.default_rng(0).integers(len(values), size=(1_000, len(values)))
-        low, high = np.quantile(values[chosen].mean(1), [0.025, 0.975], axis=0)
+        low, high = np.quantile(stats.resample([values], 1_000)[0].mean(1), [0.025, 0.975], axis=0)
         if len(x) == 1:
             axes.vlines(x, low, high, color=colour)
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -126,7 +121,7 @@ def curves(comparison: Comparison) -> Any:
             if points:
                 x, values = on_a_grid(points)  # type: ignore[arg-type]
                 end = max(end, x[-1] / 1e6)
-                band(place, million(x), values, colour_of(comparison, agent), agent)
+                band(place, x / 1e6, values, colour_of(comparison, agent), agent)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
@@ -250,11 +245,7 @@ def iqm_curve(
         by_game.append(normal[at : at + len(of_game)])  # [runs of the game, points]
         at += len(of_game)
     middle = stats.iqm([game.T for game in by_game])  # [points]
-    generator = np.random.default_rng(0)
-    draws = []
-    for game in by_game:
-        chosen = generator.integers(len(game), size=(300, len(game)))
-        draws.append(game[chosen].transpose(0, 2, 1))  # [draws, points, runs]
+    draws = [game.swapaxes(-1, -2) for game in stats.resample(by_game, 300)]  # [draws, points, runs]
     low, high = np.quantile(stats.iqm(draws), [0.025, 0.975], axis=0)
     return grid, middle, low, high
 

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from rich.console import Console
 
-from envs.library import game_of
 from experiments.config import Experiment
 from experiments.peers import at_the_same_settings, play
 from experiments.presets import preset
@@ -118,7 +117,7 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
 
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
-    from experiments.build import build, device_of
+    from experiments.build import build, device_of, frame_bytes
     from experiments.interruption import Interruption
     from experiments.log import Log
     from experiments.loop import train
@@ -155,9 +154,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     if waits:
         found["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
     if x.replay is not None:
-        found["bytes_per_transition"] = (
-            x.replay.bytes_needed(math.prod(game_of(x.game).frame_shape)) / x.replay.capacity
-        )
+        found["bytes_per_transition"] = x.replay.bytes_needed(frame_bytes(x)) / x.replay.capacity
     return found
 
 

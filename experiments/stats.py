@@ -12,43 +12,38 @@ import numpy as np
 
 Scores = Sequence[np.ndarray]
 Statistic = Callable[[Scores], np.ndarray]
+CONFIDENCE = 0.95
 DRAWS = 2_000  # resamples; the intervals' ends then move by less than a twentieth of their width
 
 
-def bootstrap_interval(
-    scores: list[float], confidence: float = 0.95, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(scores: list[float], draws: int = 10_000) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, sec. 13.3).
 
     Args:
         scores: at least one.
         draws: resamples; the interval of few scores is too narrow, however many.
     """
-    values = np.asarray(scores, np.float64)
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    return _percentiles(values[chosen].mean(axis=1), confidence)
+    return interval(mean, [np.asarray(scores, np.float64)], draws)
 
 
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def resample(scores: Scores, draws: int = DRAWS, seed: int = 0) -> list[np.ndarray]:
-    """Stratified bootstrap: every game's runs drawn anew from themselves, `draws` times: [draws, runs] per game."""
+    """Stratified bootstrap: every game's runs, [runs, ...], drawn anew from themselves: [draws, runs, ...] per game."""
     generator = np.random.default_rng(seed)
     return [game[generator.integers(len(game), size=(draws, len(game)))] for game in scores]
 
 
-def interval(
-    statistic: Statistic, scores: Scores, confidence: float = 0.95, draws: int = DRAWS, seed: int = 0
-) -> tuple[float, float]:
+def interval(statistic: Statistic, scores: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """Percentile interval of a statistic over stratified bootstrap draws.
 
     With one run per game nothing varies, and the interval has no width: say so where it is shown.
     """
-    return _percentiles(statistic(resample(scores, draws, seed)), confidence)
+    return _percentiles(statistic(resample(scores, draws, seed)))
 
 
 def mean(scores: Scores) -> np.ndarray:
@@ -68,9 +63,9 @@ def iqm(scores: Scores) -> np.ndarray:
     return pooled[..., cut : pooled.shape[-1] - cut].mean(-1)
 
 
-def optimality_gap(scores: Scores, target: float = 1.0) -> np.ndarray:
-    """How far runs fall short of `target` (1: a human) on average; what is above it does not make up for it."""
-    return target - np.minimum(np.concatenate(scores, -1), target).mean(-1)
+def optimality_gap(scores: Scores) -> np.ndarray:
+    """How far runs fall short of 1, a human, on average; what is above it does not make up for it."""
+    return 1 - np.minimum(np.concatenate(scores, -1), 1).mean(-1)
 
 
 AGGREGATES: dict[str, Statistic] = {"IQM": iqm, "median": median, "mean": mean, "optimality gap": optimality_gap}
@@ -86,10 +81,9 @@ def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
     return np.stack(wins, -1).mean(-1)
 
 
-def improvement_interval(x: Scores, y: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def improvement_interval(x: Scores, y: Scores) -> tuple[float, float]:
     """95 % interval of the probability of improvement; both sides are drawn anew."""
-    drawn = probability_of_improvement(resample(x, draws, seed), resample(y, draws, seed + 1))
-    return _percentiles(drawn, 0.95)
+    return _percentiles(probability_of_improvement(resample(x), resample(y, seed=1)))
 
 
 def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
@@ -98,15 +92,15 @@ def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
     return np.stack([(pooled > threshold).mean(-1) for threshold in thresholds], -1)
 
 
-def profile_band(scores: Scores, thresholds: np.ndarray, draws: int = 500, seed: int = 0) -> np.ndarray:
+def profile_band(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
     """Pointwise 95 % band of the performance profile: (low, high) [2, thresholds]."""
-    return np.quantile(performance_profile(resample(scores, draws, seed), thresholds), [0.025, 0.975], axis=0)
+    return np.quantile(performance_profile(resample(scores, 500), thresholds), [0.025, 0.975], axis=0)
 
 
-def aggregates(scores: Scores) -> dict[str, dict[str, Any]]:
+def aggregates(scores: Scores, draws: int = DRAWS) -> dict[str, dict[str, Any]]:
     """Every aggregate of human-normalised scores with its 95 % interval (None if no game has two runs), by name."""
     several = any(len(game) > 1 for game in scores)
     return {
-        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores) if several else None}
+        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores, draws) if several else None}
         for name, statistic in AGGREGATES.items()
     }

@@ -97,18 +97,14 @@ def test_phases_add_up_and_change_nothing():
 def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     """Real trainings, ours and a peer's, but short and in this process."""
 
-    def short(peer, name, options):
-        task = Task(peer, name, options.game_for(name), 0.2, "cpu", bool(options.against), precision=options.precision)
-        return measure.carry_out(task)
-
     timed = speed.timed
     monkeypatch.setattr(speed, "timed", lambda call, seconds: timed(call, seconds / 10))
-    monkeypatch.setattr(benchmark, "in_a_process_of_its_own", short)
+    monkeypatch.setattr(benchmark, "in_a_process_of_its_own", lambda module, task, what: measure.carry_out(task))
     monkeypatch.setattr(measure, "LEARN_START", 64)
     monkeypatch.setenv("COLUMNS", "200")
-    out = tmp_path / "speed.json"
-    args = ["dqn", "--rounds", "1", "--against", "cleanrl", "sb3", "--device", "cpu", "--out", str(out)]
-    assert run_command("benchmark", args) == 0
+    out = tmp_path / "new/speed.json"
+    args = ["dqn", "--rounds", "1", "--seconds", "0.2", "--against", "cleanrl", "sb3", "--device", "cpu"]
+    assert run_command("benchmark", [*args, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "of the limit" in printed and "learn" in printed and "ours is faster by" in printed
     assert "with a replay, they play one game at a time" in printed
@@ -142,17 +138,20 @@ def test_the_processor_is_asked_whether_it_multiplies_16_bit_numbers():
 def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):
     assert run_command("benchmark", ["dqnn"]) == 2
     assert "dqnn" in capsys.readouterr().err
-    assert run_command("benchmark", ["apex-dqn", "--distributed", "local", "--num-envs", "8"]) == 2
-    assert "--num-envs" in capsys.readouterr().err
+    for words in (["--num-envs", "8"], ["--rounds", "1"], ["--against", "sb3"]):
+        assert run_command("benchmark", ["apex-dqn", "--distributed", "local", *words]) == 2
+        assert f"{words[0]}: with --distributed" in capsys.readouterr().err
     assert run_command("benchmark", ["dqn", "--rounds", "0"]) == 2
     assert "--rounds" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr("experiments.build.device_of", lambda name: torch.device("cuda"))
         assert run_command("benchmark", ["dqn", "--against", "cleanrl"]) == 2
         assert "add --device cpu" in capsys.readouterr().err
-    monkeypatch.setattr(benchmark, "sys", type("Python", (), {"executable": "false"}))
+    monkeypatch.setattr("sys.executable", "false")
     assert run_command("benchmark", ["dqn", "--rounds", "1"]) == 2
     assert "measuring dqn of limits failed" in capsys.readouterr().err
+    assert run_command("benchmark", ["apex-dqn", "--distributed", "local"]) == 2
+    assert "measuring players of apex-dqn failed" in capsys.readouterr().err
 
 
 def test_peers_are_compared_at_equal_work():
@@ -195,7 +194,7 @@ def test_the_model_of_players_is_the_slowest_of_its_parts():
 
 def test_players_are_measured_part_by_part(monkeypatch, tmp_path, capsys):
     """Real players of a real game, in this process and for a moment."""
-    monkeypatch.setattr(players, "in_a_process_of_its_own", players.carry_out)
+    monkeypatch.setattr(players, "in_a_process_of_its_own", lambda module, task, what: players.carry_out(task))
     monkeypatch.setenv("COLUMNS", "240")
     monkeypatch.setattr(players, "preset", lambda name: replace(preset(name), num_envs=4, players=2))
     monkeypatch.setattr(players, "measured", lambda x, game: short_of_work(measured(x, game)))

@@ -24,6 +24,7 @@ from agents.replay import ReplayConfig
 from envs.atari import make_atari
 from envs.protocols import ATARI100K, MACHADO, NATURE
 from envs.recording import Recording, render
+from envs.screen import SILENCE
 from experiments import doctor, trainer, usage
 from experiments.build import build_agent
 from experiments.cli import run_command
@@ -35,7 +36,7 @@ from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training, say_what_next
 from experiments.usage import crowded
-from experiments.video import NO_SOUND, video_of, write_film, write_video
+from experiments.video import video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
 from tests.test_resume import run_whole, small
 
@@ -181,7 +182,7 @@ def test_a_score_that_does_not_come_back_is_an_error(tmp_path):
 
 def test_a_film_may_have_moments_without_sound(tmp_path):
     frame = np.zeros((32, 32, 3), np.uint8)
-    moments = [(frame, np.full(524, 128 + k % 2, np.uint8) if k < 60 else NO_SOUND) for k in range(80)]
+    moments = [(frame, np.full(524, 128 + k % 2, np.uint8) if k < 60 else SILENCE) for k in range(80)]
     assert write_film(tmp_path / "film.mp4", moments, 60, 31_440) == 80
     with av.open(str(tmp_path / "film.mp4")) as film:
         assert len(film.streams.audio) == len(film.streams.video) == 1

@@ -58,16 +58,7 @@ def agent_row(agent: str, runs: list[dict[str, Any]], shared: list[str]) -> dict
 
 def aggregates(scores: list[np.ndarray]) -> dict[str, Any]:
     """Every aggregate of human-normalised scores, per game [runs], by name; None if some game has no run."""
-    if not all(map(len, scores)):
-        return dict.fromkeys(stats.AGGREGATES)
-    several = any(len(game) > 1 for game in scores)  # else nothing varies, and there is no interval
-    return {
-        name: {
-            "value": float(statistic(scores)),
-            "interval": stats.interval(statistic, scores, draws=DRAWS) if several else None,
-        }
-        for name, statistic in stats.AGGREGATES.items()
-    }
+    return stats.aggregates(scores, DRAWS) if all(map(len, scores)) else dict.fromkeys(stats.AGGREGATES)
 
 
 def published_row(name: str, games: list[str], shared: list[str]) -> dict[str, Any] | None:

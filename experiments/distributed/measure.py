@@ -145,16 +145,20 @@ def predict(costs: Costs, players: int, learners: int, cores: int) -> float:
     return min(rates)
 
 
-def in_a_process_of_its_own(task: Task) -> dict[str, Any]:
+def in_a_process_of_its_own(module: str, task: Any, what: str) -> dict[str, Any]:
     """One measurement, untouched by those before it.
+
+    Args:
+        module: measures what its argument, `task` in JSON, says, and prints it in JSON.
+        what: is measured, in words.
 
     Raises:
         ValueError: it failed; with its last words.
     """
-    command = [sys.executable, "-m", "experiments.distributed.measure", json.dumps(task._asdict())]
+    command = [sys.executable, "-m", module, json.dumps(task._asdict())]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
-        raise ValueError(f"measuring players of {task.preset} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
+        raise ValueError(f"measuring {what} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
@@ -162,8 +166,9 @@ def measure(task: Task, players: tuple[int, ...]) -> list[dict[str, Any]]:
     """A row for each number of players: playing alone, with learning, and the model's prediction of that."""
     rows: list[dict[str, Any]] = []
     for count in players:
+        tasks = [task._replace(players=count, learns=learns) for learns in (False, True)]
         alone, whole = (
-            in_a_process_of_its_own(task._replace(players=count, learns=learns)) for learns in (False, True)
+            in_a_process_of_its_own("experiments.distributed.measure", x, f"players of {x.preset}") for x in tasks
         )
         rows.append({"players": count, "alone": alone, "whole": whole})
     # The parts are those of the fewest players, who were least in each other's way.

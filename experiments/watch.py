@@ -45,6 +45,8 @@ class Watch:
     """of the page, on this machine only; if it is in use, one of the next"""
     open: bool = True
     """the page opens in your browser, if there is one; with --no-open it does not"""
+    patience: int = 0
+    """minutes without anybody looking after which the page ends; 0: it stays"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 
@@ -109,6 +111,8 @@ def check(options: Watch) -> None:
         raise ValueError("--overlay is for one episode; leave out --progress")
     if options.seconds < 0 or options.skip < 0:
         raise ValueError(f"--seconds and --skip cannot be negative, got {min(options.seconds, options.skip)}")
+    if options.patience < 0:
+        raise ValueError(f"--patience cannot be negative, got {options.patience}")
     if not 0 <= options.epsilon <= 1:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
     if not 0 <= options.seed < 1 << 31:
@@ -161,7 +165,9 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
         elif options.open:
             port = listener.getsockname()[1]
             console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
-        run(application(hub, show), listener)
+        run(application(hub, show, 60 * options.patience), listener)
+    if hub.failure is not None:
+        raise hub.failure
     return 0
 
 

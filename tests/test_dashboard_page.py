@@ -42,12 +42,13 @@ def page_of(many):
     """Opens the real dashboard in a real browser; fails on any script error."""
     with served("dashboard", "--runs", str(many), "--no-open") as (address, process), chromium() as browser:
 
-        def open_page(where="", width=1400, height=900, scheme="light"):
+        def open_page(where="", width=1400, height=900, scheme="light", before=lambda page: None):
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
             page = context.new_page()
             page.errors = []
             page.on("pageerror", lambda error: page.errors.append(str(error)))
             page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+            before(page)
             page.goto(f"{address}/{where}")
             return page
 
@@ -97,16 +98,25 @@ def test_keys_open_choose_and_compare(page_of):
 
 
 def test_who_goes_on_before_a_page_is_there_gets_the_next(page_of):
-    page = page_of[0]()
+    """Where the first answers fail, too, and the browser keeps nothing."""
+
+    def before(page):
+        page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('blocked'); } })")
+        page.route("**/api/about", lambda route: route.abort(), times=1)
+        page.route("**/api/leaderboard?*", lambda route: route.abort(), times=1)
+
+    page = page_of[0](before=before)
     page.evaluate(
         "for (const where of ['leaderboard', '', 'leaderboard']) setTimeout(() => { location.hash = `#/${where}`; })"
     )
     page.wait_for_selector("#page[data-ready=leaderboard] table")
     page.wait_for_timeout(500)  # what was given up does not come back
     assert page.locator("h1").first.inner_text() == "Leaderboard"
+    page.keyboard.press("t")
     page.keyboard.press("r")
     page.wait_for_selector("#page[data-ready=runs] canvas")
-    assert page.errors == []
+    page.select_option("label:has-text('over') select", "hours")
+    assert [error for error in page.errors if "ERR_FAILED" not in error] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -149,24 +159,42 @@ def test_what_is_zoomed_into_is_drawn_anew_and_two_clicks_show_all(page_of):
 
 def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
     """Within two seconds of being written; and a click on a curve looks for the episode that it shows."""
+    page = page_of[0]()
+    page.wait_for_selector("#page[data-ready] canvas")
     path = many / "live"
     path.mkdir()
     config = json.loads((many / "run-1/config.json").read_text())
     config["experiment"] |= {"game": "Freeway"}
     (path / "config.json").write_text(json.dumps(config))
-    (path / "metrics.jsonl").write_text(row(1) + row(2))
     (path / "episodes.jsonl").write_text(
         json.dumps({"episode": 7, "frames": 19_000, "score": 5, "recording": [0, 9]}) + "\n"
     )
-    page = page_of[0]()
     page.fill("input[type=search]", "freeway")
-    page.wait_for_selector("section[aria-label=Freeway] canvas")
+    page.wait_for_selector("tbody tr", timeout=10_000)
+    shown = page.locator("label:has-text('show') select")
+    assert shown.locator("option[value='charts/new']").count() == 0  # it has not begun
+    shown.select_option("eval/mean")
+    (path / "metrics.jsonl").write_text(row(1) + row(2, **{"charts/new": 1.0}))
     page.wait_for_selector("tbody td:nth-child(7):has-text('20k')")
+    page.wait_for_selector("option[value='charts/new']", state="attached", timeout=5_000)
+    assert shown.input_value() == "eval/mean"
+    shown.select_option("charts/episodic_return")
+    page.wait_for_selector("section[aria-label=Freeway] canvas")
     with (path / "metrics.jsonl").open("a") as file:
         file.write(row(3))
     began = time.monotonic()
     page.wait_for_selector("tbody td:nth-child(7):has-text('30k')", timeout=8_000)
     assert time.monotonic() - began < (2.5 if psutil.getloadavg()[0] < 2 else 6)
+    page.hover("tbody input")
+    page.mouse.down()
+    with page.expect_response(lambda got: "/api/runs?" in got.url and '"frames":40000' in got.text()):
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write(row(4))
+    page.wait_for_timeout(700)  # nothing is replaced under a pointer that is down
+    assert page.locator("tbody td:nth-child(7):has-text('30k')").count() == 1
+    page.mouse.up()
+    page.wait_for_selector("tbody td:nth-child(7):has-text('40k')")
+    assert page.is_checked("tbody input") and page.evaluate("document.activeElement.type") == "checkbox"
     box = page.locator("section[aria-label=Freeway] .u-over").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -174,10 +202,23 @@ def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
     page.mouse.up()
     page.wait_for_selector("dialog video", state="attached")
     assert "Episode 7" in page.locator("dialog").inner_text()
-    assert page.locator("dialog video").get_attribute("src").endswith("/7.mp4")
+    film = page.locator("dialog video").element_handle()
+    assert film.get_attribute("src").endswith("/7.mp4")
     assert [error for error in page.errors if "409" not in error] == []
-    shutil.rmtree(path)
     page.keyboard.press("Escape")
+    page.wait_for_selector("dialog video", state="detached")
+    assert film.evaluate("film => film.networkState") == 0  # it holds no connection
+    held = []
+    page.route("**/episode?*", lambda route: held.append(route))
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("dialog .wait")
+    page.wait_for_timeout(200)
+    page.keyboard.press("Escape")
+    with page.expect_response("**/episode?*"):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert not page.locator("dialog").is_visible()  # what comes too late opens nothing
+    shutil.rmtree(path)
     page.wait_for_selector("section[aria-label=Freeway]", state="detached", timeout=10_000)
     # What was asked for while the run went away was not found.
     assert [error for error in page.errors if "409" not in error and "404" not in error] == []

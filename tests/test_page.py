@@ -122,6 +122,13 @@ def test_keys_reach_the_game_and_letting_go_gives_it_back(page, site):
     assert site.show.lanes[0].shown[-1].facts["played"] == 2
     page.mouse.up()
     until(lambda: not site.show.wishes.keys)
+    page.focus(".bar >> nth=1")  # so do its number, and Enter on its name
+    for key, action in (("3", 3), ("Enter", 1)):
+        page.keyboard.down(key)
+        until(lambda action=action: site.show.lanes[0].shown[-1].facts["played"] == action)
+        assert site.show.wishes.keys == [str(action)]
+        page.keyboard.up(key)
+        until(lambda: not site.show.wishes.keys)
 
 
 def test_settings_without_restarting(page, site):
@@ -136,6 +143,17 @@ def test_settings_without_restarting(page, site):
     page.fill("#epsilon", "7")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#note').textContent.includes('probability')")
+    site.show.kind = "episode"  # somebody else may have played it
+    site.show.commands.put({"do": "pause", "value": True})
+    page.wait_for_function(
+        "() => document.querySelector('#unit').textContent.endsWith(', as checkpoint 1,000 sees it')"
+    )
+    site.show.kind = "agent"
+    words = page.evaluate(
+        """async () => { const { score } = await import("/draw.js");
+          return [7, -0, 1234567, -0.1, 4.4, 0.1 + 0.2 - 0.3, -1e-9, 9.999, 1234.5678, -21].map(score); }"""
+    )
+    assert words == ["7", "0", "1,234,567", "-0.1", "4.4", "0", "0", "10", "1,235", "-21"]
     assert site.show.wishes.epsilon == 0.9
 
 

@@ -127,10 +127,11 @@ def test_pictures_of_an_episode_come_in_order(agent):
     player.close()
 
 
-def test_a_recording_that_plays_otherwise_is_refused(watched_run):
-    recording = replace(find_episode(watched_run, "1"), score=77.0)
+@pytest.mark.parametrize("change, words", [({"score": 77.0}, "not 77"), ({"actions": bytes(9)}, "another step")])
+def test_a_recording_that_plays_otherwise_is_refused(watched_run, change, words):
+    recording = replace(find_episode(watched_run, "1"), **change)
     player = watched(None, 0, recording=recording)
-    with pytest.raises(ValueError, match="not 77"):
+    with pytest.raises(ValueError, match=words):
         while True:
             player.extend()
 

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 import torch
+from starlette.testclient import TestClient
 
 from envs.protocols import MACHADO
 from experiments.cli import run_command
 from experiments.episodes import find_episode, people_episodes, progress_episodes
-from experiments.viewer.server import Hub, Viewer
+from experiments.viewer import history, server
+from experiments.viewer.player import Player
+from experiments.viewer.server import Hub, Viewer, application
 from experiments.viewer.show import Show, Wishes
 from experiments.viewer.source import find_source
 from tests.watched import CPU
@@ -21,6 +26,7 @@ def show(watched_run):
     sent = []
     made = Show(find_source(watched_run.path), MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), sent.append)
     made.sent = sent
+    made.begin()
     yield made
     for lane in made.lanes:
         lane.player.close()
@@ -65,6 +71,7 @@ def test_a_checkpoint_that_the_training_removed_meanwhile_is_played_on(watched_r
     path = tmp_path / "run"
     shutil.copytree(watched_run.path, path)
     show = Show(find_source(path), MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), lambda message: None)
+    show.begin()
     shutil.move(path / "checkpoints/000000002000", path / "checkpoints/000000003000")
     show.obey({"do": "kind", "value": "duel"})
     assert show.kind == "duel" and len(show.lanes) == 2 and show.note.startswith("Press")
@@ -78,7 +85,9 @@ def test_a_checkpoint_that_the_training_removed_meanwhile_is_played_on(watched_r
     "command, words",
     [
         ({"do": "checkpoint", "value": "77"}, "there are 1000, 2000"),
-        ({"do": "seed", "value": "-1"}, "whole number"), ({"do": "seed", "value": None}, ""),
+        ({"do": "seed", "value": "-1"}, "whole number"), ({"do": "seed", "value": None}, "whole number"),
+        ({"do": "seed", "value": "1.5"}, "the seed is a whole number"), ({"do": "seed", "value": ""}, "whole number"),
+        ({"do": "epsilon", "value": ""}, "probability"),
         ({"do": "epsilon", "value": "nan"}, "probability"), ({"do": "speed", "value": 77}, "none of 0.1"),
         ({"do": "saliency", "value": "x"}, "none of off"), ({"do": "kind", "value": "progress"}, "none of agent"),
         ({"do": "keys", "value": {"a": 1}}, ""), ({"do": "nothing"}, ""),
@@ -145,6 +154,7 @@ def test_recorded_episodes_have_a_time_line_and_progress_stands_side_by_side(wat
     show = Show(
         find_source(watched_run.path), MACHADO, CPU, "episode", [("it", chosen)], Wishes(paused=True), sent.append
     )
+    show.begin()
     while not show.lanes[0].ended:
         show.turn()  # the time line is drawn while the picture stands still
     assert show.cursor == 0 and len(show.lanes[0]) == len(chosen.actions) + 1
@@ -178,11 +188,15 @@ def test_an_episode_that_cannot_go_on_is_told_and_stands_still(watched_run):
     show = Show(
         find_source(watched_run.path), MACHADO, CPU, "episode", [("it", recording)], Wishes(paused=True), sent.append
     )
+    show.begin()
     while not show.lanes[0].ended:
         show.turn()
     show.obey({"do": "seek", "value": 10**9})
     assert "not 77" in sent[-1].header["note"]
+    show.advance()
     show.obey({"do": "pause", "value": False})
+    assert show.cursor == 0 and not show.wishes.paused  # it begins again
+    show.cursor = show.edge
     show.advance()
     assert show.wishes.paused and "not 77" in sent[-1].header["note"]
     show.lanes[0].player.close()
@@ -200,3 +214,91 @@ def test_a_slow_viewer_misses_messages_and_holds_nobody_up():
     for message in range(1_000):
         hub.publish(message)
     assert list(slow.waiting) == [997, 998, 999]
+
+
+def until(true):
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_what_fails_stops_nothing_but_itself(show, monkeypatch):
+    """As on a GPU whose memory a training holds: the page says so, stands still and goes on when it is asked to."""
+
+    def fail(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    thread = threading.Thread(target=show.run)
+    monkeypatch.setattr("experiments.viewer.message.explain.perturbed", fail)
+    monkeypatch.setattr("experiments.viewer.show.traceback.print_exc", lambda: None)
+    thread.start()
+    show.commands.put({"do": "saliency", "value": "perturbation"})
+    until(lambda: header_of(show)["note"] == "CUDA out of memory.")
+    assert header_of(show)["paused"] and header_of(show)["saliency"] == "off"
+    show.commands.put({"do": "pause", "value": False})
+    cursor = show.cursor
+    until(lambda: show.cursor > cursor)
+    monkeypatch.setattr(Player, "extend", fail)
+    until(lambda: show.wishes.paused)
+    assert show.lanes[0].ended and "out of memory" in header_of(show)["note"]  # the game may have gone on without it
+    show.stop()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_a_show_plays_for_those_who_look_and_keys_belong_to_their_page(show, monkeypatch):
+    left = threading.Event()
+    monkeypatch.setattr(server, "end", left.set)
+    app = application(Hub(), show, patience=0.3)
+    with TestClient(app, base_url="http://localhost") as client:
+        time.sleep(0.2)
+        assert show.alone and show.cursor == 0
+        here = {"headers": {"host": "localhost", "origin": "http://localhost"}}
+        with client.websocket_connect("/live", **here) as one:
+            until(lambda: show.cursor > 2)
+            left.clear()
+            with client.websocket_connect("/live", **here):
+                one.send_text(json.dumps({"do": "keys", "value": ["ArrowLeft"]}))
+                until(lambda: show.wishes.keys == ["ArrowLeft"])
+            time.sleep(0.1)
+            assert show.wishes.keys == ["ArrowLeft"]  # of the page that is still there
+            time.sleep(0.4)
+            assert not left.is_set()
+        until(lambda: show.alone and not show.wishes.keys)
+        time.sleep(0.2)  # a step may have begun
+        cursor = show.cursor
+        assert left.wait(5) and show.cursor == cursor
+
+
+def test_what_came_before_an_episode_is_not_waited_for(watched_run):
+    """The page has its address first; and who stops it meanwhile does not wait either."""
+    chosen, sent = find_episode(watched_run, "2"), []
+    assert chosen.begin
+    show = Show(find_source(watched_run.path), MACHADO, CPU, "episode", [("it", chosen)], Wishes(), sent.append)
+    assert not sent and not show.lanes[0].shown
+    show.stop()
+    with pytest.raises(InterruptedError):
+        show.run()
+    show.close()
+
+
+def test_memories_that_are_not_kept_are_computed_again(watched_run, monkeypatch):
+    """Bit for bit, when they are looked at and when a person goes back to them."""
+    monkeypatch.setattr(history, "MEMORY_BYTES", 4 * 64)  # of an LSTM of 8 units: 64 bytes
+    show = Show(find_source(watched_run.path), MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), lambda message: None)
+    show.begin()
+    lane, states = show.lanes[0], []
+    for _ in range(20):
+        states.append(lane.player.scene.state)
+        lane.extend(None)
+    assert list(lane.memories) == [0, 8, 16] and lane.shown[5].scene.state == ()
+    for t in (7, 13, 14, 8, 19):
+        assert all(map(torch.equal, lane.scene(t).state, states[t]))
+    assert all(map(torch.equal, lane.scene(20).state, lane.player.scene.state))
+    lane.cut(10)
+    assert list(lane.memories) == [0, 8] and all(map(torch.equal, lane.player.scene.next_state, states[11]))
+    lane.extend(None)
+    lane.extend(None)
+    assert all(map(torch.equal, lane.scene(11).state, states[11]))
+    show.close()

@@ -28,6 +28,7 @@ from experiments.viewer.blocks import frame_text, half_blocks, shrink
 from experiments.viewer.keys import action_of, parts_of
 from experiments.viewer.message import Message
 from experiments.viewer.pictures import heat, mosaic, png, stacked
+from experiments.viewer.score import score_text
 from networks.heads import ActorCritic, Implicit, Linear
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
@@ -292,9 +293,21 @@ def test_half_blocks_are_two_pixels_each():
 
 
 def test_shrinking_is_a_mean_over_areas():
-    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert np.array_equal(shrink(pixels, 2, 2), pixels.reshape(2, 2, 2, 2, 3).mean((1, 3)).astype(np.uint8))
+    pixels = 2 * np.arange(48, dtype=np.uint8).reshape(4, 4, 3)  # all means are whole numbers
+    assert np.array_equal(shrink(pixels, 2, 2), pixels.reshape(2, 2, 2, 2, 3).mean((1, 3)))
     assert np.array_equal(shrink(pixels, 8, 4)[::2], pixels)
+
+
+@pytest.mark.parametrize(
+    "score, words",
+    [
+        (7.0, "7"), (-0.0, "0"), (1234567.0, "1,234,567"), (-0.1, "-0.1"), (4.4, "4.4"), (0.1 + 0.2 - 0.3, "0"),
+        (-1e-9, "0"), (9.999, "10"), (12.345, "12.3"), (1234.5678, "1,235"), (100.0, "100"), (-21.0, "-21"),
+        (0.0123456, "0.0123"), (3.0000001, "3"),
+    ],
+)  # fmt: skip
+def test_scores_in_words(score, words):
+    assert score_text(score) == words
 
 
 def test_a_frame_in_the_terminal():
@@ -310,5 +323,6 @@ def test_a_frame_in_the_terminal():
     assert lines[5] == black + "  \x1b[1;33mUP            ████████      3\x1b[0m\x1b[K"
     assert "q quits" in lines[8] or "q quits" in text
     assert "too small" in frame_text(pixels, facts, ["NOOP"], (39, 20), 256)
+    assert "-0.1" in frame_text(pixels, facts | {"score": -0.1}, ["NOOP", "UP"], (80, 20), 256)
     narrow = frame_text(pixels, facts, ["NOOP", "UP"], (40, 20), 256)
     assert "NOOP" not in narrow and narrow.count("▀") == 18 * 24

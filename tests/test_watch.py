@@ -124,6 +124,7 @@ def test_a_gif_and_progress_side_by_side(watched_run, tmp_path):
         (["--video", "x.gif", "--sound"], "GIF has none"), (["--epsilon", "2"], "probability"),
         (["--progress", "--episode", "1"], "not both"), (["--seed", "-1"], "--seed"), (["--port", "0"], "--port 0"),
         (["--video", "x.mp4", "--seconds", "-1"], "negative"), (["--checkpoint", "5"], "there are 1000, 2000"),
+        (["--patience", "-1"], "negative"),
         (["--protocol", "mine"], "there are machado"), (["--episode", "99"], "1 to 2"),
         (["--episode", "x"], "people/1"),
         (["--terminal"], "this is none"), (["--terminal", "--video", "x.mp4"], "not both"),

@@ -6,6 +6,9 @@ import sys
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from experiments.viewer.score import score_text
 
 LEAST = (40, 15)  # columns and rows
 SIDE = 30  # columns of the numbers, where there is room for them
@@ -37,16 +40,7 @@ def colours() -> int:
 
 def shrink(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Pixels [H, W, 3] as means over areas, uint8 [height, width, 3]; nearest pixels where it grows."""
-    for axis, size in ((0, height), (1, width)):
-        have = pixels.shape[axis]
-        if have > size:
-            sums = np.add.reduceat(pixels, np.arange(size) * have // size, axis=axis, dtype=np.uint32)
-            ends = np.append(np.arange(1, size) * have // size, have)
-            counts = ends - np.arange(size) * have // size
-            pixels = sums // counts.reshape([-1 if i == axis else 1 for i in range(3)])
-        else:
-            pixels = pixels.take(np.arange(size) * have // size, axis=axis)
-    return pixels.astype(np.uint8)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
 
 
 def half_blocks(pixels: np.ndarray, depth: int) -> list[str]:
@@ -80,7 +74,7 @@ def _colour(code: int, depth: int) -> str:
 def side_lines(facts: dict[str, Any], names: list[str], paused: bool) -> list[str]:
     """Score and bars, SIDE - 2 characters a line."""
     share = "" if facts["normalised"] is None else f"   {100 * facts['normalised']:.0f} % of human"
-    lines = [f"\x1b[1m{facts['score']:,.0f}\x1b[22m{share}", "♥" * min(facts["lives"] or 0, 9), ""]
+    lines = [f"\x1b[1m{score_text(facts['score'])}\x1b[22m{share}", "♥" * min(facts["lives"] or 0, 9), ""]
     shown = facts.get("values") or facts.get("policy") or []
     low, high = (min(shown), max(shown)) if facts.get("values") else (0.0, 1.0)
     for i, (name, value) in enumerate(zip(names, shown, strict=False)):
@@ -102,7 +96,7 @@ def frame_text(
     scale = min(room / width, 2 * (rows - 2) / height)
     picture = half_blocks(shrink(pixels, max(int(scale * height) // 2 * 2, 2), max(int(scale * width), 1)), depth)
     side = side_lines(facts, names, paused) if columns >= WITH_SIDE else []
-    head = f"{facts['label']}  {facts['score']:,.0f}  {'♥' * min(facts['lives'] or 0, 9)}"
+    head = f"{facts['label']}  {score_text(facts['score'])}  {'♥' * min(facts['lives'] or 0, 9)}"
     lines = [head[:columns]]
     for i in range(rows - 2):
         left = picture[i] if i < len(picture) else ""

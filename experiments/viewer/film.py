@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 
 from envs.recording import Recording
-from envs.screen import SOUND_RATE
-from experiments.video import NO_SOUND, SCALE, enlarge, write_film
+from envs.screen import SILENCE, SOUND_RATE
+from experiments.video import SCALE, enlarge, write_film
 from experiments.viewer.overlay import COLOURS, QUIET, TEXT, Panel, font, glow, glowing
 from experiments.viewer.player import Player
+from experiments.viewer.score import score_text
 from experiments.viewer.source import Source
 
 GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 40
@@ -89,7 +90,7 @@ def play(
                 parts.append(captioned(picture, labels[i], player.scene.score, scale) if labels else picture)
             frame = np.concatenate([*parts, *([side] if side is not None else [])], axis=1)
             first = players[0].scene.frames
-            yield even(frame), first[k].sound if k < len(first) and not still[0] else NO_SOUND
+            yield even(frame), first[k].sound if k < len(first) and not still[0] else SILENCE
         still = [player.ended for player in players]
         if not extend(players):
             return
@@ -109,7 +110,7 @@ def captioned(picture: np.ndarray, label: str, score: float, scale: int) -> np.n
     pen = ImageDraw.Draw(line)
     pen.text((4 * scale, 2 * scale), label, QUIET, font(8 * scale))
     right = (picture.shape[1] - 4 * scale, 2 * scale)
-    pen.text(right, f"{score:,.0f}", TEXT, font(8 * scale), anchor="ra")
+    pen.text(right, score_text(score), TEXT, font(8 * scale), anchor="ra")
     return np.concatenate([np.asarray(line), picture])
 
 

@@ -66,7 +66,7 @@ def message_of(show: Any, still: bool) -> Message:
             add("sound", b"" if over else shown.sound)
     first = show.lanes[0]
     player, wishes = first.player, show.wishes
-    scene = first.scene(min(show.cursor, len(first) - 1))
+    scene = first.scene(min(show.cursor, len(first) - 1), wishes.saliency != "off" or wishes.features)
     add("input", png(stacked(scene.step.obs[0])))
     header = {
         "kind": show.kind, "game": player.game, "protocol": player.protocol.name,

@@ -11,6 +11,7 @@ from experiments.viewer import explain
 from experiments.viewer.history import facts_of
 from experiments.viewer.pictures import heat
 from experiments.viewer.player import Player
+from experiments.viewer.score import score_text
 
 GROUND, TRACK, TEXT, QUIET = (15, 17, 21), (35, 40, 51), (232, 234, 240), (152, 161, 179)
 VALUE, CHOSEN, REWARD, LOSS = (88, 166, 255), (255, 145, 71), (63, 207, 127), (255, 107, 107)
@@ -57,7 +58,7 @@ class Panel:
         s, facts = self.scale, facts_of(self.player, "")
         sheet = Image.new("RGB", (WIDTH * s, self.height * s), GROUND)
         pen = ImageDraw.Draw(sheet)
-        pen.text((8 * s, 5 * s), f"{facts['score']:,.0f}", TEXT, font(17 * s))
+        pen.text((8 * s, 5 * s), score_text(facts["score"]), TEXT, font(17 * s))
         share = facts["normalised"]
         line = self.player.game + ("" if share is None else f"  {100 * share:.0f} % of human")
         pen.text((8 * s, 25 * s), line, QUIET, font(7 * s))

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
@@ -26,12 +28,17 @@ WAITING = 3  # messages a viewer may be behind before it misses some
 
 
 class Hub:
-    """Hands the newest messages to every viewer; whoever is too slow misses the oldest."""
+    """Hands the newest messages to every viewer; whoever is too slow misses the oldest.
+
+    Attributes:
+        failure: why the show could not even begin, if so.
+    """
 
     def __init__(self) -> None:
         self.viewers: set[Viewer] = set()
         self.newest: Message | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.failure: Exception | None = None
 
     def publish(self, message: Message) -> None:
         """From any thread; never waits."""
@@ -54,6 +61,7 @@ class Viewer:
         self.waiting: deque[Message] = deque(maxlen=WAITING)
         self.news = asyncio.Event()
         self.episode, self.have = -1, 0
+        self.keys: list[Any] = []  # that are held there
 
     async def send(self) -> None:
         """Sends what is waiting, for ever."""
@@ -68,13 +76,28 @@ class Viewer:
                 await self.socket.send_bytes(content)
 
 
-def application(hub: Hub, show: Any) -> OnlyLocal:
-    """The page, its files, and the WebSocket at /live: messages out, commands in."""
+def application(hub: Hub, show: Any, patience: float = 0.0) -> OnlyLocal:
+    """The page, its files, and the WebSocket at /live: messages out, commands in.
+
+    Args:
+        patience: seconds without a viewer after which the server ends; 0: it never does.
+    """
+    leaving: list[asyncio.TimerHandle] = []
+
+    def attend() -> None:
+        """Tells the show whether anybody looks, and all keys that are held."""
+        show.alone = not hub.viewers
+        show.commands.put({"do": "keys", "value": [key for viewer in hub.viewers for key in viewer.keys]})
+        while leaving:
+            leaving.pop().cancel()
+        if show.alone and patience:
+            leaving.append(asyncio.get_running_loop().call_later(patience, end))
 
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         viewer = Viewer(socket)
         hub.viewers.add(viewer)
+        attend()
         if hub.newest is not None:
             viewer.waiting.append(hub.newest)
             viewer.news.set()
@@ -82,7 +105,13 @@ def application(hub: Hub, show: Any) -> OnlyLocal:
         try:
             while True:
                 command = json.loads(await socket.receive_text())
-                if isinstance(command, dict) and "do" in command:
+                if not isinstance(command, dict) or "do" not in command:
+                    continue
+                if command["do"] == "keys":
+                    keys = command.get("value")
+                    viewer.keys = keys[:8] if isinstance(keys, list) else []
+                    attend()
+                else:
                     show.commands.put(command)
         except (WebSocketDisconnect, ValueError, RuntimeError, KeyError):
             pass  # a page was closed, or is none of ours
@@ -91,17 +120,27 @@ def application(hub: Hub, show: Any) -> OnlyLocal:
             sending.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await sending
-            show.commands.put({"do": "keys", "value": []})  # a closed page holds no key
+            attend()  # a closed page holds no key, and looks no more
 
     @contextlib.asynccontextmanager
     async def running(app: Starlette) -> AsyncIterator[None]:
         hub.loop = asyncio.get_running_loop()
-        thread = threading.Thread(target=show.run, name="show", daemon=True)
+        attend()
+        thread = threading.Thread(target=play, name="show", daemon=True)
         thread.start()
         yield
-        show.stopped = True
+        show.stop()
         thread.join(timeout=5)
-        show.close()
+        if not thread.is_alive():  # no emulator ends in the middle of a step
+            show.close()
+
+    def play() -> None:
+        try:
+            show.run()
+        except Exception as error:
+            if not show.stopped:
+                hub.failure = error
+                end()
 
     routes = [Route(f"/{name}", _file(*file)) for name, file in FILES.items()]
     return OnlyLocal(Starlette(routes=[*routes, WebSocketRoute("/live", live)], lifespan=running))
@@ -112,3 +151,8 @@ def _file(name: str, kind: str) -> Any:
         return Response(resources.files("experiments.viewer").joinpath("static", name).read_bytes(), media_type=kind)
 
     return answer
+
+
+def end() -> None:
+    """Ends the server, as Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)

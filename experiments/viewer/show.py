@@ -1,7 +1,9 @@
 """What is being watched: one game or several in step, a cursor in their histories, and people's wishes."""
 
+import contextlib
 import queue
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,7 @@ SPEEDS = (0.1, 0.25, 0.5, 1, 2, 4)
 SALIENCY = ("off", "gradient", "perturbation")
 LETTING_GO = 0.8  # seconds without a key after which the agent goes on
 BETWEEN_EPISODES = 1.5  # seconds
+ALONE = 0.5  # seconds between two looks for somebody
 
 
 @dataclass
@@ -39,13 +42,16 @@ class Wishes:
 
 
 class Show:
-    """Plays, remembers and publishes; obeys commands. Runs in one thread, its own.
+    """Plays, remembers and publishes; obeys commands. Runs in one thread, its own, and nothing in it before `begin`.
 
     Args:
         kind: "agent", which plays one episode after another; "duel", a person beside the agent; "episode", a
             recorded one; or "progress", several recorded ones side by side.
         recordings: (label, episode) of the last two kinds.
         publish: is given every message for the pages; must not wait.
+
+    Attributes:
+        alone: nobody looks, and nothing is played.
     """
 
     def __init__(
@@ -59,17 +65,38 @@ class Show:
         self.lanes: list[History] = []
         self.cursor, self.episode, self.note = 0, 0, ""
         self.tally = {"agent": 0, "you": 0}
-        self.stopped = False
+        self.stopped = self.alone = False
         self._due = self._key_held = self._ended_at = 0.0
         self._single = self._unseen = False
         self._loaded: dict[str, Agent] = {}  # the one that is shown
-        self._cast()
+        self.lanes = self._players()
+
+    def begin(self) -> None:
+        """Begins the first episode, after all that was played before it: of a recorded one this may take minutes."""
+        self._start()
+        self.show(still=True)
 
     def run(self) -> None:
-        """Plays until `stopped`."""
-        self.show(still=True)
+        """Begins, and plays until it is stopped."""
+        self.begin()
         while not self.stopped:
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:  # such as a GPU that a training fills: the page stays, and says so
+                traceback.print_exc()
+                self._stand_still(str(error).partition("\n")[0][:200] or type(error).__name__)
+
+    def stop(self) -> None:
+        """Ends `run`, even while it plays what came before an episode."""
+        self.stopped = True
+        for lane in self.lanes:
+            lane.player.stopped = True
+
+    def _stand_still(self, note: str) -> None:
+        """Pauses, without what costs memory and time, and says why."""
+        self.note, self.wishes.paused, self.wishes.saliency, self.wishes.features = note, True, "off", False
+        with contextlib.suppress(Exception):  # where not even this can be shown, the next wish may be
+            self.show(still=True)
 
     def turn(self) -> None:
         """Obeys what has been asked for; then plays or shows one agent step if it is time, else waits a little."""
@@ -79,7 +106,9 @@ class Show:
         except queue.Empty:
             pass
         now = time.monotonic()
-        if (not self.wishes.paused or self._single) and now >= self._due:
+        if self.alone:
+            self._wait(ALONE)
+        elif (not self.wishes.paused or self._single) and now >= self._due:
             self._single = False
             step = self.lanes[0].player.screen
             period = step.frames_per_step / step.frames_per_second / self.wishes.speed
@@ -90,15 +119,16 @@ class Show:
             if len(self.lanes[0]) % 50 == 0 and self.wishes.paused:
                 self.show(still=True)
         else:
-            wait = 0.05 if self.wishes.paused else max(self._due - now, 0.001)
-            try:
-                self.obey(self.commands.get(timeout=min(wait, 0.05)))
-            except queue.Empty:
-                pass
+            self._wait(0.05 if self.wishes.paused else min(max(self._due - now, 0.001), 0.05))
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for the next command, and obeys it."""
+        with contextlib.suppress(queue.Empty):
+            self.obey(self.commands.get(timeout=seconds))
 
     def advance(self) -> None:
         """Shows the next scene, playing it if it has not been played."""
-        if self.cursor == self.edge and all(lane.ended for lane in self.lanes):
+        if self._at_the_end():
             return self._after_the_end()
         if self._pressed() is not None and self.kind in ("agent", "episode") and self.cursor < self.edge:
             self.lanes[0].cut(self.cursor)  # a person takes over here; what was to come does not
@@ -146,6 +176,8 @@ class Show:
                 self._press([str(key)[:16] for key in value[:8]] if isinstance(value, list) else [])
             case "pause":
                 wishes.paused = bool(value)
+                if not value and self.kind in ("episode", "progress") and self._at_the_end():
+                    self.cursor = 0  # it begins again
             case "step":
                 wishes.paused, self._single, self._due = True, True, 0.0
             case "seek":
@@ -162,21 +194,17 @@ class Show:
             case "features":
                 wishes.features = bool(value)
             case "epsilon":
-                if not 0 <= float(value) <= 1:
-                    raise ValueError("epsilon is a probability, from 0 to 1")
-                wishes.epsilon = float(value)
+                wishes.epsilon = probability(value)
                 for lane in self.lanes:
                     lane.player.epsilon = wishes.epsilon
             case "seed":
-                if not 0 <= int(value) < 1 << 31:
-                    raise ValueError("a seed is a whole number from 0 to 2147483647")
-                wishes.seed = int(value)
+                wishes.seed = seed_of(value)
                 self._start()
             case "checkpoint":
                 before, wishes.checkpoint = wishes.checkpoint, str(value)
                 try:
                     self._cast()
-                except RunError:
+                except Exception:
                     wishes.checkpoint = before
                     raise
             case "kind":
@@ -262,6 +290,9 @@ class Show:
             if agent != you:
                 self.tally["agent" if agent > you else "you"] += 1
 
+    def _at_the_end(self) -> bool:
+        return self.cursor == self.edge and all(lane.ended for lane in self.lanes)
+
     def _after_the_end(self) -> None:
         if self.kind in ("episode", "progress"):
             self.wishes.paused = True
@@ -281,3 +312,30 @@ def one_of(value: Any, known: tuple[Any, ...]) -> Any:
     if value not in known:
         raise ValueError(f"{value!r} is none of {', '.join(map(str, known))}")
     return value
+
+
+def probability(value: Any) -> float:
+    """An exploration rate.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ValueError("epsilon is a probability, from 0 to 1")
+    return found
+
+
+def seed_of(value: Any) -> int:
+    """A seed.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = str(value)
+    if not text.isdecimal() or len(text) > 10 or int(text) >= 1 << 31:
+        raise ValueError("the seed is a whole number from 0 to 2147483647")
+    return int(text)

@@ -1,22 +1,24 @@
 // Pages by address, one clock for what is new, and the keys.
 
-import { dark, el, show } from "./base.js";
+import { dark, el, pressed, recalled, remember, show } from "./base.js";
 import { ComparePage } from "./compare.js";
 import { LeaderboardPage } from "./leaderboard.js";
 import { Overview } from "./overview.js";
 import { RunPage } from "./run.js";
-import { loadAbout, refreshRuns, store } from "./store.js";
+import { aboutIsOld, loadAbout, refreshRuns, store } from "./store.js";
 
 const PERIOD = 1000;  // ms between looks for what is new
 const host = document.getElementById("page"), pulse = document.getElementById("pulse");
-let page = null, coming = null, turn = 0;
+let page = null, coming = null, turn = 0, again = false;
 
 function theme(name) {
   document.documentElement.classList.toggle("dark", name === "dark");
 }
-theme(localStorage.getItem("highscore-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+theme(recalled("highscore-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 
 async function go() {
+  if (!store.about) return;  // `begin` goes there as soon as it can
+  again = false;
   const mine = ++turn, [, where = "", what = ""] = location.hash.split("/");
   page?.close();
   coming?.close();
@@ -31,7 +33,9 @@ async function go() {
     page = next; coming = null;
     host.dataset.ready = where || "runs";
   } catch (error) {
-    if (mine === turn) host.replaceChildren(el("h1", {}, "Not here"), el("p", {}, error.message), el("a", { href: "#/" }, "All runs"));
+    if (mine !== turn) return;
+    again = error.status !== 404;  // what there is will be found at another try
+    host.replaceChildren(el("h1", {}, "Not here"), el("p", {}, error.message), el("a", { href: "#/" }, "All runs"));
   }
 }
 
@@ -40,9 +44,10 @@ let missed = false;  // what changed while nobody looked
 async function tick() {
   try {
     const changed = await refreshRuns();
-    if (changed && [...store.runs.keys()].some((id) => !store.known.has(id))) await loadAbout();
     missed ||= changed;
-    if (page && !document.hidden) { await page.tick(missed); missed = false; }
+    if (missed && aboutIsOld()) await loadAbout();
+    if (again) await go();
+    if (page && !document.hidden && !pressed()) { await page.tick(missed); missed = false; }
     pulse.className = changed ? "on" : "";
     pulse.title = "new points arrive every second";
   } catch (error) {
@@ -58,7 +63,7 @@ function help() {
 }
 function turnTheme() {
   const name = dark() ? "light" : "dark";
-  localStorage.setItem("highscore-theme", name);
+  remember("highscore-theme", name);
   theme(name);
   go();
 }
@@ -73,6 +78,16 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", go);
 
-await Promise.all([loadAbout(), refreshRuns()]);
-await go();
-setTimeout(tick, PERIOD);
+async function begin() {
+  try {
+    await Promise.all([loadAbout(), refreshRuns()]);
+  } catch (error) {
+    pulse.className = "lost";
+    host.replaceChildren(el("p", {}, `No answer: ${error.message}`), el("p", { class: "quiet" }, "Asking again…"));
+    setTimeout(begin, PERIOD);
+    return;
+  }
+  await go();
+  setTimeout(tick, PERIOD);
+}
+await begin();

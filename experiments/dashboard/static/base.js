@@ -15,8 +15,29 @@ export function el(name, more = {}, ...children) {
 export async function ask(path, more) {
   const answer = await fetch(path, more);
   const data = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(data.error || `the dashboard answers ${answer.status}`);
+  const { ok, status } = answer;
+  if (!ok) throw Object.assign(new Error(data.error || `the dashboard answers ${status}`), { status });
   return data;
+}
+
+// What this browser keeps from one visit to the next; a browser that keeps nothing throws at the very name.
+export function recalled(key) { try { return localStorage.getItem(key); } catch { return null; } }
+export function remember(key, value) { try { localStorage.setItem(key, value); } catch { /* the page works without */ } }
+
+// Whether a pointer is down: what is under it must stay until the click, which a new element would not get.
+let down = false, letGo = 0;
+export const pressed = () => down;
+addEventListener("pointerdown", () => { clearTimeout(letGo); down = true; }, true);
+for (const name of ["pointerup", "pointercancel"]) {
+  addEventListener(name, () => { letGo = setTimeout(() => { down = false; }, 50); }, true);  // a touch clicks a little later
+}
+addEventListener("pointermove", (event) => { if (!event.buttons) down = false; }, true);  // let go elsewhere
+
+// Replaces what is in an element; what had the focus has it again, if there still is something with its data-key.
+export function redraw(host, ...children) {
+  const key = host.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  host.replaceChildren(...children);
+  if (key !== undefined) host.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }
 
 export function number(x) {
@@ -42,23 +63,36 @@ export const colour = (i) => (dark() ? DARK : LIGHT)[i % LIGHT.length];
 export const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const dialog = document.getElementById("dialog");
+let turn = 0;  // of what the dialog shows
 export function show(...children) {
+  clear();
   dialog.lastElementChild.replaceChildren(...children);
   if (!dialog.open) dialog.showModal();
+  return ++turn;
+}
+function clear() {
+  for (const film of dialog.querySelectorAll("video")) {  // only removed, it keeps one of the host's six connections
+    film.pause();
+    film.removeAttribute("src");
+    film.load();
+  }
+  dialog.lastElementChild.replaceChildren();
 }
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-dialog.addEventListener("close", () => dialog.lastElementChild.replaceChildren());
+dialog.addEventListener("close", () => dialog.open || clear());  // it comes late: something else may be shown by now
 
 // The episode that was recorded nearest to a point of a curve.
 export async function play(id, at, name) {
-  show(el("h2", {}, name), el("p", { class: "quiet" }, el("span", { class: "wait" }), ` looking for the episode nearest to ${frames(at)} frames…`));
+  const mine = show(el("h2", {}, name), el("p", { class: "quiet" }, el("span", { class: "wait" }), ` looking for the episode nearest to ${frames(at)} frames…`));
+  const over = () => mine !== turn || !dialog.open;  // closed meanwhile, or shows something else
   try {
     const found = await ask(`/api/run/${id}/episode?frames=${Math.round(at)}`);
+    if (over()) return;
     const state = el("p", { class: "quiet" }, el("span", { class: "wait" }), " the emulator plays it again…");
     const film = el("video", { src: found.film, controls: true, autoplay: true, muted: true, loop: true });
     film.addEventListener("loadeddata", () => state.replaceChildren(el("a", { href: `#/run/${id}` }, "all about this run")));
-    const live = el("button", { class: "main", onclick: () => watch(live, id, `?episode=${found.episode}`) }, "Watch it live: what the agent saw and wanted");
+    const live = el("button", { class: "main", onclick: () => watch(live, id, `?episode=${found.episode}`) }, "Watch it live, as the newest weights see it");
     film.addEventListener("error", async () => {
       state.textContent = await ask(found.film).then(() => "this browser cannot play it", (error) => error.message);
     });
@@ -68,7 +102,7 @@ export async function play(id, at, name) {
       film, state, live,
     );
   } catch (error) {
-    show(el("h2", {}, name), el("p", {}, error.message));
+    if (!over()) show(el("h2", {}, name), el("p", {}, error.message));
   }
 }
 

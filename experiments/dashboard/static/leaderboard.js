@@ -1,6 +1,6 @@
 // Agents by human-normalised score, apart for every fingerprint, with published columns beside them.
 
-import { ask, el, number } from "./base.js";
+import { ask, el, number, pressed, redraw } from "./base.js";
 import { keep, store, wishes } from "./store.js";
 
 const STATS = ["IQM", "median", "mean", "optimality gap"];
@@ -8,15 +8,16 @@ const STATS = ["IQM", "median", "mean", "optimality gap"];
 export class LeaderboardPage {
   constructor(host) { this.host = host; }
   async open() { await this.load(); }
-  async load() {
+  async load(asked = true) {
     wishes.board ??= [];
     const query = wishes.board.map((name) => `published=${encodeURIComponent(name)}`).join("&");
     const boards = await ask(`/api/leaderboard?${query}`);
     if (this.closed) return;
-    const add = el("select", { "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); this.load(); } } },
+    if (!asked && pressed()) { this.stale = true; return; }
+    const add = el("select", { "data-key": "add", "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); this.load(); } } },
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
-    const chips = wishes.board.map((name) => el("button", { class: "chip on", title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
-    this.host.replaceChildren(el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),
+    const chips = wishes.board.map((name) => el("button", { class: "chip on", "data-key": name, title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
+    redraw(this.host, el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),
       el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run with human-normalised scores has been evaluated yet.")]));
   }
@@ -24,7 +25,7 @@ export class LeaderboardPage {
     this.stale ||= changed;
     if (!this.stale || this.host.querySelector("select:focus")) return;  // somebody is choosing
     this.stale = false;
-    await this.load();
+    await this.load(false);
   }
   key(name) { if (name === "Escape") { location.hash = "#/"; return true; } return false; }
   close() { this.closed = true; }

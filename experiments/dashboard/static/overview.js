@@ -1,12 +1,21 @@
 // The first page: curves by game and agent, and every run in a table.
 
-import { ask, colour, el, frames, number, play } from "./base.js";
+import { ask, colour, el, frames, number, play, pressed, redraw } from "./base.js";
 import { AXES, Plot, band, gridOf, nearestRun, smooth } from "./charts.js";
 import { Curves, keep, store, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
 const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
 const STATUSES = ["running", "finished", "stopped", "crashed", "silent"];
+
+const metrics = () => store.about.metrics.map((name) => [name, NAMES[name] || name]);
+const references = () => [["", "none"], ...[...new Set(Object.values(store.about.curves).flat())].map((name) => [name, name])];
+function fill(select, options, chosen) {
+  const key = JSON.stringify(options);
+  if (select.dataset.options === key) return;  // a list that somebody has open stays as it is
+  select.dataset.options = key;
+  select.replaceChildren(...options.map(([value, text]) => el("option", { value, textContent: text, selected: value === chosen })));
+}
 
 export class Overview {
   constructor(host) {
@@ -23,32 +32,48 @@ export class Overview {
   }
   pick(name, words, options, change) {
     const select = el("select", { onchange: () => { wishes[name] = select.value; keep(); change(); } });
-    for (const [value, text] of options) select.append(el("option", { value, textContent: text, selected: wishes[name] === value }));
+    this.selects[name] = select;
+    fill(select, options, wishes[name]);
     return el("label", {}, words, select);
   }
-  build() {
+  groupings() {
     const settings = Object.keys(store.about.settings).filter((k) => !["game", "seed", "preset", "protocol"].includes(k));
-    const groups = [["agent", "agent"], ["preset", "preset"], ["game", "game"], ["seed", "seed"], ["name", "each run"], ["folder", "suite"], ["protocol", "protocol"], ...settings.map((k) => [k, k])];
+    return [["agent", "agent"], ["preset", "preset"], ["game", "game"], ["seed", "seed"], ["name", "each run"], ["folder", "suite"], ["protocol", "protocol"], ...settings.map((k) => [k, k])];
+  }
+  check(groups) {
     if (!groups.some(([key]) => key === wishes.group)) wishes.group = "agent";  // chosen where other runs were
     if (!store.about.metrics.includes(wishes.metric)) {
       wishes.metric = store.about.metrics[0];
       this.curves = new Curves(wishes.metric, wishes.axis);
       this.curves.refresh().then(() => this.closed || this.update());
     }
+  }
+  offer() {  // what there is to choose from may have become more; what is chosen stays so
+    this.about = store.about;
+    const groups = this.groupings();
+    this.check(groups);
+    fill(this.selects.metric, metrics(), wishes.metric);
+    fill(this.selects.group, groups, wishes.group);
+    fill(this.selects.published, references(), wishes.published[0] ?? "");
+  }
+  build() {
+    this.selects = {}; this.about = store.about;
+    const groups = this.groupings();
+    this.check(groups);
     const again = () => { this.curves = new Curves(wishes.metric, wishes.axis); this.drop(); this.curves.refresh().then(() => this.closed || this.update()); };
-    const redraw = () => { this.drop(); this.update(); };
+    const anew = () => { this.drop(); this.update(); };
     this.search = el("input", { type: "search", placeholder: "filter, such as dqn pong s1   ( / )", value: wishes.filter, "aria-label": "filter runs", oninput: () => { wishes.filter = this.search.value; this.update(); } });
     this.chips = el("span", { class: "bar wide" });
     const slider = el("input", { type: "range", min: 0, max: 0.95, step: 0.05, value: wishes.smooth, "aria-label": "smoothing", oninput: () => { wishes.smooth = +slider.value; keep(); this.drawPanels(); } });
-    const normal = el("input", { type: "checkbox", checked: wishes.normal, onchange: () => { wishes.normal = normal.checked; keep(); redraw(); } });
-    const reference = el("select", { "aria-label": "published curve", onchange: () => { wishes.published = reference.value ? [reference.value] : []; keep(); redraw(); } });
-    const known = [...new Set(Object.values(store.about.curves).flat())];
-    reference.append(el("option", { value: "", textContent: "none" }), ...known.map((name) => el("option", { value: name, textContent: name, selected: wishes.published.includes(name) })));
+    const normal = el("input", { type: "checkbox", checked: wishes.normal, onchange: () => { wishes.normal = normal.checked; keep(); anew(); } });
+    const reference = el("select", { "aria-label": "published curve", onchange: () => { wishes.published = reference.value ? [reference.value] : []; keep(); anew(); } });
+    this.selects.published = reference;
+    fill(reference, references(), wishes.published[0] ?? "");
     const view = el("details", { class: "bar", open: innerWidth > 640 }, el("summary", {}, "view ▾"),
-      this.pick("metric", "show", store.about.metrics.map((m) => [m, NAMES[m] || m]), again),
+      this.pick("metric", "show", metrics(), again),
       this.pick("axis", "over", Object.entries(AXES), again),
-      this.pick("group", "lines", groups, redraw),
-      this.pick("split", "panels", [["game", "game"], ["agent", "agent"], ["folder", "suite"], ["", "one for all"]], redraw),
+      this.pick("group", "lines", groups, anew),
+      this.pick("split", "panels", [["game", "game"], ["agent", "agent"], ["folder", "suite"], ["", "one for all"]], anew),
       el("label", {}, "smooth", slider), el("label", { title: "0 is random play, 1 a human" }, normal, "human-normalised"),
       el("label", {}, "published", reference));
     view.append(el("span", { class: "quiet few" }, "A click on a curve plays the episode recorded nearest to it."));
@@ -76,7 +101,14 @@ export class Overview {
   }
   async tick(changed) {
     const moved = await this.curves.refresh();
-    if ((moved || changed) && !this.closed) this.update();
+    this.stale ||= moved || changed;
+    this.renew();
+  }
+  renew() {  // what is new is shown, but not under a pointer that is down
+    if (!this.stale || this.closed || pressed()) return;
+    this.stale = false;
+    if (this.about !== store.about) this.offer();
+    this.update();
   }
   update() {
     this.runs = this.visible();
@@ -86,15 +118,15 @@ export class Overview {
     } else this.panels.querySelector(":scope > p")?.remove();
     const counts = Object.fromEntries(STATUSES.map((s) => [s, 0]));
     for (const run of store.runs.values()) counts[run.status]++;
-    this.chips.replaceChildren(...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
-      class: `chip${this.status.has(s) ? " on" : ""}`, "aria-pressed": this.status.has(s),
+    redraw(this.chips, ...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
+      class: `chip${this.status.has(s) ? " on" : ""}`, "data-key": s, "aria-pressed": this.status.has(s),
       onclick: () => { if (!this.status.delete(s)) this.status.add(s); this.update(); },
     }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));
     this.groups = [...new Set(this.runs.map((run) => this.value(run, wishes.group)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-    this.legend.replaceChildren(...this.groups.slice(0, 24).map((name, i) => {
+    redraw(this.legend, ...this.groups.slice(0, 24).map((name, i) => {
       const swatch = el("span", { class: "swatch" });
       swatch.style.background = colour(i);
-      return el("button", { class: this.hidden.has(name) ? "off" : "", title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch, name || "(none)");
+      return el("button", { class: this.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch, name || "(none)");
     }), ...(this.groups.length > 24 ? [el("span", { class: "quiet" }, `and ${this.groups.length - 24} more`)] : []),
       ...wishes.published.map((name) => el("button", { disabled: true }, el("span", { class: "swatch dashed" }), `${name}, published`)));
     this.drawPanels();
@@ -122,7 +154,7 @@ export class Overview {
     const shown = this.allPanels ? names : names.slice(0, FIRST_PANELS);
     for (const [name, plot] of this.plots) if (!shown.includes(name)) { plot.destroy(); plot.card.remove(); this.plots.delete(name); }
     for (const name of shown) this.drawPanel(name, bySplit.get(name), shown.length === 1);
-    this.more.replaceChildren(...(names.length > shown.length ? [el("button", { onclick: () => { this.allPanels = true; this.update(); } }, `show all ${names.length} panels`)] : []));
+    redraw(this.more, ...(names.length > shown.length ? [el("button", { "data-key": "all", onclick: () => { this.allPanels = true; this.update(); } }, `show all ${names.length} panels`)] : []));
   }
   drawPanel(name, byGroup, alone) {
     let plot = this.plots.get(name);
@@ -162,7 +194,7 @@ export class Overview {
     if (!(store.about.curves[game] || []).includes(agent)) return null;
     if (!this.published.has(key)) {
       this.published.set(key, null);
-      ask(`/api/published?${new URLSearchParams({ agent, game })}`).then((curve) => { this.published.set(key, curve); this.update(); }, () => {});
+      ask(`/api/published?${new URLSearchParams({ agent, game })}`).then((curve) => { this.published.set(key, curve); this.stale = true; this.renew(); }, () => {});
     }
     return this.published.get(key);
   }
@@ -178,25 +210,25 @@ export class Overview {
     this.at = Math.min(this.at, Math.max(rows.length - 1, 0));
     const shown = this.all ? rows : rows.slice(0, FIRST_ROWS);
     const head = COLUMNS.map(([name, words, more]) => el("th", { class: more, "aria-sort": key === name ? (way > 0 ? "ascending" : "descending") : "none" },
-      name ? el("button", { onclick: () => { this.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
+      name ? el("button", { "data-key": `sort ${name}`, onclick: () => { this.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
     const body = shown.map((run, i) => {
-      const box = el("input", { type: "checkbox", checked: this.chosen.has(run.id), "aria-label": `choose ${run.name}`, onchange: () => { this.choose(run.id); } });
+      const box = el("input", { type: "checkbox", "data-key": `choose ${run.id}`, checked: this.chosen.has(run.id), "aria-label": `choose ${run.name}`, onchange: () => { this.choose(run.id); } });
       const part = run.whole ? Math.min(100, (100 * run.frames) / run.whole) : 0, fill = el("i");
       fill.style.width = `${part}%`;
       return el("tr", { class: i === this.at && this.keys ? "at" : "" },
-        el("td", { class: "left" }, box), el("td", { class: "left name", title: run.name }, el("a", { href: `#/run/${run.id}` }, run.name)),
+        el("td", { class: "left" }, box), el("td", { class: "left name", title: run.name }, el("a", { href: `#/run/${run.id}`, "data-key": `open ${run.id}` }, run.name)),
         el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
         el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
         el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),
         el("td", {}, number(run.training)), el("td", {}, number(run.evaluation)),
         el("td", { class: "few" }, run.normalised === null ? "" : `${(100 * run.normalised).toFixed(0)} %`), el("td", { class: "few" }, number(run.speed)));
     });
-    this.table.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
-    if (rows.length > shown.length) this.table.append(el("button", { onclick: () => { this.all = true; this.drawTable(); } }, `show all ${rows.length} runs`));
-    this.actions.replaceChildren(
+    redraw(this.table, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)),
+      ...(rows.length > shown.length ? [el("button", { "data-key": "all", onclick: () => { this.all = true; this.drawTable(); } }, `show all ${rows.length} runs`)] : []));
+    redraw(this.actions,
       el("span", { class: "quiet" }, `${rows.length} of ${store.runs.size} runs`),
-      el("button", { class: "main", disabled: this.chosen.size < 2, onclick: () => this.compare() }, this.chosen.size > 1 ? `Compare ${this.chosen.size} (c)` : "Choose two or more to compare"),
-      ...(this.chosen.size ? [el("button", { onclick: () => { this.chosen.clear(); this.drawTable(); } }, "none")] : []));
+      el("button", { class: "main", "data-key": "compare", disabled: this.chosen.size < 2, onclick: () => this.compare() }, this.chosen.size > 1 ? `Compare ${this.chosen.size} (c)` : "Choose two or more to compare"),
+      ...(this.chosen.size ? [el("button", { "data-key": "none", onclick: () => { this.chosen.clear(); this.drawTable(); } }, "none")] : []));
   }
   choose(id) { if (!this.chosen.delete(id)) this.chosen.add(id); this.drawTable(); }
   compare() { if (this.chosen.size > 1) location.hash = `#/compare/${[...this.chosen].join(",")}`; }

@@ -1,14 +1,17 @@
 // What the page knows: runs and curves, brought up to date by what is new.
 
-import { ask } from "./base.js";
+import { ask, recalled, remember } from "./base.js";
 
 export const store = { runs: new Map(), version: -1, about: null, beats: {}, listeners: new Set() };
 
 export async function loadAbout() {
-  const known = new Set(store.runs.keys());
+  const known = new Map([...store.runs.values()].map((run) => [run.id, run.frames]));
   store.about = await ask("/api/about");
   store.known = known;
 }
+
+// Whether a run is new, has begun, or has come twice as far: its figures begin with its rows, those of learning later.
+export const aboutIsOld = () => [...store.runs.values()].some((run) => run.frames > 2 * (store.known.get(run.id) ?? -1));
 
 export async function refreshRuns() {
   const found = await ask(`/api/runs?since=${store.version}`);
@@ -38,8 +41,8 @@ export class Curves {
 
 const KEEP = ["metric", "axis", "group", "split", "smooth", "normal", "filter", "published"];
 export const wishes = { metric: "charts/episodic_return", axis: "frames", group: "agent", split: "game", smooth: 0.3, normal: false, filter: "", published: [] };
-try { Object.assign(wishes, JSON.parse(localStorage.getItem("highscore") || "{}")); } catch { /* a stranger's */ }
+try { Object.assign(wishes, JSON.parse(recalled("highscore") || "{}")); } catch { /* a stranger's */ }
 wishes.filter = "";
 export function keep() {
-  localStorage.setItem("highscore", JSON.stringify(Object.fromEntries(KEEP.map((key) => [key, wishes[key]]))));
+  remember("highscore", JSON.stringify(Object.fromEntries(KEEP.map((key) => [key, wishes[key]]))));
 }

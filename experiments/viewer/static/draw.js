@@ -10,6 +10,12 @@ export function digits(x) {
   return x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3).replace("-", "−");
 }
 
+/** A score: whole numbers as such, others with up to three significant digits; never -0. As score.py has it. */
+export function score(x) {
+  const decimals = x ? Math.min(Math.max(2 - Math.floor(Math.log10(Math.abs(x))), 0), 4) : 0;
+  return (Number(x.toFixed(decimals)) + 0).toLocaleString("en", { maximumFractionDigits: decimals });
+}
+
 /** A canvas's context in CSS pixels, sharp on every display, and its size. */
 function surface(canvas) {
   const { width, height } = canvas.getBoundingClientRect();

@@ -157,7 +157,7 @@ function lanes(header, pictures) {
     const yours = header.kind === "duel" ? lane.label === "you" : lane.taken;
     part("who").textContent = header.lanes.length > 1 ? lane.label : yours ? "you" : header.kind === "episode" ? lane.label : "";
     part("who").classList.toggle("you", yours);
-    part("score").textContent = Math.round(lane.score).toLocaleString("en");
+    part("score").textContent = draw.score(lane.score);
     if (lane.reward) {
       part("earned").textContent = (lane.reward > 0 ? "+" : "−") + Math.abs(lane.reward).toLocaleString("en");
       part("earned").classList.toggle("lost", lane.reward < 0);
@@ -178,7 +178,10 @@ function lanes(header, pictures) {
 function agent(header, first, pictures) {
   const shown = first.values ?? first.policy;
   $("wish").textContent = first.values ? "It expects" : "It wants";
-  $("unit").textContent = first.values ? "of each action, from here on" : "each action with this probability";
+  const unit = first.values ? "of each action, from here on" : "each action with this probability";
+  const newest = header.checkpoint === header.checkpoints.at(-1);
+  const eyes = newest ? "the newest weights see" : `checkpoint ${named(header.checkpoint)} sees`;
+  $("unit").textContent = unit + (header.kind === "episode" ? `, as ${eyes} it` : ""); // others may have played it
   if (header.cursor < at) [ranges, memories] = [[], []];
   const fresh = header.cursor !== at; // not the same moment once more
   at = header.cursor;
@@ -222,12 +225,15 @@ function bars(names, values, low, high, chosen, played) {
     box.replaceChildren(...names.map((name, action) => {
       const bar = document.createElement("button");
       bar.className = "bar";
-      bar.tabIndex = -1;
-      bar.title = "Hold to play it";
+      bar.title = `Hold it${action < 10 ? `, or the key ${action},` : ""} to play it`;
       bar.innerHTML = '<span class="name"></span><span class="track"><span class="fill"></span></span><span class="number"></span>';
       bar.querySelector(".name").textContent = name;
       bar.addEventListener("pointerdown", (event) => { event.preventDefault(); hold(String(action), true); });
-      for (const end of ["pointerup", "pointerleave", "pointercancel"]) bar.addEventListener(end, () => hold(String(action), false));
+      bar.addEventListener("keydown", (event) => { if (event.key === "Enter") hold(String(action), true); });
+      bar.addEventListener("keyup", (event) => { if (event.key === "Enter") hold(String(action), false); });
+      for (const end of ["pointerup", "pointerleave", "pointercancel", "blur"]) {
+        bar.addEventListener(end, () => hold(String(action), false));
+      }
       return bar;
     }));
     for (const fill of box.querySelectorAll(".fill")) fill.style.display = "block";
@@ -262,7 +268,7 @@ function play({ header, pictures }) {
 // ---- what people want ----
 
 const held = new Set();
-const PLAYS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", " ", "w", "a", "s", "d"]);
+const PLAYS = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", " ", "w", "a", "s", "d", ..."0123456789"]);
 
 function hold(key, down) {
   if (held.has(key) === down) return;

@@ -1,10 +1,13 @@
 """The episodes that a run has recorded: all of its training, those of every evaluation, and those of people."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from envs.recording import Recording
+from experiments.dashboard.tails import episodes_back
+from experiments.records import evaluations, last_rows, whole
 from experiments.run import Run, RunError, read_json, read_rows
 
 PEOPLE = "people"  # the file of their recordings
@@ -21,29 +24,34 @@ def find_episode(run: Run, name: str) -> Recording:
         RunError: there is none of that name, or its recording is damaged.
     """
     evaluation, _, number = name.rpartition("/")
-    if not number.isdigit():
+    if not number.isdecimal():
         raise RunError(
             f"--episode {name}: a number, such as 12, EVALUATION/NUMBER, such as 000000250000/3, or people/1"
         )
-    if evaluation == PEOPLE:
-        rows = people_episodes(run.path)
-    else:
-        rows = evaluation_episodes(run, evaluation) if evaluation else training_episodes(run.path)
-    if not 1 <= int(number) <= len(rows):
-        raise RunError(f"--episode {name}: {run.path} has recorded 1 to {len(rows)} there")
+    if evaluation:
+        rows = people_episodes(run.path) if evaluation == PEOPLE else evaluation_episodes(run, evaluation)
+        count, mine = len(rows), same_game(rows[: int(number)])
+    else:  # of which there may be hundreds of thousands
+        known = [whole(row.get("episode")) for row in last_rows(run.path / "episodes.jsonl") if "recording" in row]
+        count, mine = max((number or 0 for number in known), default=0), episodes_back(run.path, int(number))
+    if not 1 <= int(number) <= count:
+        raise RunError(f"--episode {name}: {run.path} has recorded 1 to {count} there")
     try:
         with (run.path / "recordings" / f"{evaluation or 'training'}.rec").open("rb") as file:
-            *_, last = mine = [row for row in rows[: int(number)] if row["game"] == rows[int(number) - 1]["game"]]
-            earlier = reversed(mine[:-1])
 
             def content(row: dict[str, Any]) -> bytes:
                 offset, length = row["recording"]
                 file.seek(offset)
                 return file.read(length)
 
-            return Recording.unpack(content(last), lambda: content(next(earlier)))
+            return Recording.unpack(content(next(mine)), lambda: content(next(mine)))
     except (OSError, ArithmeticError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise RunError(f"the recording of episode {name} of {run.path} is damaged: {error}") from None
+
+
+def same_game(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The last of some rows, then those of the same game before it, newest first."""
+    return (row for row in reversed(rows) if row["game"] == rows[-1]["game"])
 
 
 def evaluation_episodes(run: Run, evaluation: str) -> list[dict[str, Any]]:
@@ -94,10 +102,9 @@ def progress_episodes(run: Run, count: int) -> list[tuple[str, Recording]]:
     """
     training = training_episodes(run.path)
     found: list[tuple[int, str]] = []  # emulator frames, name
-    for file in sorted((run.path / "evaluations").glob("*.json")):
-        result = read_json(file)
+    for result in evaluations(run.path):
         if result.get("recordings") and result.get("protocol") == run.experiment.protocol:
-            found.append((result["frames"], f"{file.stem}/1"))
+            found.append((result["frames"], f"{result['name']}/1"))
     found = sorted({frames: (frames, name) for frames, name in found}.values())
     if len(found) < count - 1:
         found = [(row["frames"], str(row["episode"])) for row in training[1:]]

@@ -19,9 +19,9 @@ from experiments.build_network import state_bytes
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.presets import PRESETS
-from experiments.records import find_runs
+from experiments.records import evaluations, find_runs, finite, read_record
 from experiments.records import summary as summary_of
-from experiments.run import Run, RunError, read_json
+from experiments.run import Run, RunError
 from experiments.speed import emulation, speed_of
 
 
@@ -110,16 +110,18 @@ def runs(root: Path) -> Table:
     for path in find_runs([root]):
         name = str(path.relative_to(root)) if path != root else path.name
         try:
+            read_record(path)  # which refuses numbers that are none of ours
             run = Run.open(path)
         except RunError:
             table.add_row(name, "damaged", "", "", "")
             continue
         summary = summary_of(path)
-        score, evaluation = summary.get("training_score"), summary.get("evaluation")
+        evaluation = summary.get("evaluation")
+        mean = finite(evaluation.get("mean")) if isinstance(evaluation, dict) else None
+        score, frames = finite(summary.get("training_score")), finite(summary.get("frames")) or 0
         table.add_row(
-            name, f"{summary.get('frames', 0) / 1e6:.2f} of {run.experiment.frames / 1e6:.2f} M",
-            "" if score is None else f"{score:.1f}",
-            f"{evaluation['mean']:.1f}" if evaluation else "", run.experiment.protocol,
+            name, f"{frames / 1e6:.2f} of {run.experiment.frames / 1e6:.2f} M", "" if score is None else f"{score:.1f}",
+            "" if mean is None else f"{mean:.1f}", run.experiment.protocol,
         )  # fmt: skip
     return table
 
@@ -138,10 +140,10 @@ def episodes(path: Path, last: int) -> Table:
     for row in [best] if best else []:
         table.add_section()
         table.add_row(f"{row['episode']} (best)", f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.10g}")
-    for file in sorted((run.path / "evaluations").glob("*.json")):
-        result = read_json(file)
-        count = len(result.get("recordings", []))
-        table.add_row(f"{file.stem}/1 to /{count}", f"{result.get('frames', 0):_}", "", f"mean {result['mean']:.1f}")
+    for result in sorted(evaluations(run.path), key=lambda result: result["name"]):
+        kept = result.get("recordings")
+        count = len(kept) if isinstance(kept, list) else 0
+        table.add_row(f"{result['name']}/1 to /{count}", f"{result['frames']:_}", "", f"mean {result['mean']:.1f}")
     for number, row in enumerate(people_episodes(run.path), 1):
         table.add_row(f"{PEOPLE}/{number}", "", f"{row['steps']:_}", f"{row['score']:.10g}")
     return table

@@ -5,6 +5,7 @@ A run's *settings* are its experiment as one flat dictionary, such as {"algorith
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from experiments.files import RunError, read_json, read_rows
 
 DEPTH = 3  # folders of folders of runs
+LARGEST = 1 << 53  # frames and steps: what is more is none of ours, and browsers cannot count so far
 SILENT = 900.0  # seconds without a written row after which a run that lives says nothing any more
 
 
@@ -41,6 +43,31 @@ class Record(NamedTuple):
         return self.settings["preset"]
 
 
+def finite(value: Any) -> float | None:
+    """A number that JSON and arrays can hold, else None."""
+    try:
+        found = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # hundreds of digits
+        return None
+    return value if found else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number that may be one of frames, steps or a seed, else None."""
+    return value if type(value) is int and abs(value) <= LARGEST else None
+
+
+def is_count(name: str) -> bool:
+    """Whether a file's name is a number, as those are that say their agent steps."""
+    return name.isascii() and name.isdecimal()  # "²" is a digit, too, and no number
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """A run's checkpoints, whole or not, oldest first."""
+    found = (folder for folder in (path / "checkpoints").glob("*") if is_count(folder.name))
+    return sorted(found, key=lambda folder: int(folder.name))
+
+
 def read_record(path: Path) -> Record:
     """A run directory's configuration.
 
@@ -52,6 +79,12 @@ def read_record(path: Path) -> Record:
         settings = flat(config["experiment"]) | begun_with(config)
         if not isinstance(config["name"], str) or not {"preset", "game", "seed", "protocol", "frames"} <= set(settings):
             raise ValueError("it is no experiment")
+        if any(not isinstance(settings[key], str) for key in ("preset", "game", "protocol")):
+            raise ValueError("preset, game and protocol are names")
+        if any(whole(settings[key]) is None for key in ("seed", "frames")):
+            raise ValueError("seed and frames are whole numbers")
+        if any(type(value) is int and finite(value) is None for value in settings.values()):
+            raise ValueError("it has a number that is too large")
     except FileNotFoundError:
         raise RunError(f"{path} is not a run directory: it has no config.json") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -88,7 +121,7 @@ def completed(records: list[Record]) -> list[Record]:
     for record in records:
         try:
             settings = flat(to_json(from_json(record.config["experiment"]))) | begun_with(record.config)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ArithmeticError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             settings = record.settings  # of another version altogether
         found.append(record._replace(settings=settings))
     return found
@@ -143,9 +176,9 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
     for file in sorted((path / "evaluations").glob("*.json")):
         try:
             result = read_json(file)
-            ok = isinstance(result["mean"], int | float) and isinstance(result["agent_steps"], int)
+            ok = finite(result["mean"]) is not None and whole(result["agent_steps"]) is not None
             ok = ok and isinstance(result.get("fingerprint", {}), dict)
-            if not isinstance(result.get("frames"), int):
+            if ok and whole(result.get("frames")) is None:
                 result["frames"] = 4 * result["agent_steps"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
@@ -156,7 +189,7 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
 
 def in_training(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of evaluations, those that training made at its fixed frames: the points of a learning curve."""
-    return [result for result in found if result["name"].isdigit()]
+    return [result for result in found if is_count(result["name"])]
 
 
 def training_hours(path: Path) -> list[tuple[int, float]]:
@@ -164,11 +197,12 @@ def training_hours(path: Path) -> list[tuple[int, float]]:
 
     A resumed run has measured some rows twice; the later counts.
     """
-    speeds = {row["frames"]: row.get("charts/FPS") for row in read_rows(path / "perf.jsonl") if "frames" in row}
+    rows = [row for row in read_rows(path / "perf.jsonl") if whole(row.get("frames")) is not None]
+    speeds = {row["frames"]: finite(row.get("charts/FPS")) for row in rows}
     hours, before, points = 0.0, 0, [(0, 0.0)]
     for frames, speed in sorted(speeds.items()):
-        if speed:
-            hours += (frames - before) / speed / 3600
+        if speed and finite(spent := (frames - before) / speed / 3600) is not None:
+            hours += spent
             points.append((frames, hours))
         before = frames
     return points
@@ -213,8 +247,9 @@ def status(path: Path) -> str:
     found = summary(path)
     if found.get("finished") is True:
         return "finished"
-    steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
-    if steps and max(steps) == found.get("agent_steps") and found.get("frames", 0) >= last_frames(path):
+    saved = checkpoints(path)[-1:]
+    kept = whole(found.get("frames")) or 0
+    if saved and int(saved[0].name) == found.get("agent_steps") and kept >= last_frames(path):
         return "stopped"
     return "crashed"
 
@@ -233,7 +268,7 @@ def last_rows(path: Path, count: int = 8) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("frames"), int):
+        if isinstance(row, dict) and whole(row.get("frames")) is not None:
             found.append(row)
     return found
 

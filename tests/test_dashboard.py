@@ -1,20 +1,20 @@
-"""The dashboard: what is new and no more, nothing but what is shown, in a real browser."""
+"""The dashboard: what is new and no more, and nothing but what is shown."""
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from experiments.cli import run_command
+from experiments.comparison import load
 from experiments.dashboard.board import leaderboard
-from experiments.dashboard.films import Films
 from experiments.dashboard.index import Index
 from experiments.dashboard.server import application
-from experiments.dashboard.tails import Tail, nearest
+from experiments.dashboard.tails import Tail
+from experiments.files import write_json
 from tests.test_compare import make
 
 
@@ -149,6 +149,7 @@ def test_what_is_no_number_is_left_out(client, root):
     with (path / "metrics.jsonl").open("a") as file:
         file.write(row(51, float("nan")) + row(52, float("inf")) + '"text"\n[1]\n{"frames": "x"}\n' + row(53))
     (path / "summary.json").write_text('{"finished": true, "training_score": NaN, "evaluation": {"mean": NaN}}')
+    shutil.rmtree(path / "evaluations")
     by_length = sorted((c["y"] for c in curves(client)["curves"]), key=len)
     assert by_length[1][-2:] == [50, 53]
     for url in ("/api/runs", "/api/leaderboard", "/api/about"):
@@ -224,6 +225,90 @@ def test_a_summary_that_is_none_of_ours_hides_no_other_run(client, root):
     assert {run["agent"] for run in client.get("/api/runs").json()["runs"]} == {"dqn", "c51"}
 
 
+HUGE = 10**400
+
+
+def config_with(**strange):
+    def damage(path):
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(config | {"experiment": config["experiment"] | strange}))
+
+    return damage
+
+
+def file_with(name, text, mode="w"):
+    def damage(path):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        with (path / name).open(mode) as file:
+            file.write(text)
+
+    return damage
+
+
+STRANGE = {
+    "frames": file_with("summary.json", '{"frames": null, "agent_steps": 7, "training_score": "x", "evaluation": 3}'),
+    "a word": file_with("summary.json", '{"frames": "x", "agent_steps": 7, "evaluation": {"mean": "x"}}'),
+    "mean": file_with("summary.json", f'{{"frames": {HUGE}, "evaluation": {{"mean": {HUGE}}}}}'),
+    "evaluation": file_with("evaluations/000000500000.json", f'{{"mean": {HUGE}, "agent_steps": {HUGE}}}'),
+    "no mean": file_with("evaluations/000000500000.json", '{"recordings": 3}'),
+    "row": file_with("metrics.jsonl", row(51).replace("510000", str(HUGE)), "a"),
+    "metric": file_with("metrics.jsonl", row(51, 1.0).replace("1.0", str(HUGE)), "a"),
+    "speed": file_with("perf.jsonl", '{"frames": 520000, "charts/FPS": 5e-324}\n', "a"),
+    "folder": file_with("checkpoints/²/x", ""),
+    "preset": config_with(preset=["dqn"]), "seed": config_with(seed=float("nan")), "length": config_with(frames=HUGE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_strange_run_hides_no_other(root, kind):
+    path = next(root.glob("dqn*"))
+    (path / "checkpoints/000000000007").mkdir(parents=True)
+    STRANGE[kind](path)
+    client = TestClient(application(root), base_url="http://localhost")
+    found = client.get("/api/runs").json()["runs"]
+    assert "c51" in {run["agent"] for run in found}
+    urls = [f"/api/run/{run['id']}{more}" for run in found for more in ("", "/charts?axis=hours")]
+    for url in ("/api/leaderboard", "/api/about", "/api/curves?axis=hours", "/api/curves?metric=charts/FPS", *urls):
+        assert client.get(url).status_code == 200, url
+    assert run_command("list", ["runs", "--runs", str(root)]) == 0
+    if kind not in ("preset", "seed", "length"):
+        assert run_command("list", ["episodes", str(path)]) == 0
+
+
+def test_a_run_that_cannot_be_looked_at_is_damaged_and_alone(client, root, monkeypatch):
+    def status(path):
+        if path.name.startswith("dqn"):
+            raise RuntimeError
+
+    monkeypatch.setattr("experiments.dashboard.index.status", status)
+    for path in root.glob("*/metrics.jsonl"):
+        path.write_text(row(60))
+    assert {run["agent"]: run["status"] for run in client.get("/api/runs").json()["runs"]}["dqn"] == "damaged"
+    assert [board["runs"] for board in client.get("/api/leaderboard").json()] == [1]
+
+
+def test_it_takes_the_evaluation_that_compare_takes(client, root):
+    path = next(root.glob("dqn*"))
+    before = client.get("/api/runs").json()
+    own = json.loads((path / "evaluations/000000500000.json").read_text())
+    more = own | {"episodes": 100, "mean": 9.0, "fingerprint": own["fingerprint"] | {"episodes": 100}}
+    write_json(path / "evaluations/later.json", more)
+    (run,) = client.get("/api/runs", params={"since": before["version"]}).json()["runs"]
+    assert run["evaluation"] == load([path]).runs[0].result["mean"] == 9
+    boards = client.get("/api/leaderboard").json()  # with those that were measured alike, it still stands
+    assert [[row["means"]["Pong"] for row in board["rows"]] for board in boards] == [[3, 3], [9]]
+
+
+@pytest.mark.parametrize("display", [True, False])
+def test_without_a_display_no_browser_is_started(tmp_path, monkeypatch, capsys, display):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("experiments.watch.has_display", lambda: display)
+    monkeypatch.setattr("experiments.web.run", lambda app, listener: None)
+    assert run_command("dashboard", ["--runs", str(tmp_path)]) == 0
+    assert len(opened) == display and ("ssh -L" in capsys.readouterr().out) is not display
+
+
 SCRAPS = st.sampled_from(
     ["..", "%2e%2e", "api", "run", "runs", "film", "video", "static", "x.mp4", "1.mp4", "%00", "é"]
 )
@@ -246,17 +331,6 @@ def test_whatever_is_asked_it_answers(client, parts, query):
         assert client.get(path, params=query).status_code < 500, (path, query)
 
 
-def test_the_nearest_episode_is_found_without_reading_all(tmp_path):
-    path = tmp_path / "episodes.jsonl"
-    with path.open("w") as file:
-        for i in range(20_000):
-            file.write(json.dumps({"episode": i + 1, "frames": 100 * i, "score": 0, "recording": [0, 1]}) + "\n")
-        file.write('{"torn')
-    for frames, episode in ((0, 1), (1_000_049, 10_001), (1_000_051, 10_002), (10**9, 20_000)):
-        assert nearest(path, frames)["episode"] == episode
-    assert nearest(tmp_path / "none", 5) is None
-
-
 def test_a_sample_has_both_ends_and_what_follows_is_complete(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_text("".join(row(i, pad="x" * 400) for i in range(1, 2_001)) + '{"torn')
@@ -268,33 +342,9 @@ def test_a_sample_has_both_ends_and_what_follows_is_complete(tmp_path):
     assert tail.fresh() is None and Tail(tmp_path / "none").sample() == []
 
 
-def test_a_film_that_cannot_be_made_says_why(client, root):
-    run = client.get("/api/runs").json()["runs"][0]
-    assert client.get(f"/api/run/{run['id']}/episode").json() == {"error": "no episode of this run was recorded"}
-    films = Films()
-    with pytest.raises(ValueError, match="recorded 1 to 0"):
-        films.episode(next(root.glob("dqn*")), "x", 1)
-    films.close()
-
-
 def test_the_index_forgets_what_is_gone(root):
     index = Index(root)
     assert len(index.runs(-1)["runs"]) == 2
     shutil.rmtree(next(root.glob("c51*")))
     index.scanned = index.refreshed = float("-inf")
     assert len(index.runs(index.version)["gone"]) == 1 and len(index.runs(-1)["runs"]) == 1
-
-
-def test_a_live_page_is_known_by_the_address_it_prints():
-    def started(code):
-        return subprocess.Popen(
-            [sys.executable, "-uc", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )  # fmt: skip
-
-    serving = started("print('starting'); print('Watch it at http://localhost:8010   (Ctrl-C ends this)'); input()")
-    assert Films._address(serving)[0] == "http://localhost:8010"
-    serving.terminate()
-    serving.wait()
-    failing = started("print('first'); print('highscore watch: there is no checkpoint yet')")
-    assert Films._address(failing) == ("", "highscore watch: there is no checkpoint yet")
-    failing.wait()

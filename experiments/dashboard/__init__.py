@@ -28,13 +28,17 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from experiments.dashboard.server import application
+    from experiments.watch import has_display
     from experiments.web import address, listen, run
 
     console = Console(highlight=False, soft_wrap=True)
     with listen(options.port, console.print) as listener:
         console.print(f"The dashboard is at {address(listener)}   (Ctrl-C ends it)")
-        if options.open:
+        if options.open and has_display():
             webbrowser.open(address(listener))
+        elif options.open:  # a browser in this terminal would wait for the server, and the server for it
+            port = listener.getsockname()[1]
+            console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
         run(application(options.runs.resolve()), listener)
     return 0
 

@@ -114,4 +114,5 @@ class RunCurves:
                 while self.clock[-1][0] >= x:  # a resumed run measures some rows again
                     self.clock.pop()
                 then, hours = self.clock[-1]
-                self.clock.append((x, hours + (x - then) / speed / 3600))
+                if finite(hours := hours + (x - then) / speed / 3600) is not None:
+                    self.clock.append((x, hours))

@@ -3,6 +3,7 @@
 Both are other processes of the suite: rendering needs the emulators, and this one stays small.
 """
 
+import asyncio
 import os
 import re
 import subprocess
@@ -28,31 +29,40 @@ class Films:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="highscore-films-")
-        self.filming, self.starting = threading.Lock(), threading.Lock()
+        self.filming, self.starting = asyncio.Lock(), threading.Lock()
+        self.film: subprocess.Popen[str] | None = None  # that makes the newest one
         self.live: dict[tuple[str, int], tuple[subprocess.Popen[str], str]] = {}
+        self.closed = False
 
-    def episode(self, run: Path, name: str, number: int) -> Path:
-        """The film of a training episode.
+    async def episode(self, run: Path, name: str, number: int) -> Path:
+        """The film of a training episode; who is cancelled leaves the queue, or ends what makes it.
 
         Args:
-            name: the run's id, which names the file.
+            name: tells this episode from all others, and names the file.
 
         Raises:
             FilmError: it cannot be played again; with the reason.
         """
-        path = Path(self.folder.name) / f"{name}-{number}.mp4"
-        with self.filming:
+        path = Path(self.folder.name) / f"{name}.mp4"
+        async with self.filming:
             if path.exists():
                 return path
+            if self.closed:
+                raise FilmError("the dashboard ends")
             command = [sys.executable, "-m", "experiments.cli", "watch", str(run), "--episode", str(number)]
+            film = self.film = subprocess.Popen(
+                [*command, "--video", str(path)], text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
             try:
-                done = subprocess.run(
-                    [*command, "--video", str(path)], capture_output=True, text=True, timeout=PATIENCE, check=False
-                )
+                output, errors = await asyncio.to_thread(film.communicate, timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 raise FilmError(f"it takes longer than {PATIENCE:.0f} s") from None
-            if done.returncode or not path.exists():
-                said = (done.stderr or done.stdout).strip().splitlines()
+            finally:
+                if film.poll() is None:  # not awaited: it must come to this even if everything ends
+                    asyncio.get_running_loop().run_in_executor(None, end, [film])
+            if film.returncode or not path.exists():
+                said = (errors or output).strip().splitlines()
                 raise FilmError(said[-1] if said else "it could not be played again")
             films = sorted(Path(self.folder.name).glob("*.mp4"), key=lambda p: p.stat().st_mtime)
             for old in films[:-KEPT]:
@@ -71,16 +81,20 @@ class Films:
             known = self.live.get((name, episode))
             if known and known[0].poll() is None:
                 return known[1]
+            if self.closed:
+                raise FilmError("the dashboard ends")
             self.live = {key: page for key, page in self.live.items() if page[0].poll() is None}
             while len(self.live) >= LIVE:
                 end([self.live.pop(next(iter(self.live)))[0]])
-            command = [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run)]
+            command = [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run), "--patience", "5"]
             process = subprocess.Popen(
                 command + (["--episode", str(episode)] if episode else []), text=True, bufsize=1,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env=os.environ | {"BROWSER": "true"},  # the dashboard's own page opens it
             )  # fmt: skip
             self.live[name, episode] = process, ""
+            if self.closed:  # in this moment, so that `close` may have missed it
+                end([process])
             address, said = self._address(process)
             if not address:
                 process.terminate()
@@ -109,13 +123,14 @@ class Films:
         return address, said
 
     def close(self) -> None:
-        """Ends the live pages and forgets the films."""
-        end([process for process, _ in self.live.values()])
+        """Ends the live pages and the film that is being made, lets none begin, and forgets the films."""
+        self.closed = True
+        end([process for process, _ in list(self.live.values())] + ([self.film] if self.film else []))
         self.folder.cleanup()
 
 
 def end(processes: "list[subprocess.Popen[str]]") -> None:
-    """Ends live pages: in order, or after five seconds by force."""
+    """Ends live pages and films: in order, or after five seconds by force."""
     for process in processes:
         process.terminate()
     until = time.monotonic() + 5

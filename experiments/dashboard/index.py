@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from envs.scores import baselines, human_normalised
-from experiments.comparison import label
+from experiments.comparison import choose, eligible, label
 from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import SAMPLES, Tail, finite
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
-from experiments.records import Record, completed, find_runs, heartbeat, last_rows, read_record, status, summary
+from experiments.records import (
+    Record,
+    completed,
+    evaluations,
+    find_runs,
+    heartbeat,
+    last_rows,
+    read_record,
+    status,
+    summary,
+)
 
 SCAN = 3.0  # seconds between looks for new runs and lost ones
 REFRESH = 0.8  # seconds between looks at those known
 MOST, FEWEST = 25_000, 40  # points of all curves at first; of each
-WATCHED = ("metrics.jsonl", "perf.jsonl", "summary.json", ".lock", "checkpoints")
+WATCHED = ("metrics.jsonl", "perf.jsonl", "summary.json", ".lock", "checkpoints", "evaluations")
 
 
 class Entry:
@@ -31,6 +41,8 @@ class Entry:
         self.curves = RunCurves(Tail(record.path / "metrics.jsonl"), Tail(record.path / "perf.jsonl"))
         self.signature: tuple[Any, ...] = ()
         self.facts: dict[str, Any] = {}
+        self.evaluated: tuple[Any, list[dict[str, Any]]] = None, []  # when evaluations/ changed, and those that count
+        self.scores: list[dict[str, Any]] = []  # what is told of each of them
         self.version = 0
 
     def look(self, version: int, agent: str, root: Path) -> None:
@@ -47,30 +59,58 @@ class Entry:
         unsure = now in (None, "running", "silent") or tuple(signature) != self.signature
         if not unsure:
             return
-        facts = self._facts(agent, root)
+        try:
+            facts = self._facts(agent, root)
+        except Exception:  # whatever is in its files, it must not hide the others
+            facts, self.scores = self._settings(agent, root) | {"status": "damaged"}, []
         self.signature = tuple(signature)
         if facts != self.facts:
             self.facts, self.version = facts, version
 
-    def _facts(self, agent: str, root: Path) -> dict[str, Any]:
-        path, settings, found = self.record.path, self.record.settings, summary(self.record.path)
-        evaluation = found.get("evaluation")
-        evaluation = evaluation if isinstance(evaluation, dict) else {}
-        mean = finite(evaluation.get("mean"))
-        last = last_row(path / "metrics.jsonl")
-        speed = finite(last_row(path / "perf.jsonl").get("charts/FPS"))
-        game = str(settings["game"])
+    def _settings(self, agent: str, root: Path) -> dict[str, Any]:
+        """What is known of a run before it is looked at."""
+        path, settings = self.record.path, self.record.settings
         return {
             "id": self.id, "name": self.record.name, "folder": folder_of(path, root), "agent": agent,
-            "preset": str(settings["preset"]), "game": game, "seed": settings["seed"],
-            "protocol": str(settings["protocol"]), "status": status(path),
-            "frames": int(finite(last.get("frames")) or 0), "whole": int(finite(settings["frames"]) or 0),
-            "training": finite(last.get("charts/episodic_return", found.get("training_score"))), "evaluation": mean,
-            "normalised": None if mean is None else human_normalised(game, mean), "speed": speed,
-            "created": str(self.record.config.get("created", "")),
-            "measured": str(evaluation.get("protocol", "")),
-            "fingerprint": fingerprint_of(evaluation) if mean is not None else None,
+            "preset": settings["preset"], "game": settings["game"], "seed": settings["seed"],
+            "protocol": settings["protocol"], "status": "", "frames": 0, "whole": settings["frames"],
+            "training": None, "speed": None, "created": str(self.record.config.get("created", "")),
+        } | score({}, settings["game"])  # fmt: skip
+
+    def _facts(self, agent: str, root: Path) -> dict[str, Any]:
+        path, found = self.record.path, summary(self.record.path)
+        last = last_row(path / "metrics.jsonl")
+        measured = self._evaluations() or [one for one in [found.get("evaluation")] if isinstance(one, dict)]
+        self.scores = [score(one, self.record.game) for one in measured]
+        return self._settings(agent, root) | (self.scores[0] if self.scores else {}) | {
+            "status": status(path), "frames": last.get("frames", 0),
+            "training": finite(last.get("charts/episodic_return", found.get("training_score"))),
+            "speed": finite(last_row(path / "perf.jsonl").get("charts/FPS")),
         }  # fmt: skip
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        """Evaluations of the last weights, one of a kind; first that which `highscore compare` takes of this run alone.
+
+        All files are read, so only when one has come: a training that goes on is looked at every second.
+        """
+        folder = self.record.path / "evaluations"
+        changed = folder.stat().st_mtime_ns if folder.is_dir() else None
+        if changed != self.evaluated[0]:
+            kinds = {fingerprint_of(one): one for one in eligible(evaluations(self.record.path), "last", "")}
+            found = [one for kind, one in kinds.items() if kind is not None]
+            first = choose([found]) if found else []
+            self.evaluated = changed, first + [one for one in found if one is not first[0]]
+        return self.evaluated[1]
+
+
+def score(evaluation: dict[str, Any], game: str) -> dict[str, Any]:
+    """What is told of an evaluation."""
+    mean = finite(evaluation.get("mean"))
+    return {
+        "evaluation": mean, "normalised": None if mean is None else finite(human_normalised(game, mean)),
+        "measured": str(evaluation.get("protocol", "")),
+        "fingerprint": fingerprint_of(evaluation) if mean is not None else None,
+    }  # fmt: skip
 
 
 def made(path: Path) -> tuple[int, int] | None:
@@ -164,6 +204,12 @@ class Index:
             fresh = [entry.facts for entry in self.entries.values() if entry.version > since]
             gone = [name for version, name in self.gone if version > since and name not in self.entries]
             return {"version": self.version, "runs": fresh, "gone": gone, "beats": self._beats()}
+
+    def measured(self) -> list[dict[str, Any]]:
+        """The runs as in `runs`, each once for every kind of evaluation that it has."""
+        with self.lock:
+            self.refresh()
+            return [entry.facts | one for entry in self.entries.values() for one in entry.scores]
 
     def _beats(self) -> dict[str, float]:
         alive = (entry for entry in self.entries.values() if entry.facts.get("status") in ("running", "silent"))

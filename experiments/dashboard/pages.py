@@ -7,7 +7,7 @@ from typing import Any
 from experiments.dashboard.index import Entry
 from experiments.dashboard.tails import Tail, finite, nearest
 from experiments.fingerprint import of_result
-from experiments.records import evaluations
+from experiments.records import checkpoints, evaluations, is_count
 
 DETAIL = 700  # rows of a run's own charts
 LOG_BYTES = 12_000
@@ -30,7 +30,7 @@ def run_page(entry: Entry) -> dict[str, Any]:
     about = ("command", "commit", "created", "device", "versions", "machine")
     return clean({
         "run": entry.facts, "path": str(path), "about": {key: config[key] for key in about if key in config},
-        "settings": entry.record.settings, "checkpoints": checkpoints(path), "videos": videos(path),
+        "settings": entry.record.settings, "checkpoints": sizes(path), "videos": videos(path),
         "evaluations": [evaluation_row(result) for result in evaluations(path)][-200:], "log": log(path),
         "recorded": (path / "recordings" / "training.rec").exists(),
     })  # fmt: skip
@@ -46,10 +46,10 @@ def evaluation_row(result: dict[str, Any]) -> dict[str, Any]:
     return {key: result.get(key) for key in keys} | {"fingerprint": fingerprint}
 
 
-def checkpoints(path: Path) -> list[dict[str, Any]]:
+def sizes(path: Path) -> list[dict[str, Any]]:
     """Agent steps and bytes of each checkpoint, oldest first."""
     found = []
-    for folder in sorted(p for p in (path / "checkpoints").glob("*") if p.name.isdigit()):
+    for folder in checkpoints(path):
         try:
             size = sum(p.stat().st_size for p in folder.iterdir())
         except OSError:  # forgotten in this moment
@@ -59,8 +59,12 @@ def checkpoints(path: Path) -> list[dict[str, Any]]:
 
 
 def videos(path: Path) -> list[str]:
-    """Names of the films in a run's recordings, newest first."""
-    return sorted((p.name for p in (path / "recordings").glob("*.mp4") if not p.name.startswith(".")), reverse=True)
+    """Names of the films in a run's recordings: those named by agent steps, newest first, then all others."""
+    names = sorted(p.name for p in (path / "recordings").glob("*.mp4") if not p.name.startswith("."))
+    counted = [name for name in names if is_count(name.removesuffix(".mp4"))]
+    return sorted(counted, key=lambda name: int(name.removesuffix(".mp4")), reverse=True) + [
+        name for name in names if name not in counted
+    ]
 
 
 def log(path: Path) -> str:

@@ -1,14 +1,17 @@
 """The dashboard's routes: everything is read, nothing of a run is written."""
 
+import asyncio
 import contextlib
+import hashlib
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -19,10 +22,12 @@ from experiments.dashboard.board import leaderboard
 from experiments.dashboard.films import FilmError, Films
 from experiments.dashboard.index import Entry, Index, scales
 from experiments.dashboard.pages import charts, clean, run_page, training_log, videos
+from experiments.dashboard.tails import episodes_back
 from experiments.published import curves_of, published_agents, published_curve
 from experiments.web import OnlyLocal
 
 AXES = ("frames", "steps", "hours")
+LOOKS = 0.5  # seconds between looks whether anybody waits for a film
 MOST_IDS = 2_000
 
 
@@ -64,7 +69,7 @@ def application(root: Path) -> Any:
 
     def board(request: Request) -> Response:
         names = [name for name in request.query_params.getlist("published") if name in published_agents()]
-        return answer(leaderboard(index.runs(-1)["runs"], names))
+        return answer(clean(leaderboard(index.measured(), names)))
 
     def one_run(request: Request) -> Response:
         return answer(run_page(run_of(request)))
@@ -79,10 +84,11 @@ def application(root: Path) -> Any:
             raise HTTPException(404, "no episode of this run was recorded")
         return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})
 
-    def film(request: Request) -> Response:
-        entry = run_of(request)
+    async def film(request: Request) -> Response:
+        entry, number = await run_in_threadpool(run_of, request), request.path_params["number"]
+        name = await run_in_threadpool(name_of, entry, number)
         try:
-            path = films.episode(entry.record.path, entry.id, request.path_params["number"])
+            path = await while_wanted(request, films.episode(entry.record.path, name, number))
         except FilmError as error:
             raise HTTPException(409, str(error)) from None
         return FileResponse(path, media_type="video/mp4")
@@ -94,9 +100,10 @@ def application(root: Path) -> Any:
         return FileResponse(entry.record.path / "recordings" / name, media_type="video/mp4")
 
     def live(request: Request) -> Response:
-        entry = run_of(request)
+        entry, episode = run_of(request), max(0, whole(request, "episode", 0))
+        name = name_of(entry, episode) if episode else entry.id
         try:
-            return answer({"address": films.watch(entry.record.path, entry.id, max(0, whole(request, "episode", 0)))})
+            return answer({"address": films.watch(entry.record.path, name, episode)})
         except FilmError as error:
             raise HTTPException(409, str(error)) from None
 
@@ -131,6 +138,32 @@ def answer(data: Any) -> Response:
     """JSON, without spaces; refuses NaN, which browsers cannot read."""
     content = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return Response(content, media_type="application/json")
+
+
+def name_of(entry: Entry, number: int) -> str:
+    """What tells a training episode from all others, that of the same number before a resume among them."""
+    with contextlib.suppress(OSError):
+        for row in episodes_back(entry.record.path, number):
+            return f"{entry.id}-{number}-{hashlib.sha256(repr(row).encode()).hexdigest()[:12]}"
+    return f"{entry.id}-{number}"
+
+
+async def while_wanted(request: Request, work: Coroutine[Any, Any, Path]) -> Path:
+    """What comes of some work, which is given up when nobody waits for it any more.
+
+    Raises:
+        HTTPException: it was given up, or the dashboard ends.
+    """
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOOKS))[0]:
+            if await request.is_disconnected():
+                raise HTTPException(503, "nobody waits for it")
+        return task.result()
+    except asyncio.CancelledError:  # passed on, it would be a page of traceback for each film
+        raise HTTPException(503, "the dashboard ends") from None
+    finally:
+        task.cancel()
 
 
 async def in_words(request: Request, error: Exception) -> Response:

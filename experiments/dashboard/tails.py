@@ -1,15 +1,20 @@
 """Append-only JSON-lines files, read a little at a time: a sample of what is there, then only what is new."""
 
 import json
-import math
-import mmap
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from experiments.records import LARGEST, finite, whole
 
 SAMPLES = 90  # rows of a file that a curve is drawn from at first
 CHECKED = 64  # bytes before the offset that must be as they were: else the file was cut and written anew
 LONGEST_LINE = 100_000  # bytes: what is longer is none of ours
+STRIDE = 4_096  # bytes that are read in search of a line's end
+BLOCK = 1 << 20  # bytes that are read of a file that is searched as a whole
 
 
 def rows_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
@@ -20,16 +25,73 @@ def rows_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
             row = json.loads(line.decode())
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and finite(row.get("frames")) is not None:
+        if isinstance(row, dict) and (frames := finite(row.get("frames"))) is not None and abs(frames) <= LARGEST:
             found.append(row)
     return found
 
 
-def finite(value: Any) -> float | None:
-    """A number that JSON can hold, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+class Lines:
+    """The whole lines of an open file, found by their place in it.
+
+    They are read and not mapped into memory: a resume that cuts off a mapped file ends whoever looks at it (SIGBUS).
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.file = file.fileno()
+        self.end = self.begin(os.fstat(self.file).st_size)  # what follows is torn
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes of the file; fewer where it has ended since."""
+        return os.pread(self.file, max(0, stop - start), start)
+
+    def begin(self, at: int) -> int:
+        """Where the line of a byte begins."""
+        while at > 0:
+            start = max(0, at - STRIDE)
+            if (found := self.read(start, at).rfind(b"\n")) >= 0:
+                return start + found + 1
+            at = start
+        return 0
+
+    def line(self, start: int) -> bytes:
+        """The line that begins at a byte."""
+        size = STRIDE
+        while b"\n" not in (content := self.read(start, start + size)) and size == len(content) < LONGEST_LINE:
+            size *= 2
+        return content.partition(b"\n")[0]
+
+    def having(self, text: bytes, end: int) -> Iterator[bytes]:
+        """Lines with a text, of those before a byte."""
+        start = 0
+        while start < end:
+            stop = min(start + BLOCK, end)
+            content = self.read(start, stop)
+            if stop < end:
+                content = content[: content.rfind(b"\n") + 1] or content
+            if not content:
+                return  # it was cut
+            start += len(content)
+            if text in content:
+                yield from (line for line in content.split(b"\n") if text in line)
+
+    def before(self, end: int) -> Iterator[bytes]:
+        """Lines before a byte where one begins, the last one first."""
+        while end > 0:
+            start = self.begin(max(0, end - BLOCK))
+            yield from reversed(self.read(start, end).split(b"\n")[:-1])
+            end = start
+
+    def around(self, key: str, value: int) -> tuple[int, int]:
+        """Bytes between which rows, ordered by a key, reach a value; a row that begins at the second may be the one."""
+        low, high = 0, self.end
+        while high - low > 20_000:
+            middle = self.begin((low + high) // 2)
+            row = rows_of([self.line(middle)])
+            reached = finite(row[0].get(key)) if row else None
+            if middle <= low or reached is None:
+                break
+            low, high = (middle, high) if reached < value else (low, middle)
+        return low, high
 
 
 class Tail:
@@ -41,32 +103,25 @@ class Tail:
     def sample(self, count: int = SAMPLES) -> list[dict[str, Any]]:
         """About `count` rows spread over the file, the last one among them; from now on `fresh` tells what is new."""
         try:
-            with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                end = content.rfind(b"\n") + 1
-                self._stand(content, end)
+            with self.path.open("rb") as file:
+                lines = Lines(file)
+                end = self.offset = lines.end
+                self.before = lines.read(max(0, end - CHECKED), end)
                 if end < 400 * count:
-                    return rows_of(content[:end].split(b"\n"))
-                starts = {content.rfind(b"\n", 0, end * i // count) + 1 for i in range(count)}
-                starts.add(content.rfind(b"\n", 0, end - 1) + 1)
-                return rows_of(content[start : content.find(b"\n", start)] for start in sorted(starts))
-        except (OSError, ValueError):  # it is not there, or empty
+                    return rows_of(lines.read(0, end).split(b"\n"))
+                starts = {lines.begin(end * i // count) for i in range(count)} | {lines.begin(end - 1)}
+                return rows_of(lines.line(start) for start in sorted(starts))
+        except OSError:  # it is not there
             self.offset, self.before = 0, b""
             return []
 
     def having(self, key: str) -> list[dict[str, Any]]:
         """All rows so far that have a key: for those that few rows have."""
-        wanted = f'"{key}":'.encode()
-        lines: list[bytes] = []
         try:
-            with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                at = content.find(wanted, 0, self.offset)
-                while at >= 0 and len(lines) < 100 * SAMPLES:
-                    start, stop = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
-                    lines.append(content[start:stop])
-                    at = content.find(wanted, stop, self.offset)
-        except (OSError, ValueError):
+            with self.path.open("rb") as file:
+                return rows_of(islice(Lines(file).having(f'"{key}":'.encode(), self.offset), 100 * SAMPLES))
+        except OSError:
             return []
-        return rows_of(lines)
 
     def fresh(self) -> list[dict[str, Any]] | None:
         """Rows that came since the last look; None if the file is another than before: sample it again."""
@@ -86,23 +141,35 @@ class Tail:
         self.before = (self.before + content[:end])[-CHECKED:]
         return rows_of(content[:end].split(b"\n"))
 
-    def _stand(self, content: mmap.mmap, end: int) -> None:
-        self.offset, self.before = end, content[max(0, end - CHECKED) : end]
-
 
 def nearest(path: Path, frames: int, wanted: str = "recording") -> dict[str, Any] | None:
     """The row of a file, ordered by frames, that is nearest to a number of them; reads only what it must."""
+    margin = LONGEST_LINE // 10
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            low, high = 0, content.rfind(b"\n") + 1
-            while high - low > 20_000:
-                middle = content.rfind(b"\n", 0, (low + high) // 2) + 1
-                row = rows_of([content[middle : content.find(b"\n", middle)]])
-                if middle <= low or not row:
-                    break
-                low, high = (middle, high) if row[0]["frames"] < frames else (low, middle)
-            margin = LONGEST_LINE // 10
-            around = rows_of(content[max(0, low - margin) : high + margin].split(b"\n"))
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            lines = Lines(file)
+            low, high = lines.around("frames", frames)
+            around = rows_of(lines.read(max(0, low - margin), high + margin).split(b"\n"))
+    except OSError:
         return None
     return min((row for row in around if wanted in row), key=lambda row: abs(row["frames"] - frames), default=None)
+
+
+def episodes_back(path: Path, number: int) -> Iterator[dict[str, Any]]:
+    """Rows of a run's recorded training episodes: one by its number, then earlier ones of the same game, newest first.
+
+    Nothing if there is none of that number. Reads only what it must.
+    """
+    with (path / "episodes.jsonl").open("rb") as file:
+        lines = Lines(file)
+        _, high = lines.around("episode", number)
+        game, same = None, re.compile(b"")
+        for line in lines.before(min(lines.end, high + len(lines.line(high)) + 1)):
+            for row in rows_of([line] if same.search(line) else []):
+                if game is None and row.get("episode") == number:
+                    game = whole(row.get("game"))
+                    same = re.compile(rb'"game":\s*%d\b' % (game or 0))
+                if game is None and (whole(row.get("episode")) or 0) <= number:
+                    return
+                if game is not None and row.get("game") == game and "recording" in row:
+                    yield row

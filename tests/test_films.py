@@ -1,0 +1,187 @@
+"""Films of recorded episodes: one at a time, none that nobody waits for; and how an episode is found among many."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from starlette.testclient import TestClient
+
+from experiments.dashboard.films import FilmError, Films
+from experiments.dashboard.index import Index
+from experiments.dashboard.pages import videos
+from experiments.dashboard.server import application
+from experiments.dashboard.tails import Lines, Tail, episodes_back, nearest
+from tests.test_compare import make
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    """Films that are never ready; returns what tells (episode, process) of all that were begun."""
+    log, script = tmp_path / "log", tmp_path / "python"
+    script.write_text(f'#!/bin/sh\necho "$6 $$" >> {log}\nexec sleep 60\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("experiments.dashboard.films.sys.executable", str(script))
+    return lambda: [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+async def until(what):
+    async with asyncio.timeout(30):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+def lives(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_end_of_the_dashboard_ends_the_film_and_begins_no_other(tmp_path, slow):
+    async def scene():
+        films = Films()
+        queue = [asyncio.create_task(films.episode(tmp_path, f"x-{n}", n)) for n in (1, 2, 3)]
+        await until(slow)
+        films.close()
+        return await asyncio.gather(*queue, return_exceptions=True)
+
+    assert all(isinstance(error, FilmError) for error in asyncio.run(scene()))
+    ((episode, process),) = slow()
+    assert episode == 1 and not lives(process)
+
+
+def test_a_film_that_nobody_waits_for_is_given_up_and_one_at_the_end_says_so(tmp_path, slow, monkeypatch):
+    monkeypatch.setattr("experiments.dashboard.server.LOOKS", 0.01)
+    make(tmp_path, "dqn", "Pong", 1, [3.0])
+    app, run = application(tmp_path), Index(tmp_path).runs(-1)["runs"][0]["id"]
+
+    async def ask(number, gone):
+        """The status of an answer; the page is closed when `gone` is set."""
+        messages, statuses = [{"type": "http.request", "body": b""}], []
+
+        async def receive():
+            if not messages:
+                await gone.wait()
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        scope = {"type": "http", "method": "GET", "path": f"/film/{run}/{number}.mp4", "query_string": b""}
+        await app(scope | {"headers": [(b"host", b"localhost")]}, receive, send)
+        return statuses[0]
+
+    async def scene():
+        gone = [asyncio.Event() for _ in range(3)]
+        one = asyncio.create_task(ask(0, gone[0]))
+        await until(slow)
+        two, three = asyncio.create_task(ask(1, gone[1])), asyncio.create_task(ask(2, gone[2]))
+        gone[0].set()
+        gone[1].set()
+        answers = await asyncio.gather(one, two)  # whether it plays or still waits
+        await until(lambda: slow()[-1][0] == 2)
+        three.cancel()  # as the server does when it ends
+        return [*answers, await three]
+
+    assert asyncio.run(scene()) == [503, 503, 503]
+    assert not any(lives(process) for _, process in slow())
+
+
+def rewrite(path, scores):
+    """A training's episodes, of two games by turns."""
+    rows = [
+        {"episode": i, "frames": 100 * i, "game": i % 2, "score": score, "steps": 5, "recording": [9 * i, 9]}
+        for i, score in enumerate(scores, 1)
+    ]
+    (path / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"torn')
+
+
+def test_an_episode_of_a_lost_time_line_has_another_film(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\necho $$ > "$8"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("experiments.dashboard.films.sys.executable", str(script))
+    path = make(tmp_path, "dqn", "Pong", 1, [3.0])
+    with TestClient(application(tmp_path), base_url="http://localhost") as client:
+        run, films = client.get("/api/runs").json()["runs"][0]["id"], []
+        assert client.get(f"/api/run/{run}/episode").json() == {"error": "no episode of this run was recorded"}
+        for scores in ([1, 2, 3], [1, 2, 4, 5], [1, 7]):  # goes on, and is resumed before its second episode
+            rewrite(path, scores)
+            films.append(client.get(f"/film/{run}/2.mp4").content)
+    assert films[0] == films[1] != films[2]
+
+
+def test_an_episode_is_found_without_reading_all(tmp_path, monkeypatch):
+    rewrite(tmp_path, range(20_000))
+    parsed, loads = [], json.loads
+    monkeypatch.setattr("json.loads", lambda text: parsed.append(text) or loads(text))
+    for number in (1, 2, 777, 11_416, 19_999, 20_000):
+        found = episodes_back(tmp_path, number)
+        first, *earlier = [next(found)["episode"] for _ in range(min(5, (number + 1) // 2))]
+        assert first == number and earlier == [number - 2 * i for i in range(1, len(earlier) + 1)]
+    assert len(parsed) < 2_000
+    assert [row["episode"] for row in episodes_back(tmp_path, 9_001)] == list(range(9_001, 0, -2))
+    assert [*episodes_back(tmp_path, 0), *episodes_back(tmp_path, 20_001)] == []
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_nothing(tmp_path, monkeypatch):
+    """If it were mapped into memory, that would end this process (SIGBUS)."""
+    path = tmp_path / "episodes.jsonl"
+    rewrite(tmp_path, range(5_000))
+    begin, tail = Lines.begin, Tail(path)
+
+    def cut(lines, at):
+        found = begin(lines, at)
+        path.write_text("")
+        return found
+
+    with path.open("rb") as file, monkeypatch.context() as patches:
+        lines = Lines(file)
+        patches.setattr(Lines, "begin", cut)
+        assert tail.sample() == [] and nearest(path, 5) is None
+        assert list(lines.before(lines.end)) == list(lines.having(b"episode", lines.end)) == []
+    assert tail.fresh() is None
+
+
+def test_films_of_the_training_come_first(tmp_path):
+    (tmp_path / "recordings").mkdir()
+    for name in ("untrained.mp4", "000000125002.mp4", "000000250000.mp4", ".x.mp4"):
+        (tmp_path / "recordings" / name).touch()
+    assert videos(tmp_path) == ["000000250000.mp4", "000000125002.mp4", "untrained.mp4"]
+
+
+def test_a_film_that_cannot_be_made_says_why(tmp_path):
+    path, films = make(tmp_path, "dqn", "Pong", 1, [3.0]), Films()
+    with pytest.raises(FilmError, match="recorded 1 to 0"):
+        asyncio.run(films.episode(path, "x", 1))
+    films.close()
+
+
+def test_the_nearest_episode_is_found_without_reading_all(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    with path.open("w") as file:
+        for i in range(20_000):
+            file.write(json.dumps({"episode": i + 1, "frames": 100 * i, "score": 0, "recording": [0, 1]}) + "\n")
+        file.write('{"torn')
+    for frames, episode in ((0, 1), (1_000_049, 10_001), (1_000_051, 10_002), (10**9, 20_000)):
+        assert nearest(path, frames)["episode"] == episode
+    assert nearest(tmp_path / "none", 5) is None
+
+
+def test_a_live_page_is_known_by_the_address_it_prints():
+    def started(code):
+        return subprocess.Popen(
+            [sys.executable, "-uc", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )  # fmt: skip
+
+    serving = started("print('starting'); print('Watch it at http://localhost:8010   (Ctrl-C ends this)'); input()")
+    assert Films._address(serving)[0] == "http://localhost:8010"
+    serving.terminate()
+    serving.wait()
+    failing = started("print('first'); print('highscore watch: there is no checkpoint yet')")
+    assert Films._address(failing) == ("", "highscore watch: there is no checkpoint yet")
+    failing.wait()

@@ -6,7 +6,7 @@ import { Curves, keep, store, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
 const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
-const STATUSES = ["running", "finished", "stopped", "crashed", "silent"];
+const STATUSES = ["running", "finished", "stopped", "crashed", "silent", "damaged"];
 
 const metrics = () => store.about.metrics.map((name) => [name, NAMES[name] || name]);
 const references = () => [["", "none"], ...[...new Set(Object.values(store.about.curves).flat())].map((name) => [name, name])];

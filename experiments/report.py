@@ -16,6 +16,7 @@ from experiments.compare import import_matplotlib
 from experiments.comparison import Comparison, as_json, load
 from experiments.files import write_atomically
 from experiments.published import published_agent
+from experiments.records import is_count
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; }
@@ -91,7 +92,7 @@ def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
 
 def newest_film(path: Path) -> list[Path]:
     """The film of a run's last evaluation in training, if there is one."""
-    return sorted(film for film in (path / "recordings").glob("*.mp4") if film.stem.isdigit())[-1:]
+    return sorted(film for film in (path / "recordings").glob("*.mp4") if is_count(film.stem))[-1:]
 
 
 def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[str, bytes], shown: Any) -> str:

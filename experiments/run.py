@@ -42,6 +42,7 @@ from torch import Tensor
 from experiments.config import Experiment, from_json, to_json
 from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
 from experiments.provenance import provenance
+from experiments.records import checkpoints, is_count
 
 SCHEMA = 1
 KEPT_CHECKPOINTS = 2
@@ -261,14 +262,14 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Checkpoint directories, oldest first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("*") if p.name.isdigit())
+        return checkpoints(self.path)
 
     def forget_after(self, path: Path) -> None:
         """Removes the checkpoints newer than one, and the evaluations in a training that did not last."""
         for newer in (p for p in self.checkpoints() if p.name > path.name):
             shutil.rmtree(newer)
         for result in (self.path / "evaluations").glob("*.json"):
-            if result.stem.isdigit() and result.stem > path.name:
+            if is_count(result.stem) and result.stem > path.name:
                 for name in (f"{result.stem}.rec", f"{result.stem}.mp4"):
                     (self.path / "recordings" / name).unlink(missing_ok=True)
                 result.unlink()

@@ -30,6 +30,7 @@ from experiments.loop import Moment
 from experiments.measure import peak_memory
 from experiments.presets import preset
 from experiments.provenance import provenance
+from experiments.records import checkpoints
 from experiments.run import Run, read_json, write_json
 from experiments.train import check_disk
 from experiments.trainer import Trainer
@@ -174,11 +175,6 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
         time.sleep(0.004)
-
-
-def checkpoints(path: Path) -> list[Path]:
-    """The checkpoints of a run that may not be there yet."""
-    return [p for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
 
 
 def newest(path: Path) -> int:

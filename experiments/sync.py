@@ -16,7 +16,7 @@ import tyro
 from rich.console import Console
 
 from experiments.files import RunError, read_rows
-from experiments.records import find_runs, summary
+from experiments.records import checkpoints, find_runs, summary
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def messages(path: Path, with_videos: bool) -> Iterator[dict[str, Any]]:
         yield {"summary": headline(found["evaluation"])}
     if (path / "best").is_dir():
         yield {"checkpoint": str(path / "best"), "alias": "best"}
-    saved = sorted(p for p in (path / "checkpoints").glob("*") if p.name.isdigit())
+    saved = checkpoints(path)
     if saved:
         yield {"checkpoint": str(saved[-1]), "alias": "latest"}
 

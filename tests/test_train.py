@@ -25,7 +25,7 @@ from envs.atari import make_atari
 from envs.protocols import ATARI100K, MACHADO, NATURE
 from envs.recording import Recording, render
 from envs.screen import SILENCE
-from experiments import doctor, trainer, usage
+from experiments import trainer
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -35,7 +35,6 @@ from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run, RunError, read_rows
 from experiments.train import Train, begin_with, run_training, say_what_next
-from experiments.usage import crowded
 from experiments.video import video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
 from tests.test_resume import run_whole, small
@@ -290,16 +289,6 @@ def test_watching_does_not_change_training(tmp_path):
     assert all(torch.equal(x, never[name]) for name, x in often.items())
 
 
-def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, monkeypatch):
-    assert run_command("doctor", []) == 0
-    out = capsys.readouterr().out
-    assert "All is well" in out and "updates/s" in out and "agent steps/s" in out
-    monkeypatch.setattr(doctor, "learning", lambda: iter(()))
-    monkeypatch.setattr(doctor, "ROMS", {})
-    assert run_command("doctor", []) == 1
-    assert "Something is wrong with: ROMs." in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("preset", ["dqn", "ppo"])
 def test_a_profile_is_a_trace_with_an_update_in_it(tmp_path, preset, capsys, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "evaluate", lambda self: setattr(self, "evaluation_due", False))
@@ -321,20 +310,6 @@ def test_a_training_does_not_wait_for_torch_to_import_its_compiler(tmp_path):
     assert done.stdout.rstrip().endswith("\nFalse"), done.stderr
 
 
-def test_who_else_keeps_the_cores_busy_is_who_does_so_now(monkeypatch):
-    def told(all_percent, own_percent, last_minute):
-        monkeypatch.setattr(usage.psutil, "cpu_percent", lambda: all_percent)
-        monkeypatch.setattr(usage.psutil, "cpu_count", lambda: 2)
-        monkeypatch.setattr(usage.psutil, "getloadavg", lambda: (last_minute, 0.0, 0.0))
-        monkeypatch.setattr(usage._process, "cpu_percent", lambda: own_percent)
-        return usage.others()
-
-    assert told(100.0, 100.0, 2.0) == pytest.approx(1.0)  # of two cores, one is ours
-    assert told(55.0, 110.0, 2.4) == pytest.approx(0.0)  # an installation has just ended
-    assert told(100.0, 100.0, 0.2) == pytest.approx(0.2)  # something short
-    assert told(40.0, 90.0, 2.0) == 0.0
-
-
 def test_a_training_says_at_its_start_what_was_changed_and_what_of_that_does_nothing(tmp_path):
     x, console = small("dqn", "probe/catch"), Console(file=io.StringIO(), width=10_000)
     x = replace(x, network=replace(x.network, memory_bias=2.0))
@@ -343,11 +318,3 @@ def test_a_training_says_at_its_start_what_was_changed_and_what_of_that_does_not
     assert "changed: " in said and "network.memory_bias 1.0 to 2.0" in said
     assert "WITHOUT EFFECT: network.memory_size (it is for --network.memory lstm, gru, gtrxl or dnc)" in said
     assert "network.memory_bias (it is for" in said
-
-
-def test_people_are_told_when_threads_would_wait_for_each_other():
-    assert crowded(load=0.2, cores=2, threads=2) == crowded(load=2.0, cores=2, threads=1) == ""
-    assert crowded(load=4.0, cores=16, threads=8) == ""
-    assert "OMP_NUM_THREADS=1 " in crowded(load=1.0, cores=2, threads=2)
-    assert "OMP_NUM_THREADS=1 " in crowded(load=5.0, cores=2, threads=2)
-    assert "OMP_NUM_THREADS=12 " in crowded(load=4.0, cores=16, threads=16)

@@ -1,0 +1,98 @@
+"""Evaluations that a stop or a kill came between are made up for, once, and none of a lost training stays."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from experiments import trainer
+from experiments.evaluate import score_agent
+from experiments.resume import Resume, resume
+from experiments.run import Run, read_rows, write_json
+from experiments.selfcheck import differences
+from tests.test_resume import run_whole, small
+
+
+def test_no_evaluation_begins_once_a_stop_was_asked_for():
+    """It would be played to its end. The checkpoint says that it is due."""
+    asked = object.__new__(trainer.Trainer)
+    asked.interruption, asked.evaluation_due = SimpleNamespace(signal=signal.SIGTERM), False
+    asked.evaluate()
+    assert asked.evaluation_due
+
+
+def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_path, monkeypatch):
+    """Its last checkpoint was saved before: as if no evaluation were to come, it would be finished without a score."""
+    x = replace(small("dqn", "probe/catch"), frames=600, checkpoint_period=600)
+    with monkeypatch.context() as patch:
+        killed = lambda *args, **how: exit("killed") if args[0].updates > 60 else score_agent(*args, **how)
+        patch.setattr(trainer, "score_agent", killed)
+        with pytest.raises(SystemExit):
+            run_whole(x, tmp_path)
+    run = Run.open(tmp_path / "whole")
+    assert run.load_checkpoint()[1]["frames"] >= 600 and not run.load_checkpoint()[1]["finished"]
+    assert not json.loads((run.path / "summary.json").read_text())["finished"] and (run.path / "replay").exists()
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    summary = json.loads((run.path / "summary.json").read_text())
+    assert summary["finished"] and summary["evaluation"]["frames"] == summary["frames"] >= 600
+    assert not (run.path / "replay").exists()
+    assert differences(run_whole(x, tmp_path, "other").path, run.path) == []
+
+
+def test_an_evaluation_that_is_stopped_again_as_it_is_made_up_for_is_still_due(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    whole, calls = run_whole(x, tmp_path), []
+
+    def interrupted(*args, **how):
+        calls.append(None)
+        if len(calls) < 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score_agent(*args, **how)
+
+    monkeypatch.setattr(trainer, "score_agent", interrupted)
+    parts = run_whole(x, tmp_path, "parts")
+    for _ in range(2):
+        resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert differences(whole.path, parts.path) == []
+    assert sorted(p.name for p in whole.path.glob("evaluations/*")) == sorted(
+        p.name for p in parts.path.glob("evaluations/*")
+    )
+
+
+def test_evaluations_in_a_training_that_did_not_last_are_forgotten(tmp_path):
+    run = Run.create(tmp_path, small("dqn"), "r")
+    for name in ("000000000100", "000000000200", "000000000300", "000000000300-machado-x-s0"):
+        write_json(run.path / "evaluations" / f"{name}.json", {})
+        (run.path / "recordings" / f"{name}.rec").write_bytes(b"")
+    (run.path / "best").mkdir()
+    write_json(run.path / "best/best.json", {"agent_steps": 200})
+    run.forget_after(run.path / "checkpoints/000000000200")
+    assert (run.path / "best").exists()
+    write_json(run.path / "best/best.json", {"agent_steps": 300})
+    run.forget_after(run.path / "checkpoints/000000000200")
+    assert not (run.path / "best").exists()
+    left = ["000000000100", "000000000200", "000000000300-machado-x-s0"]
+    assert sorted(p.stem for p in run.path.glob("evaluations/*")) == left
+    assert sorted(p.stem for p in run.path.glob("recordings/*.rec")) == left
+
+
+def test_an_evaluation_that_is_stopped_while_its_film_is_made_is_not_logged_twice(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    x = replace(x, frames=400, evaluation=replace(x.evaluation, period=200, video_seconds=1))
+    made = []
+
+    def film(_, path, seconds):
+        made.append(path)
+        if len(made) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "video_of", film)
+    run = run_whole(x, tmp_path)
+    assert not any("eval/mean" in row for row in read_rows(run.path / "metrics.jsonl"))
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert len(made) == 3 and made[0] == made[1]
+    assert [row["frames"] for row in read_rows(run.path / "metrics.jsonl") if "eval/mean" in row] == [200, 400]

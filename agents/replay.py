@@ -111,10 +111,10 @@ class ReplayBase(ABC):
 class Replay(ReplayBase):
     """Keeps the last `capacity` steps of N games, a column per game, where the TimeSteps live.
 
-    Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their
-    memory at `first`, and losses skip `last`. Its first step is never a `last`. Starts whose history or
-    future is not in the ring have priority 0. If the next row is a `first`, a row counts as a `last`, even if it was
-    not one when it was added: what its action led to was lost when a game or its player was replaced.
+    Frames are kept once and stacked when sampled. A sequence may span episodes: networks clear their memory at
+    `first`, and losses skip `last`. Starts whose history or future is not in the ring have priority 0, and with a
+    stride of 1 also those on a `last`. If the next row is a `first`, a row counts as a `last`, even if it was not one
+    when it was added: what its action led to was lost when a game or its player was replaced.
 
     Args:
         captured: on a GPU, what is sampled is looked up in one launch, recorded for each size of a batch.
@@ -344,6 +344,7 @@ class Replay(ReplayBase):
         self.max_priority = float(np.nanmax(new, initial=self.max_priority))
         new = np.where(np.isnan(new), self.max_priority, new) ** self.config.priority_exponent
         row, columns = np.concatenate([gone, begin]) % self.size, np.arange(self.num_envs)
-        new = np.concatenate([np.zeros((len(gone), self.num_envs)), np.where(self._ended(begin), 0.0, new)])
+        if self.config.stride == 1:  # else the steps after it would be in no sequence
+            new = np.where(self._ended(begin), 0.0, new)
         # Where a row is both, it is complete by now: numpy assigns in order.
-        self.tree[(row[:, None] * self.num_envs + columns).ravel()] = new.ravel()
+        self.tree[(row[:, None] * self.num_envs + columns).ravel()] = np.pad(new, ((len(gone), 0), (0, 0))).ravel()

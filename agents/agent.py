@@ -30,7 +30,12 @@ class Algorithm(Protocol):
         """Network output [N, ...] to (action int64 [N], note [N, ...])."""
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss [B], priority [B], metrics of scalars); pure, unweighted."""
+        """(loss [B], priority [B], metrics of scalars); pure, unweighted.
+
+        Args:
+            online, target: networks, (TimeStep [T, B, ...], state [B, ...]) to (output [T, B, ...], next state); the
+                target is None for an agent without one.
+        """
 
 
 class Agent:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.ppo import PPO, averaged, mean_of
-from agents.returns import gae
+from agents.ppo import PPO
+from agents.returns import gae, mean_over_live, mean_over_time
 from agents.sequence import Sequence
 
 
@@ -73,15 +73,15 @@ class CuriousPPO(PPO):
         game = self.value_error(values[..., 0], old_values[..., 0], goals[..., 0])
         errors = torch.stack([game, (values[..., 1] - goals[..., 1]) ** 2], -1)  # only the game's value may be clipped
         surprise = online.bonus(seq.step.obs)
-        loss = averaged(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
+        loss = mean_over_time(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
         with torch.no_grad():
-            value_loss, intrinsic_value_loss = mean_of(0.5 * errors, live)
-            value, intrinsic_value = mean_of(values, live)
+            value_loss, intrinsic_value_loss = mean_over_live(0.5 * errors, live)
+            value, intrinsic_value = mean_over_live(values, live)
             metrics |= {
                 "losses/value_loss": value_loss, "losses/value": value, "losses/surprise": surprise.mean(),
                 "losses/intrinsic_value_loss": intrinsic_value_loss, "losses/intrinsic_value": intrinsic_value,
             }  # fmt: skip
-        return loss, averaged(advantage.abs(), live), metrics
+        return loss, mean_over_time(advantage.abs(), live), metrics
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,6 @@ class Curious:
         if not fresh:
             rnd.watch(seq.step.obs)
         earned = self.bonus.weight * surprise.detach() / rnd.scale()
-        loss, priority, metrics = self.algorithm.loss(online, target, seq._replace(note=earned))
+        loss, priority, metrics = self.algorithm.loss(online, target, seq._replace(intrinsic_reward=earned))
         metrics |= {"losses/surprise": surprise.detach().mean(), "losses/intrinsic_reward": earned.mean()}
         return loss + self.bonus.predictor_loss(surprise), priority, metrics

@@ -50,10 +50,10 @@ class HostRing:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Tensor:
-        return onto(self.device, self.rows[on_host(rows)])
+        return onto(self.device, self.rows[rows_on_host(rows)])
 
     def __setitem__(self, rows: Any, new: Tensor) -> None:
-        self.rows[on_host(rows)] = new.cpu()
+        self.rows[rows_on_host(rows)] = new.cpu()
 
     def take(self, leaf: Tensor) -> Tensor:
         """Frames by number row * N + column, of any shape S: [*S, ...]."""
@@ -99,8 +99,33 @@ class CompressedRing:
         return onto(self.device, torch.frombuffer(found, dtype=torch.uint8)).view(*leaf.shape, *self.frame_shape)
 
 
-def on_host(rows: Any) -> Any:
+def rows_on_host(rows: Any) -> Any:
+    """Numbers of rows, where the frames are if they are in a tensor."""
     return rows.cpu() if isinstance(rows, Tensor) else rows
+
+
+def frame_ring(storage: str, size: int, like: Tensor) -> Any:
+    """The ring of frames that `ReplayConfig.storage` names: `size` rows like one, uint8 [N, ...].
+
+    Raises:
+        ValueError: frames are to be kept on a GPU, and the agent is not there.
+        OSError: the disk has no room for it.
+    """
+    device = like.device.type
+    if storage == "compressed":
+        return CompressedRing(size, like)
+    if storage == "disk" or (storage == "ram" and device != "cpu"):
+        return HostRing(size, like, on_disk=storage == "disk")
+    if storage == "cuda" and device != "cuda":
+        raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+    return zeros(size, like)
+
+
+def zeros(size: int, like: Tensor) -> Tensor:
+    """[size, N, ...] beside one row [N, ...] and of its dtype."""
+    if like.device.type == "cpu":  # zero pages cost nothing until they are written
+        return torch.from_numpy(np.zeros((size, *like.shape), like.numpy().dtype))
+    return like.new_zeros(size, *like.shape)
 
 
 def take(ring: Any, leaf: Tensor) -> Tensor:

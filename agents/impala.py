@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.explore import sampled
-from agents.ppo import mean_of
-from agents.returns import clip_reward, pick, vtrace
+from agents.returns import clip_reward, mean_over_live, mean_over_time, pick, vtrace
 from agents.sequence import Sequence
 
 
@@ -68,8 +67,9 @@ class IMPALA:
         loss = -advantage * log_chosen + self.value_cost * 0.5 * error**2 - self.entropy_cost * entropy
         with torch.no_grad():
             metrics = {
-                "losses/value_loss": mean_of(0.5 * error**2, live), "losses/entropy": mean_of(entropy, live),
-                "losses/value": mean_of(value[:-1], live), "losses/ratio": mean_of(ratio, live),
-                "losses/ratio_off_by": mean_of((ratio - 1).abs(), live),
+                "losses/value_loss": mean_over_live(0.5 * error**2, live),
+                "losses/entropy": mean_over_live(entropy, live),
+                "losses/value": mean_over_live(value[:-1], live), "losses/ratio": mean_over_live(ratio, live),
+                "losses/ratio_off_by": mean_over_live((ratio - 1).abs(), live),
             }  # fmt: skip
-        return (loss * live).sum(0), (error.detach().abs() * live).sum(0) / live.sum(0).clamp(min=1), metrics
+        return (loss * live).sum(0), mean_over_time(error.detach().abs(), live), metrics

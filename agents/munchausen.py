@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.explore import epsilon_greedy
 from agents.iqn import at_action
-from agents.returns import huber, log_policy, munchausen_term, pick, quantile_huber, soft_value
+from agents.returns import huber, munchausen_term, pick, quantile_huber, scaled_log_policy, soft_value
 from agents.sequence import Sequence
 from agents.transition import MultiStep
 
@@ -25,7 +25,7 @@ class Munchausen(MultiStep):
     temperature: float = 0.03
     """tau, of the entropy"""
     clip: float = -1.0
-    """l_0, the least that the scaled log-policy counts"""
+    """l_0, the least that temperature times the log-policy counts, before it is scaled"""
 
     def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
@@ -59,7 +59,7 @@ class MunchausenIQN(MultiStep):
     temperature: float = 0.03
     """tau, of the entropy"""
     clip: float = -1.0
-    """l_0, the least that the scaled log-policy counts"""
+    """l_0, the least that temperature times the log-policy counts, before it is scaled"""
 
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Epsilon-greedy actions, int64 [N], of the mean over fractions."""
@@ -76,8 +76,8 @@ class MunchausenIQN(MultiStep):
             q_here = x.here(target)[0].mean(-2)  # [B, A]
             bonus = munchausen_term(q_here, x.action, self.temperature, self.scaling, self.clip)
             there, _ = x.there(target)  # [B, N', A]
-            log_pi = log_policy(there.mean(-2), self.temperature)[:, None]  # temperature times it, [B, 1, A]
-            soft = ((log_pi / self.temperature).exp() * (there - log_pi)).sum(-1)  # [B, N']
+            tau_log_pi = scaled_log_policy(there.mean(-2), self.temperature)[:, None]  # [B, 1, A]
+            soft = ((tau_log_pi / self.temperature).exp() * (there - tau_log_pi)).sum(-1)  # [B, N']
             goal = (x.total + bonus)[:, None] + x.scale[:, None] * soft
         chosen = at_action(values, x.action)
         loss = quantile_huber(chosen, tau, goal, self.kappa)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.explore import sampled
-from agents.returns import clip_reward, clipped_surrogate, gae, pick
+from agents.returns import clip_reward, clipped_surrogate, gae, mean_over_live, mean_over_time, pick
 from agents.sequence import Sequence, tree_map
 
 
@@ -61,10 +61,11 @@ class PPO:
         live = ~seq.step.last
         loss, metrics = self.policy_loss(logits, seq.action, log_mu, advantage, live)
         error = self.value_error(value, old_value, old_value + advantage)
-        loss = averaged(loss + self.value_cost * 0.5 * error, live)
+        loss = mean_over_time(loss + self.value_cost * 0.5 * error, live)
         with torch.no_grad():
-            metrics |= {"losses/value_loss": mean_of(0.5 * error, live), "losses/value": mean_of(value, live)}
-        return loss, averaged(advantage.abs(), live), metrics
+            metrics["losses/value_loss"] = mean_over_live(0.5 * error, live)
+            metrics["losses/value"] = mean_over_live(value, live)
+        return loss, mean_over_time(advantage.abs(), live), metrics
 
     def policy_loss(
         self, logits: Tensor, action: Tensor, log_mu: Tensor, advantage: Tensor, live: Tensor
@@ -73,16 +74,17 @@ class PPO:
 
         Advantages are normalised over the minibatch, the steps at episodes' ends left out.
         """
-        normal = advantage - mean_of(advantage, live)
-        normal = normal / (mean_of(normal**2, live).sqrt() + 1e-8)
+        normal = advantage - mean_over_live(advantage, live)
+        normal = normal / (mean_over_live(normal**2, live).sqrt() + 1e-8)
         log_pi = logits.log_softmax(-1)
         log_ratio = pick(log_pi, action) - log_mu
         ratio = log_ratio.exp()
         entropy = -(log_pi.exp() * log_pi).sum(-1)
         with torch.no_grad():
             metrics = {
-                "losses/entropy": mean_of(entropy, live), "losses/approx_kl": mean_of(ratio - 1 - log_ratio, live),
-                "losses/clipfrac": mean_of((ratio - 1).abs() > self.clip, live),
+                "losses/entropy": mean_over_live(entropy, live),
+                "losses/approx_kl": mean_over_live(ratio - 1 - log_ratio, live),
+                "losses/clipfrac": mean_over_live((ratio - 1).abs() > self.clip, live),
             }  # fmt: skip
         return clipped_surrogate(ratio, normal, self.clip) - self.entropy_cost * entropy, metrics
 
@@ -93,14 +95,3 @@ class PPO:
             return error
         near = old_value + (value - old_value).clamp(-self.clip, self.clip)
         return torch.maximum(error, (near - goal) ** 2)
-
-
-def mean_of(x: Tensor, live: Tensor) -> Tensor:
-    """The mean over the live steps of all places, 0 if there is none: [T, B, ...] and bool [T, B] to [...]."""
-    live = live.view(*live.shape, *[1] * (x.dim() - live.dim()))
-    return (x * live).sum((0, 1)) / live.sum().clamp(min=1)
-
-
-def averaged(x: Tensor, live: Tensor) -> Tensor:
-    """The mean over the live steps: [T, B] to [B]."""
-    return (x * live).sum(0) / live.sum(0).clamp(min=1)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from agents.explore import epsilon_greedy
-from agents.returns import clip_reward, lambda_returns, pick
+from agents.returns import clip_reward, lambda_returns, mean_over_time, pick
 from agents.sequence import Sequence, tree_map
 
 
@@ -46,8 +46,7 @@ class PQN:
         """Squared errors against the noted targets, averaged over time: (loss [B], priority [B], metrics)."""
         q_all = online(seq.step, seq.state)[0]  # [T, B, A]
         live = ~seq.step.last
-        error = (seq.note - pick(q_all, seq.action)) * live
-        steps = live.sum(0).clamp(min=1)
-        loss = (error**2).sum(0) / steps
+        error = seq.note - pick(q_all, seq.action)
+        loss = mean_over_time(error**2, live)
         metrics = {"losses/td_loss": loss.mean().detach(), "losses/q_values": q_all.mean().detach()}
-        return loss, error.detach().abs().sum(0) / steps, metrics
+        return loss, mean_over_time(error.detach().abs(), live), metrics

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from agents.captured import Captured
 from agents.explore import Linear
-from agents.frames import CompressedRing, HostRing, stack_frames, take
+from agents.frames import frame_ring, stack_frames, take, zeros
 from agents.sequence import Sequence, onto, tree_leaves, tree_map
 from agents.sumtree import SumTree
 from envs.timestep import TimeStep, copy_to_host
+
+STEP_BYTES = 8 + 4 + 3 + 8  # of a step besides its frame: previous action, reward, flags, action
+PRIORITY_FLOOR = 1e-6  # added to every priority, so that what may be drawn never has 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class ReplayConfig:
         frame_bytes = {"compressed": frame_bytes * 3 // 10, "disk": 0}.get(self.storage, frame_bytes)
         leaves = 1 << max(self.capacity - 1, 1).bit_length()
         kept = steps // self.stride * state_bytes
-        return steps * (frame_bytes + 8 + 4 + 3 + 8) + kept + 2 * leaves * 8
+        return steps * (frame_bytes + STEP_BYTES) + kept + 2 * leaves * 8  # the sum tree is in float64
 
 
 def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:
@@ -116,7 +119,12 @@ class Replay(ReplayBase):
     stride of 1 also those on a `last`. If the next row is a `first`, a row counts as a `last`, even if it was not one
     when it was added: what its action led to was lost when a game or its player was replaced.
 
+    A row is one step of every game, numbered from the first ever added; it lies at row % size. Its column n has the
+    leaf (row % size) * N + n, in the rings and in the sum tree, where it stands for the sequence that begins there. An
+    id, row * N + n, tells that sequence from those that overwrite it.
+
     Args:
+        length: agent steps per sequence.
         captured: on a GPU, what is sampled is looked up in one launch, recorded for each size of a batch.
     """
 
@@ -136,8 +144,8 @@ class Replay(ReplayBase):
         self.rows: Any = None
         self.stack = 0
         self.recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=length)  # flags of the last rows
-        self._look_up: Callable[..., Any] = self._at
-        self._owed: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
+        self._look_up: Callable[..., Any] = self._read
+        self._pending: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
 
     def add(
         self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), on_host: TimeStep | None = None
@@ -184,7 +192,7 @@ class Replay(ReplayBase):
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch of sequences, drawn with P(i) = p_i^alpha / sum_k p_k^alpha (Schaul et al. 2016, eq. 1)."""
-        self._settle()
+        self._apply_pending()
         leaf = self.tree.find(self.rng.random(batch_size) * self.tree.total)
         weight = importance_weights(self.tree[leaf], self.config.importance_exponent(self.steps_added))
         seq = self.gather(leaf)
@@ -196,29 +204,29 @@ class Replay(ReplayBase):
         hops = torch.arange(1 - self.stack, self.length)[:, None] * self.num_envs
         window = (start + hops) % (self.size * self.num_envs)  # in the ring's leaves: [stack - 1 + length, B]
         row = start // self.num_envs // self.config.stride
-        kept = row * self.num_envs + start % self.num_envs
-        step, first, action, note, state = self._look_up(onto(device, window), onto(device, kept))
+        state_leaf = row * self.num_envs + start % self.num_envs
+        step, first, action, note, state = self._look_up(onto(device, window), onto(device, state_leaf))
         if not isinstance(step.obs, Tensor):  # others gather on the host, which waits for no GPU
             step = step._replace(obs=stack_frames(self.rows[0].obs, window, first, self.stack))
         ones, ids = torch.ones(len(leaf), device=device), torch.as_tensor(self._id_of(leaf))
         return Sequence(step, action, note, state, ones, ids)
 
-    def _at(self, past: Tensor, kept: Tensor) -> tuple[TimeStep, Tensor, Tensor, Any, Any]:
+    def _read(self, window: Tensor, state_leaf: Tensor) -> tuple[TimeStep, Tensor, Tensor, Any, Any]:
         """What lies at some leaves of the rings: (step, first [stack - 1 + length, B], action, note, state).
 
         Frames only if they are in a tensor, too.
 
         Args:
-            past: int64 [stack - 1 + length, B], the steps of each sequence and those whose frames they are stacked on.
-            kept: int64 [B], where the memory before it is.
+            window: int64 [stack - 1 + length, B], the steps of each sequence and those with frames in their stacks.
+            state_leaf: int64 [B], where the memory before it is.
         """
         rows, frames = self.rows, self.rows[0].obs
-        steps = past[self.stack - 1 :]
+        steps = window[self.stack - 1 :]
         step, action, note = tree_map(lambda ring: take(ring, steps), (rows[0]._replace(obs=()), *rows[1:3]))
-        first = take(rows[0].first, past)
+        first = take(rows[0].first, window)
         ends = torch.cat([step.last[:-1] | step.first[1:], step.last[-1:]])
-        obs = stack_frames(frames, past, first, self.stack) if isinstance(frames, Tensor) else ()
-        state = tree_map(lambda ring: take(ring, kept), rows[3])
+        obs = stack_frames(frames, window, first, self.stack) if isinstance(frames, Tensor) else ()
+        state = tree_map(lambda ring: take(ring, state_leaf), rows[3])
         return step._replace(obs=obs, last=ends), first, action, note, state
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
@@ -228,22 +236,22 @@ class Replay(ReplayBase):
         """
         if self.config.priority_exponent == 0:
             return
-        self._settle()
+        self._apply_pending()
         if priority.device.type == "cpu":
             self._set(ids, priority)
         else:
-            self._owed = ids, *copy_to_host(priority)
+            self._pending = ids, *copy_to_host(priority)
 
-    def _settle(self) -> None:
+    def _apply_pending(self) -> None:
         """Sets priorities that were on their way."""
-        if self._owed is not None:
-            (ids, priority, arrived), self._owed = self._owed, None
+        if self._pending is not None:
+            (ids, priority, arrived), self._pending = self._pending, None
             arrived.synchronize()
             self._set(ids, priority)
 
     def _set(self, ids: Tensor, priority: Tensor) -> None:
         leaf = ids.numpy() % (self.size * self.num_envs)
-        new = priority.numpy().astype(np.float64) + 1e-6
+        new = priority.numpy().astype(np.float64) + PRIORITY_FLOOR
         alive = (self._id_of(leaf) == ids.numpy()) & (self.tree[leaf] > 0)
         self.max_priority = max(self.max_priority, float(new.max()))
         if alive.any():
@@ -251,7 +259,7 @@ class Replay(ReplayBase):
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All but the rows, as JSON-able facts and tensors; the rows are `oldest` to `rows_added`."""
-        self._settle()
+        self._apply_pending()
         facts = {
             "rows_added": self.rows_added, "steps_added": self.steps_added, "updates": self.updates,
             "max_priority": self.max_priority, "rng": self.rng.bit_generator.state,
@@ -281,11 +289,11 @@ class Replay(ReplayBase):
         """Makes room for rows like (step, action, note, state)."""
         step, action, note, state = row
         self.stack = step.obs.shape[1]
-        rest, *every = tree_map(lambda x: self._ring(x, self.size), (step._replace(obs=()), action, note))
-        rest = rest._replace(obs=self._frames(step.obs[:, -1]))
-        self.rows = (rest, *every, tree_map(lambda x: self._ring(x, self.size // self.config.stride), state))
+        rest, *every = tree_map(lambda x: zeros(self.size, x), (step._replace(obs=()), action, note))
+        rest = rest._replace(obs=frame_ring(self.config.storage, self.size, step.obs[:, -1]))
+        self.rows = (rest, *every, tree_map(lambda x: zeros(self.size // self.config.stride, x), state))
         on_gpu = isinstance(self.rows[0].obs, Tensor) and action.device.type == "cuda"
-        self._look_up = Captured(self._at, copies=True) if on_gpu and self.captured else self._at
+        self._look_up = Captured(self._read, copies=True) if on_gpu and self.captured else self._read
 
     @property
     def oldest(self) -> int:
@@ -307,40 +315,20 @@ class Replay(ReplayBase):
         row = newest - (newest - leaf // self.num_envs) % self.size
         return row * self.num_envs + leaf % self.num_envs
 
-    def _frames(self, x: Tensor) -> Any:
-        """The ring of frames like x [N, ...].
-
-        Raises:
-            ValueError: frames are to be kept on a GPU, and the agent is not there.
-        """
-        storage, device = self.config.storage, x.device.type
-        if storage == "compressed":
-            return CompressedRing(self.size, x)
-        if storage == "disk" or (storage == "ram" and device != "cpu"):
-            return HostRing(self.size, x, on_disk=storage == "disk")
-        if storage == "cuda" and device != "cuda":
-            raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
-        return self._ring(x, self.size)
-
-    def _ring(self, x: Tensor, size: int) -> Tensor:
-        if x.device.type == "cpu":  # zero pages cost nothing until they are written
-            return torch.from_numpy(np.zeros((size, *x.shape), x.numpy().dtype))
-        return x.new_zeros(size, *x.shape)
-
     def _appended(self, count: int, priority: np.ndarray) -> None:
         """Counts rows that were just written: some starts are gone, and other sequences are now complete.
 
         Args:
             priority: [count, N], of the sequences that these rows complete; NaN for the largest seen so far.
         """
-        self._settle()
+        self._apply_pending()
         rows = np.arange(self.rows_added, self.rows_added + count)
         self.rows_added += count
         # What was just overwritten cannot be a start, nor can those whose stacked history it was.
         gone = np.arange(rows[0], rows[-1] + self.stack)
         begin = rows - self.length + 1
         complete = (begin >= 0) & (begin % self.config.stride == 0)
-        begin, new = begin[complete], priority[complete] + 1e-6
+        begin, new = begin[complete], priority[complete] + PRIORITY_FLOOR
         self.max_priority = float(np.nanmax(new, initial=self.max_priority))
         new = np.where(np.isnan(new), self.max_priority, new) ** self.config.priority_exponent
         row, columns = np.concatenate([gone, begin]) % self.size, np.arange(self.num_envs)

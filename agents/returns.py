@@ -211,6 +211,7 @@ def quantile_huber(theta: Tensor, tau: Tensor, target: Tensor, kappa: float) -> 
     Args:
         theta, tau: float [..., N], predicted quantiles and their fractions.
         target: float [..., M], samples or quantiles of the target.
+        kappa: where the Huber loss turns straight; 0 for |d|.
 
     Returns:
         [...]. Its value and gradient in theta are exact, further derivatives are 0: autograd would go over the N M
@@ -222,14 +223,14 @@ def quantile_huber(theta: Tensor, tau: Tensor, target: Tensor, kappa: float) -> 
         return (tau * above + (1 - tau) * (whole - above)) / (kappa or 1)
 
     with torch.no_grad():
-        error = target[..., None, :] - theta[..., :, None]  # [..., N, M]
-        slope = error.clamp(-kappa, kappa) if kappa else error.sign()  # L'(d); L(d) = L'(d) (d - L'(d) / 2)
-        above = slope.clamp(min=0)
-        if kappa:
-            error.sub_(slope, alpha=0.5)
-        gradient = weighted(slope.mean(-1), above.mean(-1))
-        value = weighted(slope.mul_(error).mean(-1), above.mul_(error).mean(-1))
-    return (value + gradient * (theta.detach() - theta)).sum(-1)
+        error = target[..., None, :] - theta[..., :, None]  # d, [..., N, M]
+        slope = error.clamp(-kappa, kappa) if kappa else error.sign()  # L'(d)
+        above = slope.clamp(min=0)  # the same where the target is above theta, else 0
+        factor = error.sub_(slope, alpha=0.5) if kappa else error  # L(d) = L'(d) (d - L'(d) / 2), or |d|
+        descent = weighted(slope.mean(-1), above.mean(-1))  # minus the derivative in theta
+        value = weighted(slope.mul_(factor).mean(-1), above.mul_(factor).mean(-1))  # in place: [..., N, M] is large
+    # The value is exact, and the gradient -descent: theta.detach() - theta is 0 and has gradient -1.
+    return (value + descent * (theta.detach() - theta)).sum(-1)
 
 
 def soft_value(q: Tensor, temperature: float) -> Tensor:
@@ -237,14 +238,25 @@ def soft_value(q: Tensor, temperature: float) -> Tensor:
     return temperature * torch.logsumexp(q / temperature, -1)
 
 
-def log_policy(q: Tensor, temperature: float) -> Tensor:
+def scaled_log_policy(q: Tensor, temperature: float) -> Tensor:
     """T ln softmax(q / T), stable for small T: [..., A] to [..., A] (Vieillard et al. 2020, appendix B.1)."""
     return temperature * (q / temperature).log_softmax(-1)
 
 
 def munchausen_term(q: Tensor, action: Tensor, temperature: float, scaling: float, clip: float) -> Tensor:
     """alpha [T ln pi(a|s)] clipped to [l_0, 0] (Vieillard et al. 2020, eq. 2): [..., A] and [...] to [...]."""
-    return scaling * pick(log_policy(q, temperature), action).clamp(clip, 0.0)
+    return scaling * pick(scaled_log_policy(q, temperature), action).clamp(clip, 0.0)
+
+
+def mean_over_time(x: Tensor, live: Tensor) -> Tensor:
+    """The mean over the live steps of each sequence, 0 if it has none: [T, B] and bool [T, B] to [B]."""
+    return (x * live).sum(0) / live.sum(0).clamp(min=1)
+
+
+def mean_over_live(x: Tensor, live: Tensor) -> Tensor:
+    """The mean over the live steps of all sequences, 0 if there is none: [T, B, ...] and bool [T, B] to [...]."""
+    live = live.view(*live.shape, *[1] * (x.dim() - live.dim()))
+    return (x * live).sum((0, 1)) / live.sum().clamp(min=1)
 
 
 def huber(error: Tensor, delta: float = 1.0) -> Tensor:

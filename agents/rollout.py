@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from agents.sequence import Sequence, onto, tree_leaves, tree_map
+from agents.sequence import Sequence, onto, tree_leaves, tree_like, tree_map
 from envs.timestep import TimeStep
 
 
@@ -93,8 +93,7 @@ class Rollout:
         want = [(rows, *x.shape) for x in tree_leaves(tuple(row))] + [(states, *x.shape) for x in tree_leaves(state)]
         if {name: tuple(x.shape) for name, x in tensors.items()} != {str(i): shape for i, shape in enumerate(want)}:
             raise ValueError("these are not the steps of such a rollout")
-        numbers = iter(range(len(tensors)))
-        columns, kept = tree_map(lambda x: tensors[str(next(numbers))].to(x.device, x.dtype), (tuple(row), state))
+        columns, kept = tree_like((tensors[str(i)] for i in range(len(tensors))), (tuple(row), state))
         self.rows = [tree_map(lambda x: x[t], columns) for t in range(rows)]
         self.states = [tree_map(lambda x: x[i], kept) for i in range(states)]
 

@@ -1,6 +1,6 @@
 """What an agent learns from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ class Sequence(NamedTuple):
     state: Any  # [B, ...] its memory before step 0; () if it has none
     weight: Tensor  # float32 [B] importance weights
     ids: Tensor  # int64 [B] where in the experience each sequence came from
+    intrinsic_reward: Any = ()  # float [T, B], weighted, joins the clipped reward (`Curious`); () if there is none
 
 
 def cut(seq: Sequence, count: int) -> list[Sequence]:
@@ -45,6 +46,12 @@ def tree_leaves(tree: Any) -> list[Tensor]:
     if not isinstance(tree, tuple):
         return [tree]
     return [leaf for part in tree for leaf in tree_leaves(part)]
+
+
+def tree_like(leaves: Iterable[Tensor], tree: Any) -> Any:
+    """The inverse of `tree_leaves`: leaves in order, nested as those of `tree` and of their devices and dtypes."""
+    following = iter(leaves)
+    return tree_map(lambda x: next(following).to(x.device, x.dtype), tree)
 
 
 def onto(device: torch.device, x: Tensor) -> Tensor:

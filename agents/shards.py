@@ -28,6 +28,7 @@ class Shards(ReplayBase):
     def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int, count: int, example: Any):
         share = replace(config, capacity=config.capacity // count)
         self.config = config
+        # Of each batch a shard has a part of another size: a launch recorded for one would not do for the next.
         self.shards = [Replay(share, num_envs // count, length, captured=False) for _ in range(count)]
         for shard in self.shards:
             shard.allocate(example)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.returns import clip_reward, hopped, mixed_priority, n_step
+from agents.returns import clip_reward, hopped, mean_over_time, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
 
@@ -25,9 +25,9 @@ class Transitions:
     action: Tensor  # int64 [K * B]
     total: Tensor  # float [K * B] discounted, clipped rewards on the way
     scale: Tensor  # float [K * B] discount^hop, or 0 past a terminal step
-    start: int  # the first step that is learned from; those before it only warm up the memory
+    burn_in: int  # the steps before the first that is learned from, which only warm up the memory
     hop: Tensor  # int64 [K, B] agent steps from here to there
-    steps: TimeStep  # those of the sequence from `start` on
+    steps: TimeStep  # those of the sequence after the burn-in
 
     @cached_property
     def later(self) -> TimeStep:
@@ -38,7 +38,7 @@ class Transitions:
         """The network's output [K * B, ...] at the steps that are learned from."""
         length = len(self.hop)
         if self.seq.state == ():
-            step = tree_map(lambda x: x[self.start : self.start + length].flatten(0, 1)[None], self.seq.step)
+            step = tree_map(lambda x: x[self.burn_in : self.burn_in + length].flatten(0, 1)[None], self.seq.step)
             return tree_map(lambda x: x[0], network(step, ())[0])
         return tree_map(lambda x: x[:length].flatten(0, 1), self._unroll(network))
 
@@ -50,12 +50,12 @@ class Transitions:
         return hopped(self._unroll(network), self.hop)
 
     def _unroll(self, network: Any) -> Any:
-        """The network's output [T - start, B, ...], with no gradient into the steps that warm up its memory."""
+        """The network's output [T - burn_in, B, ...], with no gradient into the steps that warm up its memory."""
         state = self.seq.state
-        if self.start:
+        if self.burn_in:
             with torch.no_grad():
-                _, state = network(tree_map(lambda x: x[: self.start], self.seq.step), state)
-        return network(tree_map(lambda x: x[self.start :], self.seq.step), state)[0]
+                _, state = network(tree_map(lambda x: x[: self.burn_in], self.seq.step), state)
+        return network(tree_map(lambda x: x[self.burn_in :], self.seq.step), state)[0]
 
     def averaged(self, loss: Tensor, size: Tensor, value: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss [B], priority [B], metrics) of what was found for each transition.
@@ -65,8 +65,8 @@ class Transitions:
             size: float [K * B], how wrong each was; without gradient.
             value: values of any shape, to be shown to people.
         """
-        live = ~self.seq.step.last[self.start : self.start + len(self.hop)]
-        loss = (loss.view(self.hop.shape) * live).sum(0) / live.sum(0).clamp(min=1)
+        live = ~self.seq.step.last[self.burn_in : self.burn_in + len(self.hop)]
+        loss = mean_over_time(loss.view(self.hop.shape), live)
         priority = mixed_priority(size.view(self.hop.shape) * live, live, PRIORITY_MIX)
         return loss, priority, {"losses/td_loss": loss.mean().detach(), "losses/q_values": value.mean().detach()}
 
@@ -105,14 +105,11 @@ class MultiStep:
         return self.burn_in + self.unroll + self.n_steps
 
     def fold(self, seq: Sequence) -> Transitions:
-        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end.
-
-        What a sequence notes are bonuses [T, B], which join the clipped rewards.
-        """
+        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end."""
         step = tree_map(lambda x: x[self.burn_in :], seq.step)
         reward = clip_reward(step.reward, self.reward_clip)
-        for bonus in tree_leaves(seq.note):
-            reward = reward + bonus[self.burn_in :]
+        for earned in tree_leaves(seq.intrinsic_reward):
+            reward = reward + earned[self.burn_in :]
         total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
         length = len(reward) - self.n_steps
         action = seq.action[self.burn_in : self.burn_in + length].flatten()

@@ -39,6 +39,13 @@ def rom_of(game: str) -> str:
     return ROMS[game]
 
 
+class Emulators(AtariVectorEnv):
+    """ale-py's, but a masked reset takes the seeds of all games, as Gymnasium's own do."""
+
+    def reset(self, *, seed: Any, options: dict[str, Any] | None = None) -> Any:  # type: ignore[override]
+        return super().reset(seed=np.array(seed)[options["reset_mask"] if options else slice(None)], options=options)
+
+
 def make_atari(
     game: str, num_envs: int, protocol: Protocol = MACHADO, *,
     device: str | torch.device = "cpu", num_threads: int = 0, reseed_after: int | None = RESEED_AFTER, stack: int = 4,
@@ -56,7 +63,7 @@ def make_atari(
         ValueError: no such game.
     """
     make_env: Any = partial(
-        AtariVectorEnv, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP, stack_num=stack,
+        Emulators, rom_of(game), num_envs, num_threads=num_threads, frameskip=FRAME_SKIP, stack_num=stack,
         repeat_action_probability=protocol.sticky_actions, noop_max=protocol.noop_max,
         max_num_frames_per_episode=protocol.max_frames, reward_clipping=False, use_fire_reset=False,
     )  # fmt: skip

@@ -13,7 +13,7 @@ class Flicker(VectorWrapper):
     same actions show the same frames.
 
     Args:
-        env: observations are [N, stack, ...], newest frame last; every reset is given seeds.
+        env: observations are [N, stack, ...], newest frame last; every reset is given the seeds of all games.
     """
 
     def __init__(self, env: VectorEnv, probability: float):
@@ -27,8 +27,8 @@ class Flicker(VectorWrapper):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
         games = np.flatnonzero(options["reset_mask"]) if options else np.arange(self.num_envs)
-        for game, one in zip(games, seed, strict=True):
-            self.chance[game] = np.random.default_rng([int(one), 1])  # not the numbers of any other use of this seed
+        for game in games:  # not the numbers of any other use of its seed
+            self.chance[game] = np.random.default_rng([int(seed[game]), 1])
         return self._blank(obs, games), info
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

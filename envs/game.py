@@ -4,23 +4,22 @@ import difflib
 import importlib
 import signal
 import threading
+import typing
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
 
 import numpy as np
 
 from envs.games import Games
-from envs.protocols import PROTOCOLS
-from envs.protocols import Protocol as Rules
+from envs.protocols import PROTOCOLS, Protocol
 
 Frame = tuple[np.ndarray, float]
 """One emulator frame: uint8 [height, width, 3] as people see it, and the raw points earned on the way to it."""
 
 
-class Picture(Protocol):
+class Picture(typing.Protocol):
     """A second copy of one game, for people; with the same seed and the same actions it repeats the agent's."""
 
     def reset(self, seed: int) -> Frame:
@@ -35,31 +34,24 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class Game:
-    """One game of one world.
-
-    Fields: `frame_shape` is that of one frame of an observation; observations are [stack, *frame_shape].
-    `make` takes (num_envs, protocol, device, stack). `actions` gives their names in the agent's order.
-    `picture` makes what people see of a game under a protocol. `frame_skip` is emulator frames per agent step;
-    `frames_per_second` the pace at which people play or watch it; `achievements` names what an episode
-    can achieve besides points, in the order of the bits of `Played.achieved`.
-    """
+    """One game of one world."""
 
     name: str
     world: str
-    frame_shape: tuple[int, ...]
-    frame_skip: int
-    frames_per_second: int
-    make: Callable[..., Games]
-    actions: Callable[[], list[str]]
-    picture: Callable[[Rules], Picture]
-    achievements: tuple[str, ...] = ()
+    frame_shape: tuple[int, ...]  # of one frame; an observation is [stack, *frame_shape]
+    frame_skip: int  # emulator frames per agent step
+    frames_per_second: int  # at which people play and watch it
+    make: Callable[..., Games]  # takes (num_envs, protocol, device, stack)
+    actions: Callable[[], list[str]]  # their names in the agent's order
+    picture: Callable[[Protocol], Picture]  # what people see of it under a protocol
+    achievements: tuple[str, ...] = ()  # besides points, in the order of the bits of `Played.achieved`
 
     @property
     def protocols(self) -> list[str]:
         """Names of the protocols that fit; the first is its own."""
         return [protocol.name for protocol in PROTOCOLS.values() if protocol.world == self.world]
 
-    def protocol(self, name: str) -> Rules:
+    def protocol(self, name: str) -> Protocol:
         """A protocol by name.
 
         Raises:
@@ -81,7 +73,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def delayed_interrupt() -> Iterator[None]:
     """Lets Ctrl-C wait: a package that is imported meanwhile may swallow it, as MinAtar does."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -103,7 +95,7 @@ def need(package: str, extra: str) -> ModuleType:
         ValueError: it is not installed; says how to install it.
     """
     try:
-        with undisturbed():
+        with delayed_interrupt():
             return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:

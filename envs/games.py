@@ -13,7 +13,6 @@ from torch import Tensor
 from envs.played import ActionLog, Played
 from envs.timestep import NO_STEP, TimeStep, copy_to_host
 
-TIMEOUT = 300  # seconds; what takes longer hangs
 UNLIKE = "the new emulator does not repeat what was played; resume the run"
 PATIENCE = 5.0  # seconds; what takes longer is announced
 
@@ -22,10 +21,10 @@ class Games:
     """Turns a Gymnasium vector environment (NEXT_STEP autoreset) into a stream of TimeSteps.
 
     Args:
-        make_env: makes a synchronous vector environment with discrete actions. `send` and `recv`, or
-            `step_async` and `step_wait`, are used if it has them, so that the emulators run while the
-            caller learns. Called again if the environment dies: what it had played is then played again
-            from the logs.
+        make_env: makes a vector environment with discrete actions, whose step is also two: `send` starts it and
+            `recv` waits for it, so that the emulators run while the caller learns. A masked reset is given the
+            seeds of all. Called again if the environment dies: what it had played is then played again from the
+            logs.
         device: where the TimeSteps' tensors live.
         life_loss_is_terminal: marks the step at which `info["lives"]` falls as terminal, not last.
         reseed_after: seeds an environment anew at the first episode end after so many agent steps,
@@ -49,7 +48,8 @@ class Games:
         env = make_env()
         if (mode := env.metadata.get("autoreset_mode")) is not AutoresetMode.NEXT_STEP:
             raise ValueError(f"Games needs NEXT_STEP autoreset; this environment has {mode}")
-        self.make_env, self.env, self.device = make_env, env, torch.device(device)
+        self.env: Any = env  # whose send and recv Gymnasium does not name
+        self.make_env, self.device = make_env, torch.device(device)
         self.num_envs = env.num_envs
         self.num_actions = int(env.single_action_space.n)  # type: ignore[attr-defined]
         assert self.num_actions <= 256, "a log keeps a byte per action"
@@ -81,7 +81,7 @@ class Games:
     def begin(self, seeds: list[int]) -> TimeStep:
         """Starts every game anew from the very seeds [N] of its environment, such as those in recordings."""
         self.logs = [ActionLog(seed) for seed in seeds]
-        obs, info = self._reset_all()
+        obs, info = self._reset()
         none = np.zeros(self.num_envs, bool)
         self.agent_steps = 0
         self._ended, self._lives = none, self._lives_in(info)
@@ -120,11 +120,8 @@ class Games:
         self._action = np.where(self._ended, 0, chosen).astype(np.int64)
         for log, one in zip(self.logs, self._action, strict=True):
             log.actions.append(one)
-        if hasattr(self.env, "send"):
+        with contextlib.suppress(OSError):  # `recv` finds what is dead
             self.env.send(self._action)
-        elif hasattr(self.env, "step_async"):
-            with contextlib.suppress(OSError):  # `recv` finds what is dead
-                self.env.step_async(self._action)
 
     def recv(self) -> TimeStep:
         """Waits for what `send` started.
@@ -138,7 +135,7 @@ class Games:
             self._start_with(action)
         first = self._ended
         try:
-            result = self._receive()
+            result = self.env.recv()
         except Exception as error:
             result = self._replace(error)
         obs, reward, terminated, truncated, info = result
@@ -155,26 +152,12 @@ class Games:
         self._reseed(first, obs)
         return self._timestep(obs, reward, first=first, last=self._ended, terminal=terminal)
 
-    def _receive(self) -> Any:
-        if hasattr(self.env, "recv"):
-            return self.env.recv()
-        if hasattr(self.env, "step_wait"):
-            return self.env.step_wait(TIMEOUT)
-        return self.env.step(self._action)
-
     def _replace(self, error: Exception) -> Any:
         """Makes the environment anew, plays the logs up to the last action, then that; returns what came of it."""
         self._renew(error)
         if not np.array_equal(self._play_again(but=1), self._shown.obs.cpu().numpy()):
             raise RuntimeError(UNLIKE) from error
-        return self._step(self._action)
-
-    def _step(self, action: np.ndarray) -> Any:
-        """A step that is waited for; of what hangs, an error."""
-        if hasattr(self.env, "step_async"):
-            self.env.step_async(action)
-            return self.env.step_wait(TIMEOUT)  # type: ignore[attr-defined]
-        return self.env.step(action)
+        return self.env.step(self._action)
 
     def _renew(self, error: Exception) -> None:
         """Another environment in the place of one that died."""
@@ -193,7 +176,7 @@ class Games:
         for env, seed in zip(np.flatnonzero(mask), self._draw_seeds(int(mask.sum())), strict=True):
             self.logs[env] = ActionLog(int(seed))
         try:
-            fresh, info = self._reset_some(mask)
+            fresh, info = self._reset(mask)
         except Exception as error:
             self._renew(error)
             fresh, info = self._play_again(), self.info  # it is told of the episodes that begin already
@@ -202,15 +185,10 @@ class Games:
         obs[mask] = fresh[mask]
         self._lives = self._lives_in(info)
 
-    def _reset_some(self, mask: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """Resets the environments [N] in the mask with the seeds in their logs; the others stay as they are."""
-        seeds = [log.seed for log in self.logs]
-        if hasattr(self.env, "send"):  # ale-py wants the seeds of the masked, Gymnasium's own those of all
-            return self.env.reset(seed=np.array(seeds)[mask], options={"reset_mask": mask})
-        if hasattr(self.env, "reset_async"):
-            self.env.reset_async(seed=seeds, options={"reset_mask": mask})
-            return self.env.reset_wait(TIMEOUT)  # type: ignore[attr-defined]
-        return self.env.reset(seed=seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+    def _reset(self, mask: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Resets all environments, or those [N] in a mask, with the seeds in their logs."""
+        options = None if mask is None else {"reset_mask": mask}
+        return self.env.reset(seed=[log.seed for log in self.logs], options=options)
 
     def _draw_seeds(self, count: int) -> np.ndarray:
         return self._seeds.integers(2**31 - 1, size=count)
@@ -306,27 +284,20 @@ class Games:
         # Logs end together, so they begin apart: each environment is seeded when its own begins.
         lengths = np.array([len(log) for log in self.logs]) - but
         begins, patience = lengths.max() - lengths, PATIENCE
-        obs, _ = self._reset_all()
+        obs, _ = self._reset()
         begun = time.monotonic()
         for t in range(lengths.max() + 1):
             if t and (spent := time.monotonic() - begun) > patience:
                 patience, left = 2 * spent, spent * (lengths.sum() / np.clip(t - begins, 0, None).sum() - 1)
                 self.say(f"playing {lengths.sum():_} agent steps again, to be where the games were: {left:.0f} s left")
             if t and (mask := begins == t).any():
-                fresh, _ = self._reset_some(mask)
+                fresh, _ = self._reset(mask)
                 obs = np.where(mask.reshape(-1, *[1] * (obs.ndim - 1)), fresh, obs)
             if t < lengths.max():
                 parts = zip(self.logs, begins, strict=True)
                 actions = [log.actions[t - begin] if t >= begin else 0 for log, begin in parts]
-                obs, *_ = self._step(np.array(actions, np.int64))
+                obs, *_ = self.env.step(np.array(actions, np.int64))
         return obs
-
-    def _reset_all(self) -> tuple[np.ndarray, dict[str, Any]]:
-        seeds = [log.seed for log in self.logs]
-        if hasattr(self.env, "reset_async"):
-            self.env.reset_async(seed=seeds)
-            return self.env.reset_wait(TIMEOUT)  # type: ignore[attr-defined]
-        return self.env.reset(seed=np.array(seeds) if hasattr(self.env, "send") else seeds)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self.env.close()

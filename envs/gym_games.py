@@ -24,6 +24,7 @@ from envs.game import Frame
 from envs.games import Games
 from envs.protocols import Protocol
 
+TIMEOUT = 300.0  # seconds; what takes longer hangs
 PATIENCE = 2.0  # seconds that environments have to end in
 RESEED_AFTER = 10_000  # agent steps: a game of them is played again in seconds
 
@@ -40,7 +41,7 @@ def make_games(
         reseed_after: see Games.
     """
     make = partial(make_stacked, make_env, protocol, stack)
-    vector = Processes if processes else SyncVectorEnv
+    vector = Processes if processes else InProcess
     return Games(lambda: vector([make] * num_envs), device, reseed_after=reseed_after)
 
 
@@ -53,6 +54,16 @@ def make_stacked(make_env: Callable[..., gym.Env], protocol: Protocol, stack: in
     return TransformObservation(FrameStackObservation(env, stack, padding_type="zero"), lambda x: x[:, 0], space)
 
 
+class InProcess(SyncVectorEnv):
+    """Gymnasium's environments one after the other, in this process."""
+
+    def send(self, actions: np.ndarray) -> None:
+        self.sent = actions
+
+    def recv(self) -> Any:
+        return self.step(self.sent)
+
+
 class Processes(AsyncVectorEnv):
     """Gymnasium's environments in processes, of which none is left behind, whatever happens.
 
@@ -62,6 +73,18 @@ class Processes(AsyncVectorEnv):
 
     def __init__(self, env_fns: Any):
         super().__init__(env_fns, worker=work)
+
+    def send(self, actions: np.ndarray) -> None:
+        self.step_async(actions)
+
+    def recv(self) -> Any:
+        return self.step_wait()
+
+    def step_wait(self, timeout: float | None = None) -> Any:
+        return super().step_wait(TIMEOUT if timeout is None else timeout)
+
+    def reset_wait(self, timeout: float | None = None) -> Any:
+        return super().reset_wait(TIMEOUT if timeout is None else timeout)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         try:

@@ -8,23 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a game is set up.
-
-    Fields: `sticky_actions` is the probability, at each emulator frame, that the previous action is
-    repeated instead; `noop_max` bounds the no-op frames played at a reset: ale-py draws 0 to noop_max - 1;
-    `life_loss_is_terminal` stops value, not the game, at a lost life; `max_frames` is
-    the episode cap in emulator frames (0: the game's own); `flicker` is the probability that a frame
-    is shown black; `world` says which games it is for.
-    """
+    """How a game is set up."""
 
     name: str
     source: str
-    sticky_actions: float
-    noop_max: int
-    life_loss_is_terminal: bool
-    max_frames: int = 108_000
-    flicker: float = 0.0
-    world: str = "atari"
+    sticky_actions: float  # probability, at each emulator frame, that the previous action is repeated instead
+    noop_max: int  # bounds the no-op frames at a reset: ale-py draws 0 to noop_max - 1
+    life_loss_is_terminal: bool  # a lost life stops value, not the game
+    max_frames: int = 108_000  # an episode's cap in emulator frames; 0 for the game's own
+    flicker: float = 0.0  # probability that a frame is shown black
+    world: str = "atari"  # the games that it is for
 
 
 MACHADO = Protocol(

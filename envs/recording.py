@@ -20,20 +20,15 @@ LONGEST = 1 << 20  # bytes of a recording, unpacked: what claims more is none of
 
 @dataclass(frozen=True)
 class Recording:
-    """One whole episode.
-
-    Fields: `seed`, as given to the environment; `begin`, how many actions after it belong to earlier
-    episodes; `actions`, one byte per agent step since the seeding; `points`, the agent steps of this
-    episode that earned any, with the raw points; `score`, the raw score.
-    """
+    """One whole episode."""
 
     game: str
     protocol: Protocol
-    seed: int
-    begin: int
-    actions: bytes
-    points: tuple[tuple[int, float], ...]
-    score: float
+    seed: int  # as given to the environment
+    begin: int  # how many actions after it belong to earlier episodes
+    actions: bytes  # one for each agent step since the seeding
+    points: tuple[tuple[int, float], ...]  # (agent step of this episode, raw points), where any were earned
+    score: float  # raw
 
     @classmethod
     def of(cls, game: str, protocol: Protocol, played: Played) -> "Recording":

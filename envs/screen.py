@@ -4,7 +4,8 @@ The vector environment that agents play in gives grey frames, four at a time, an
 seeded alike and given the same actions, repeats it exactly, chance included.
 """
 
-from typing import NamedTuple, Protocol
+import typing
+from typing import NamedTuple
 
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
@@ -13,7 +14,7 @@ from envs.atari import FRAME_SKIP, rom_of
 from envs.game import Game
 from envs.games import Games
 from envs.library import game_of
-from envs.protocols import Protocol as Rules
+from envs.protocols import Protocol
 from envs.timestep import TimeStep
 
 SILENCE = np.empty(0, np.uint8)
@@ -27,7 +28,7 @@ class ScreenFrame(NamedTuple):
     sound: np.ndarray
 
 
-class Screen(Protocol):
+class Screen(typing.Protocol):
     """A picture of one game (N = 1) that follows what its agent does."""
 
     frames_per_second: int
@@ -53,12 +54,12 @@ class AtariScreen:
 
     frames_per_second, frames_per_step = 60, FRAME_SKIP
 
-    def __init__(self, game: str, rules: Rules):
+    def __init__(self, game: str, protocol: Protocol):
         ALEInterface.setLoggerMode(LoggerMode.Error)
         path = roms.get_rom_path(rom_of(game))
         assert path is not None, game
         self.rom, self.ale = path, ALEInterface()
-        self.ale.setFloat("repeat_action_probability", rules.sticky_actions)
+        self.ale.setFloat("repeat_action_probability", protocol.sticky_actions)
         self.ale.setBool("sound_obs", True)
         self.ale.loadROM(self.rom)
         self.actions = self.ale.getMinimalActionSet()
@@ -96,9 +97,9 @@ class AtariScreen:
 class PictureScreen:
     """The picture of a game that has no sound, as for its recordings."""
 
-    def __init__(self, game: Game, rules: Rules):
+    def __init__(self, game: Game, protocol: Protocol):
         self.frames_per_second, self.frames_per_step = game.frames_per_second, game.frame_skip
-        self.action_names, self.picture = game.actions(), game.picture(rules)
+        self.action_names, self.picture = game.actions(), game.picture(protocol)
 
     def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """See `Screen`."""
@@ -113,7 +114,7 @@ class PictureScreen:
         self.picture.close()
 
 
-def screen_of(game: str, rules: Rules) -> Screen:
+def screen_of(game: str, protocol: Protocol) -> Screen:
     """The picture of a game."""
     known = game_of(game)
-    return AtariScreen(game, rules) if known.world == "atari" else PictureScreen(known, rules)
+    return AtariScreen(game, protocol) if known.world == "atari" else PictureScreen(known, protocol)

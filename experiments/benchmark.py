@@ -1,7 +1,6 @@
 """highscore benchmark: how fast this machine trains, what bounds it, and how others do."""
 
 import platform
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -14,11 +13,11 @@ from rich.table import Table
 from envs.library import game_of
 from experiments.distributed import measure as players
 from experiments.distributed.measure import in_a_process_of_its_own
+from experiments.files import write_json
 from experiments.measure import Task
 from experiments.peers import PEERS
 from experiments.presets import preset
 from experiments.provenance import git_commit
-from experiments.run import write_json
 
 
 @dataclass(frozen=True)
@@ -191,9 +190,3 @@ def machine() -> dict[str, Any]:
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("benchmark", sys.argv[1:]))

@@ -18,14 +18,14 @@ from experiments.config import NetworkConfig
 from networks.dense import Dense
 from networks.dnc import DNC
 from networks.gtrxl import GTrXL
-from networks.heads import ActorCritic, Dueling, Implicit, Linear
+from networks.heads import ActorCritic, Dueling, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
 from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, SmallImpalaCNN, standardise
 
 TORSOS = {"nature": NatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
 RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN}
-HEADS = {"linear": Linear, "dueling": Dueling}
+HEADS = {"linear": SingleStream, "dueling": Dueling}
 
 
 def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: int, algorithm: Any = None) -> Network:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from experiments.build import make_games
 from experiments.config import Experiment
-from experiments.evaluate import EVALUATION_GAMES
 from experiments.loop import evaluate
+from experiments.scoring import EVALUATION_GAMES
 
 
 class Chance:

@@ -1,7 +1,6 @@
 """highscore compare: runs side by side, with honest statistics, tables and figures."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -89,9 +88,3 @@ def import_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ValueError("figures need matplotlib: pip install 'highscore[figures]'") from None
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("compare", sys.argv[1:]))

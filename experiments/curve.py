@@ -15,9 +15,10 @@ import numpy as np
 
 from envs.library import game_of
 from experiments.chance import random_scores
+from experiments.files import RunError, read_json, read_rows, write_atomically, write_json
 from experiments.loop import RECENT
 from experiments.published import published_curve
-from experiments.run import Run, RunError, read_json, read_rows, write_atomically, write_json
+from experiments.run import Run
 from experiments.stats import bootstrap_interval
 
 MILLION = 1_000_000

@@ -1,7 +1,6 @@
 """highscore demo: trains for a few minutes, and shows the difference."""
 
 import json
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.build import build, device_of
-from experiments.evaluate import evaluation_seed, score_agent
+from experiments.files import write_json
+from experiments.log import say_what_next
 from experiments.presets import preset
-from experiments.run import Run, write_json
-from experiments.train import Train, run_training, say_what_next
+from experiments.run import Run
+from experiments.scoring import evaluation_seed, score_agent
+from experiments.train import Train, run_training
 from experiments.video import video_of
 
 
@@ -88,9 +89,3 @@ def show(console: Console, run: Run, before: dict[str, Any], after: dict[str, An
         "  highscore train dqn --game Pong          the real thing; --help says more\n",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("demo", sys.argv[1:]))

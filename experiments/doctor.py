@@ -19,7 +19,8 @@ from rich.table import Table
 
 from agents.sequence import Sequence, tree_map
 from envs.atari import ROMS, make_atari
-from experiments.build import available_memory, build_agent, device_of
+from experiments.build import build_agent, device_of
+from experiments.checks import available_memory
 from experiments.presets import preset
 from experiments.usage import multiplies_bf16
 
@@ -147,9 +148,3 @@ def main(args: list[str]) -> int:
     bad = [finding.what for finding in findings if not finding.well]
     console.print(f"Something is wrong with: {', '.join(bad)}." if bad else "All is well.")
     return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("doctor", sys.argv[1:]))

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from envs.recording import Recording
-from experiments.dashboard.tails import episodes_back
+from experiments.files import RunError, read_json, read_rows
+from experiments.lines import episodes_back
 from experiments.records import evaluations, last_rows, whole
-from experiments.run import Run, RunError, read_json, read_rows
+from experiments.run import Run
 
 PEOPLE = "people"  # the file of their recordings
 

@@ -1,35 +1,20 @@
 """highscore evaluate: scores a trained agent under a named protocol."""
 
-import hashlib
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
-from agents.agent import Agent, load_network
 from envs.library import game_of
-from envs.recording import Recording
-from envs.scores import human_normalised
-from experiments.achievements import achievements, names_of
-from experiments.build import build_agent, device_of, make_games
-from experiments.config import Experiment
-from experiments.fingerprint import fingerprint, identity
-from experiments.loop import evaluate
-from experiments.provenance import git_commit
-from experiments.records import evaluations, in_training
-from experiments.run import Run, RunError, read_json, write_atomically, write_json
-from experiments.stats import bootstrap_interval
+from experiments.build import device_of
+from experiments.files import write_json
+from experiments.fingerprint import identity
+from experiments.run import Run
+from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, score_agent
 
 EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
 
@@ -55,59 +40,6 @@ class Evaluate:
     """auto takes a GPU if there is one"""
 
 
-def score_agent(
-    agent: Agent, experiment: Experiment, episodes: int, *, epsilon: float, seed: int, device: torch.device,
-    protocol: str = "", watch: Callable[[Any], Any] = lambda episodes: episodes,
-) -> tuple[dict[str, Any], list[Recording]]:  # fmt: skip
-    """Plays episodes on games of their own; returns the scores with everything they depend on, and the episodes.
-
-    Args:
-        seed: of the emulators, and of torch.
-        watch: wraps the iterator over episodes, for a progress bar.
-    """
-    game = game_of(experiment.game)
-    chosen = game.protocol(protocol or experiment.protocol)
-    torch.manual_seed(seed)
-    num_envs = min(EVALUATION_GAMES, episodes)
-    games = make_games(experiment, num_envs, device, chosen.name)
-    scores, recordings, players, achieved = [], [], [], []
-    with agent.evaluating(), closing(games):
-        for episode in watch(evaluate(agent, games, episodes, epsilon, seed)):
-            played = games.played(episode.game)
-            scores.append(episode.score)
-            recordings.append(Recording.of(game.name, chosen, played))
-            achieved.append(names_of(game, played.achieved))
-            players.append(episode.game)
-    mean = float(np.mean(scores))
-    return {
-        "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
-        "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
-        "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
-        "games": players, **achievements(game, achieved), "checkpoint": "last",
-        "fingerprint": fingerprint(
-            chosen, epsilon=epsilon, episodes=episodes, seeds=[seed], checkpoint=weights_hash(agent),
-            commit=git_commit(),
-        ),
-    }, recordings  # fmt: skip
-
-
-def weights_hash(agent: Agent) -> str:
-    """SHA-256 of the online network's parameters and buffers."""
-    sha256 = hashlib.sha256()
-    for name, x in sorted(agent.online.state_dict().items()):
-        sha256.update(name.encode())
-        sha256.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return sha256.hexdigest()
-
-
-def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tuple[int, int]]:
-    """Writes the episodes of an evaluation into one file; returns where each is: (offset, length)."""
-    packed = [recording.pack() for recording in recordings]
-    write_atomically(run.path / "recordings" / f"{name}.rec", b"".join(packed))
-    ends = np.cumsum([len(content) for content in packed]).tolist()
-    return [(end - len(content), len(content)) for end, content in zip(ends, packed, strict=True)]
-
-
 def check_writable(run: Run) -> None:
     """Refuses, before anything is played, a run directory that cannot keep it.
 
@@ -118,73 +50,6 @@ def check_writable(run: Run) -> None:
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-def evaluation_seed(experiment: Experiment) -> int:
-    """The seed of evaluations during training, always the same and none that training has."""
-    return experiment.seed + 1_000_000
-
-
-def command_seed(seed: int) -> int:
-    """The seed of what `highscore evaluate` and `watch` play: no training with a seed below 1,000,000 has it, nor have
-    its own evaluations, by which its best weights were chosen."""
-    return seed + 2_000_000
-
-
-def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
-    """A run's agent as of its newest whole checkpoint, and that checkpoint's state.
-
-    Raises:
-        RunError: there is none, or its tensors do not fit the run's own network.
-    """
-    games = make_games(run.experiment, 1, device)
-    agent = build_agent(run.experiment, games.observation_shape, games.num_actions, device)
-    games.close()
-    tensors, state = run.load_checkpoint()
-    try:
-        agent.load_tensors(tensors)
-    except ValueError as error:
-        raise RunError(f"the checkpoint of {run.path} does not fit its config: {error}") from None
-    return agent, state
-
-
-def load_best(run: Run, agent: Agent) -> dict[str, Any]:
-    """Gives an agent the weights that scored best while it was trained; returns when that was, and their file's hash.
-
-    Raises:
-        RunError: none are kept, or they are damaged.
-    """
-    try:
-        content = (run.path / "best" / "weights.safetensors").read_bytes()
-        facts = read_json(run.path / "best" / "best.json")
-        if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
-            raise ValueError("its tensors are not what was written")
-        load_network(agent.online, load(content))
-    except FileNotFoundError:
-        raise RunError(f"{run.path} keeps no best weights; it was not evaluated while it was trained") from None
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunError(f"the best weights of {run.path} are damaged: {error}") from None
-    return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
-
-
-def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
-    """Keeps the weights that an evaluation scored, if none before scored more; returns whether it did.
-
-    Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did; and
-    only if weights as good are kept, which a full disk may have hindered.
-    """
-    kept, best = run.path / "best" / "best.json", float("-inf")
-    earlier = [one for one in in_training(evaluations(run.path)) if one["agent_steps"] < result["agent_steps"]]
-    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
-        best = read_json(kept)["mean"]
-    if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
-        return False
-    content = save({name: x.detach().cpu().contiguous().clone() for name, x in agent.online.state_dict().items()})
-    (run.path / "best").mkdir(exist_ok=True)
-    write_atomically(run.path / "best" / "weights.safetensors", content)
-    facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}
-    write_json(run.path / "best" / "best.json", facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()})
-    return True
 
 
 def main(args: list[str]) -> int:
@@ -233,9 +98,3 @@ def describe(result: dict[str, Any]) -> str:
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
         + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("evaluate", sys.argv[1:]))

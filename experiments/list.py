@@ -1,6 +1,5 @@
 """highscore list: the games, presets, runs and recorded episodes there are."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,16 @@ from rich.text import Text
 
 from envs.library import GAMES, game_of
 from envs.scores import baselines
-from experiments.build import device_of, frame_bytes
+from experiments.build import device_of
 from experiments.build_network import state_bytes
+from experiments.checks import frame_bytes
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
+from experiments.files import RunError
 from experiments.presets import PRESETS
 from experiments.records import evaluations, find_runs, finite, read_record
 from experiments.records import summary as summary_of
-from experiments.run import Run, RunError
+from experiments.run import Run
 from experiments.speed import emulation, speed_of
 
 
@@ -164,9 +165,3 @@ def main(args: list[str]) -> int:
     for table in tables[options.what]():
         console.print(table)
     return 0
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("list", sys.argv[1:]))

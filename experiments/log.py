@@ -1,6 +1,7 @@
 """Where figures go: the terminal, the run directory, and a mirror of it."""
 
 import math
+import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 from torch import Tensor
 
+from experiments.records import summary
 from experiments.run import Run
 
 
@@ -116,3 +118,14 @@ def figures(row: dict[str, Any]) -> str:
         ("value", "losses/value", ".2f"),
     )  # fmt: skip
     return "  ".join(f"{name} {row[key]:{form}}" for name, key, form in shown if row.get(key) is not None)
+
+
+def say_what_next(console: Console, run: Run, stopped_by: int) -> int:
+    """Says what can be done with a run now; returns the exit status."""
+    stopped = stopped_by and not summary(run.path).get("finished")  # which a signal may have come too late for
+    path = shlex.quote(str(run.path))
+    text = f"Done. Next: highscore evaluate {path}   or   highscore watch {path}"
+    if stopped:
+        text = f"Stopped and saved. To go on: {run.resume_command}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return 128 + stopped_by if stopped else 0

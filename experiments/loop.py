@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,19 @@ from envs.played import Played
 from envs.timestep import NO_STEP, TimeStep
 
 RECENT = 20  # episodes that the score of a training is the mean of
+
+
+class Experience(Protocol):
+    """What is learned from: a Replay, Shards of one, or a Rollout. It decides when, and from what."""
+
+    def add(self, step: TimeStep, action: Tensor, note: Any, state: Any, on_host: TimeStep) -> None:
+        """Appends one step [N] of every game: what was seen, done and noted, and the memory before it."""
+
+    def batches(self, room: Callable[[], int]) -> Iterator[tuple[Sequence, int]]:
+        """What is to be learned from now, and how many updates it is for; at most `room` at once."""
+
+    def update(self, ids: Tensor, priority: Tensor) -> None:
+        """Takes the priorities [B] of sequences that `batches` gave."""
 
 
 class Moment(NamedTuple):
@@ -30,7 +43,7 @@ class Moment(NamedTuple):
 def train(
     agent: Agent,
     games: Games,
-    experience: Any,
+    experience: Experience,
     epsilon: Callable[[int], float | Tensor],
     agent_steps: int,
     seed: int,
@@ -39,7 +52,6 @@ def train(
     """Plays and learns up to `agent_steps`; yields after every iteration, so logging stays with the caller.
 
     Args:
-        experience: a Replay or a Rollout; it decides when to learn, and from what.
         epsilon: agent steps to exploration rate, one for all games or each its own [N].
         begin: where an earlier training stood, if it is to go on; else the games start anew from `seed`.
     """

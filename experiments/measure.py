@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from experiments.peers import at_the_same_settings, play
 from experiments.presets import preset
 
 LEARN_START = 1_000  # agent steps before the first update, here as there
+NEVER = 1 << 40  # frames or agent steps: more than anything that is measured makes
 LARGEST_REPLAY = 20_000  # agent steps; its size changes the memory, not the speed
 
 
@@ -45,6 +47,7 @@ class Stopwatch:
     Args:
         begin: agent steps of the warm-up.
         cycle: agent steps from one such moment to the next.
+        seconds: how long it measures after the warm-up.
         then: called when the warm-up is over.
     """
 
@@ -70,8 +73,8 @@ class Stopwatch:
 
 def measured(x: Experiment, game: str) -> Experiment:
     """An experiment as it is measured: learning begins at once, and nothing interrupts it."""
-    never = replace(x.evaluation, period=1 << 40, video_seconds=0)
-    x = replace(x, game=game, frames=1 << 40, evaluation=never, checkpoint_period=1 << 40)
+    never = replace(x.evaluation, period=NEVER, video_seconds=0)
+    x = replace(x, game=game, frames=NEVER, evaluation=never, checkpoint_period=NEVER)
     if x.replay is not None:
         least = (x.algorithm.length + x.replay.stride) * x.num_envs
         capacity = max(LARGEST_REPLAY, 4 * (x.algorithm.length + 8) * x.num_envs)
@@ -117,7 +120,8 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
 
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
-    from experiments.build import build, device_of, frame_bytes
+    from experiments.build import build, device_of
+    from experiments.checks import frame_bytes
     from experiments.interruption import Interruption
     from experiments.log import Log
     from experiments.loop import train
@@ -131,27 +135,32 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     begin = (3 if phases.waits else 1) * cycle_of(x) + 1  # it has learned, on a GPU a few times
     if x.replay:
         begin = x.replay.learn_start + max(200, math.ceil(8 * max(x.replay.learn_period, x.num_envs)))
-    watch, rate, updates = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin), 0.0, 0.0
-    waits, phases.waits = phases.waits, False
+    on_gpu, phases.waits = phases.waits, False
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")
         with Log(run, x.frames, NoMirror(), Console(quiet=True)) as log:
             trainer = Trainer(run, setup, log, Interruption())
-            for moment in train(setup.agent, setup.games, setup.experience, x.explore, 1 << 40, x.seed):
-                phases.time("log", lambda moment=moment: trainer.follow(moment))  # type: ignore[misc]
-                if watch(moment.agent_steps):
-                    continue
-                if not rate:
-                    rate, updates = watch.rate, phases.updates_per_second
-                if phases.waits == waits:
-                    break
-                phases.waits = waits  # how fast is known by now; where the time goes takes waiting for a GPU
-                watch = Stopwatch(moment.agent_steps, cycle_of(x), task.seconds / 4, phases.begin)
+            moments = train(setup.agent, setup.games, setup.experience, x.explore, NEVER, x.seed)
+
+            def train_until(watch: Stopwatch) -> int:
+                """Trains until the watch has had its seconds; returns the agent steps then."""
+                for moment in moments:
+                    phases.time("log", partial(trainer.follow, moment))
+                    if not watch(moment.agent_steps):
+                        break
+                return moment.agent_steps
+
+            watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
+            reached = train_until(watch)
+            updates = phases.updates_per_second
+            if on_gpu:  # how fast is known by now; where the time goes takes waiting for it
+                phases.waits = True
+                train_until(Stopwatch(reached, cycle_of(x), task.seconds / 4, phases.begin))
         run.close()
     setup.games.close()
-    found = {"agent_steps_per_second": rate, "peak_memory": peak_memory(), "phases": phases.shares()}
+    found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}
     found["updates_per_second"] = updates
-    if waits:
+    if on_gpu:
         found["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
     if x.replay is not None:
         found["bytes_per_transition"] = x.replay.bytes_needed(frame_bytes(x)) / x.replay.capacity

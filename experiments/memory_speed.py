@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from envs.timestep import TimeStep
 from experiments.build import device_of
 from experiments.cli import parse
+from experiments.files import write_json
 from experiments.provenance import provenance
-from experiments.run import write_json
 from experiments.speed import timed
 from networks.memory import Recurrent, State
 

@@ -21,9 +21,9 @@ from envs.probe import make_probe
 from experiments.build_network import build_network
 from experiments.cli import parse
 from experiments.config import NetworkConfig, to_json
+from experiments.files import write_json
 from experiments.loop import evaluate, train
 from experiments.provenance import provenance
-from experiments.run import write_json
 from experiments.stats import bootstrap_interval
 
 CORES = {

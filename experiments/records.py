@@ -177,9 +177,7 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
         try:
             result = read_json(file)
             ok = finite(result["mean"]) is not None and whole(result["agent_steps"]) is not None
-            ok = ok and isinstance(result.get("fingerprint", {}), dict)
-            if ok and whole(result.get("frames")) is None:
-                result["frames"] = 4 * result["agent_steps"]
+            ok = ok and whole(result["frames"]) is not None and isinstance(result.get("fingerprint", {}), dict)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
         if ok:

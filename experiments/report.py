@@ -3,7 +3,6 @@
 import base64
 import html
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -173,9 +172,3 @@ def main(args: list[str]) -> int:
     write_atomically(out, content.encode())
     console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(shown)} films)", highlight=False, soft_wrap=True)
     return 0
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("report", sys.argv[1:]))

@@ -17,11 +17,11 @@ from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
+from experiments.files import RunError, write_json
 from experiments.interruption import Interruption
-from experiments.log import Log
+from experiments.log import Log, say_what_next
 from experiments.loop import Moment, Scores
-from experiments.run import Run, RunError, read_checkpoint, write_json
-from experiments.train import say_what_next
+from experiments.run import Run, read_checkpoint
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
 
@@ -158,41 +158,50 @@ def recover(
     """
     notes: list[str] = []
     for path in reversed(run.checkpoints()):
-        setup, problem = None, ""
-        try:
-            tensors, state = read_checkpoint(path)
-        except RunError as error:
-            problem = f"{error}"
-        if not problem:
-            if state.get("finished") is True:
-                if rank == 0:
-                    tidy_up(run, state)
-                raise RunError(f"{run.path} is finished; there is nothing to go on with")
-            setup = make()
-            try:
-                tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
-                moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
-            except Lost:
-                setup.games.close()
-                raise
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                problem = f"checkpoint {path} ({error})"
-        if not agree(not problem):
-            if setup is not None:
-                setup.games.close()
-            notes.append(f"PASSED OVER: {problem or f'checkpoint {path} (another rank cannot)'}; trying the one before")
-            continue
-        assert setup is not None
-        if not (exact := agree(exact)):
-            notes.append("the emulators do not show again what they showed: every game begins a new episode")
-            assert isinstance(setup, Setup)
-            moment = snapshot.begin_new_episodes(setup, moment)
-        if rank == 0:
-            run.forget_after(path)
-        return Recovered(setup, segments, moment, state, exact, notes)
+        back = attempt(run, path, make, rank)
+        if agree(isinstance(back, Recovered)):
+            assert isinstance(back, Recovered)
+            if not (exact := agree(back.exact)):
+                notes.append("the emulators do not show again what they showed: every game begins a new episode")
+                assert isinstance(back.setup, Setup)
+                back = back._replace(moment=snapshot.begin_new_episodes(back.setup, back.moment))
+            if rank == 0:
+                run.forget_after(path)
+            return back._replace(exact=exact, notes=notes)
+        if isinstance(back, Recovered):
+            back.setup.games.close()
+        problem = back if isinstance(back, str) else f"checkpoint {path} (another rank cannot)"
+        notes.append(f"PASSED OVER: {problem}; trying the one before")
     for text in notes:
         print(text, file=sys.stderr)
     raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
+
+
+def attempt(run: Run, path: Path, make: Callable[[], Setup | DistributedSetup], rank: int) -> Recovered | str:
+    """A training as one checkpoint has it, or what is wrong with that checkpoint.
+
+    Raises:
+        RunError: the run is finished.
+    """
+    try:
+        tensors, state = read_checkpoint(path)
+    except RunError as error:
+        return f"{error}"
+    if state.get("finished") is True:
+        if rank == 0:
+            tidy_up(run, state)
+        raise RunError(f"{run.path} is finished; there is nothing to go on with")
+    setup = make()
+    try:
+        tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
+        moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})
+        return Recovered(setup, segments, moment, state, exact, [])
+    except Lost:  # a ValueError, too, but not the checkpoint's fault
+        setup.games.close()
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        setup.games.close()
+        return f"checkpoint {path} ({error})"
 
 
 def tidy_up(run: Run, state: dict[str, Any]) -> None:
@@ -213,7 +222,7 @@ def bring_back(
     facts = state["resume"]
     Scores.from_facts(facts["scores"], run.experiment.num_envs)
     for count in (state["agent_steps"], facts["mirrored"], *facts["positions"].values()):
-        snapshot.whole(count)
+        snapshot.checked_count(count)
     run.check_positions(facts["positions"])
     if not isinstance(facts["evaluation_due"], bool):
         raise ValueError("evaluation_due is true or false")

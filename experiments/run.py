@@ -40,7 +40,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, read_json, read_rows, sync, write_atomically, write_json  # noqa: F401
+from experiments.files import RunError, read_json, sync, write_atomically, write_json
 from experiments.provenance import provenance
 from experiments.records import checkpoints, is_count
 

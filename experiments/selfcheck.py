@@ -23,7 +23,9 @@ from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari
 from envs.protocols import PROTOCOLS
 from envs.recording import Recording
 from envs.timestep import TimeStep
-from experiments.build import build, check_memory
+from experiments.build import build
+from experiments.checks import check_disk, check_memory
+from experiments.files import read_json, write_json
 from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment
@@ -31,8 +33,7 @@ from experiments.measure import peak_memory
 from experiments.presets import preset
 from experiments.provenance import provenance
 from experiments.records import checkpoints
-from experiments.run import Run, read_json, write_json
-from experiments.train import check_disk
+from experiments.run import Run
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import NoMirror
 
@@ -260,15 +261,15 @@ def check_games(options: Selfcheck, console: Console, folder: Path) -> dict[str,
         games = make_atari(game, 8)
         games.reset(options.seed)
         generator, spent, sizes = torch.Generator().manual_seed(0), {"seeding": 0.0, "recording": 0.0}, []
-        reset_some = games._reset_some
+        reset = games._reset
 
-        def timed_reset(mask: np.ndarray, original: Any = reset_some, spent: dict[str, float] = spent) -> Any:
+        def timed_reset(mask: np.ndarray, original: Any = reset, spent: dict[str, float] = spent) -> Any:
             began = time.monotonic()
             result = original(mask)
             spent["seeding"] += time.monotonic() - began
             return result
 
-        games._reset_some = timed_reset  # type: ignore[method-assign]
+        games._reset = timed_reset  # type: ignore[assignment,method-assign]
         started = time.monotonic()
         while games.agent_steps < 9 * RESEED_AFTER:  # each environment's log comes to its end once
             step = games.step(torch.randint(games.num_actions, (8,), generator=generator))

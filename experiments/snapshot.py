@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.sequence import tree_leaves, tree_map
+from agents.sequence import tree_leaves, tree_like
 from experiments.build import Setup
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
@@ -91,18 +91,17 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
         return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
     agent.load_tensors(tensors)
-    agent.updates = whole(facts["updates"])
+    agent.updates = checked_count(facts["updates"])
     step, exact = games.restore(facts["games"], part("games."))
-    numbers = iter(range(len(part("state."))))
-    state = tree_map(lambda x: tensors[f"state.{next(numbers)}"].to(x.device), fresh.state)
+    state = tree_like((tensors[f"state.{i}"] for i in range(len(part("state.")))), fresh.state)
     with agent.evaluating():  # only for their shapes: nothing may move
         action, note, _ = agent.act(step, state, 0.0)
     setup.experience.restore(facts["memory"], part("memory."), (step, action, note, state))
-    restore_chance(tensors, facts, games.device)
+    restore_random_states(tensors, facts, games.device)
     return Moment(games.agent_steps, step, state, {}), exact
 
 
-def restore_chance(tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:
+def restore_random_states(tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:
     """Takes the random states of Python, NumPy and torch to where `take` found them."""
     version, internal, gauss = facts["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -148,17 +147,17 @@ def check_games(facts: dict[str, Any], tensors: dict[str, Tensor], num_envs: int
     """
     logs = (("actions", "lengths", torch.uint8), ("rewards", "episodes", torch.float32))
     for name, lengths, dtype in logs:
-        counts, x = [whole(n) for n in facts[lengths]], tensors[f"games.{name}"]
+        counts, x = [checked_count(n) for n in facts[lengths]], tensors[f"games.{name}"]
         if len(counts) != num_envs or x.dtype != dtype or x.shape != (sum(counts),):
             raise ValueError(f"the games' {name} are not those of {num_envs} games")
-    if len(facts["seeds"]) != num_envs or max(whole(seed) for seed in facts["seeds"]) >= 1 << 31:
+    if len(facts["seeds"]) != num_envs or max(checked_count(seed) for seed in facts["seeds"]) >= 1 << 31:
         raise ValueError("the games' seeds are not seeds")
     if any(episode > length for episode, length in zip(facts["episodes"], facts["lengths"], strict=True)):
         raise ValueError("an episode is longer than its log")
-    whole(facts["agent_steps"])
+    checked_count(facts["agent_steps"])
 
 
-def whole(number: Any) -> int:
+def checked_count(number: Any) -> int:
     """A count as JSON holds it.
 
     Raises:

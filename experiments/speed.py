@@ -65,7 +65,8 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     for _ in range(2 * length if x.replay else length):
         action, note, _ = agent.act(step, state, 0.1)
         experience.add(step, action, note, state)
-    updates = experience.planned_updates(1_000_000_000) / 1_000_000_000 * n
+    many = 1_000_000_000  # agent steps, next to which the start of learning is nothing
+    updates = experience.planned_updates(many) / many * n
     if isinstance(experience, Replay):
         block = max(min(round(updates), agent.room()), 1)  # updates that one iteration makes at once
         seq = experience.sample(block * experience.config.batch_size)

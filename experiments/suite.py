@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -113,7 +112,8 @@ def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
     Raises:
         ValueError: settings that cannot work; nothing was started.
     """
-    from experiments.build import check, device_of, make_games, replay_bytes
+    from experiments.build import device_of, make_games
+    from experiments.checks import check, replay_bytes
 
     device, needed, tried = device_of(device_name), {}, set()
     for cell in planned:
@@ -201,7 +201,8 @@ def plan(options: Suite) -> Plan:
     Raises:
         ValueError: it cannot work, or its folder is another's.
     """
-    from experiments.build import available_memory, device_of
+    from experiments.build import device_of
+    from experiments.checks import available_memory
     from experiments.search import check_games, check_search, import_optuna
 
     spec = spec_of(options)
@@ -320,9 +321,3 @@ def main(args: list[str]) -> int:
 
     options, console = parse(Suite, args), Console()
     return show_recipes(console) if options.what == "list" else run_suite(options, console)
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("suite", sys.argv[1:]))

@@ -115,9 +115,3 @@ def main(args: list[str]) -> int:
         where = f"as an offline run in {options.into}" if options.into else f"in project {project}"
         console.print(f"{path}: {count} new rows and videos {where}", highlight=False, markup=False, soft_wrap=True)
     return status
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("sync", sys.argv[1:]))

@@ -1,7 +1,5 @@
 """highscore train: trains an agent on a game."""
 
-import shlex
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,27 +10,24 @@ import psutil
 import torch
 import tyro
 from rich.console import Console
-from rich.filesize import decimal
 
 from agents.agent import Agent, load_network
-from experiments.build import Setup, check_memory, device_of, frame_bytes
-from experiments.build_network import state_bytes
+from experiments.build import Setup, device_of
+from experiments.checks import check_disk, check_memory
 from experiments.config import Experiment
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
+from experiments.files import RunError
 from experiments.interruption import Interruption
-from experiments.log import Log
+from experiments.log import Log, say_what_next
 from experiments.presets import changes, without_effect
-from experiments.records import summary
-from experiments.run import KEPT_CHECKPOINTS, Run, RunError
-from experiments.segments import ROWS
+from experiments.resume import Resume, go_back
+from experiments.run import Run
 from experiments.trace import Trace
 from experiments.trainer import Trainer
 from experiments.usage import crowded, others
 from experiments.wandb_mirror import Mirror, NoMirror
-
-SPARE_BYTES = 50_000_000  # for logs and videos
 
 
 @dataclass(frozen=True)
@@ -58,31 +53,6 @@ class Train:
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
     profile: bool = False
     """write trace.json into the run directory: where the time of some iterations went, once the agent learns"""
-
-
-def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
-    """Says how much of the disk a training will take.
-
-    Raises:
-        ValueError: there is less; with the numbers and the flags to change.
-    """
-    while not folder.exists():
-        folder = folder.parent
-    # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
-    needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
-    needed += experiment.agent_steps  # recordings: less than a byte per agent step
-    if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
-        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
-        steps = min(experiment.replay.capacity + since, experiment.agent_steps)
-        needed += steps * (frame_bytes(experiment) + 16 + state_bytes(experiment.network))
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ValueError(
-            f"the disk of --runs {folder} is too full: {decimal(free)} are free, and so that it can be resumed,"
-            f" this training will take up to {decimal(needed)}; free some, choose another --runs"
-            + (", or a smaller --replay.capacity" if experiment.replay is not None else "")
-        )
-    return f"disk: up to {decimal(needed)} until it is finished, of {decimal(free)} free"
 
 
 def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
@@ -142,8 +112,6 @@ def train_and_keep(
             trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
             follow(run, setup, log, asked).train(stop=lambda: trace() or stop())
     except Lost as lost:
-        from experiments.resume import Resume, go_back
-
         return go_back(lost, Resume(run.path), run, console, stop)
     return run, asked.signal
 
@@ -173,17 +141,6 @@ def main(args: list[str]) -> int:
 
         return together.run_rank(world, lambda: parse_train(args), together.train)
     return say_what_next(console, *run_training(parse_train(args), console))
-
-
-def say_what_next(console: Console, run: Run, stopped_by: int) -> int:
-    """Says what can be done with a run now; returns the exit status."""
-    stopped = stopped_by and not summary(run.path).get("finished")  # which a signal may have come too late for
-    path = shlex.quote(str(run.path))
-    text = f"Done. Next: highscore evaluate {path}   or   highscore watch {path}"
-    if stopped:
-        text = f"Stopped and saved. To go on: {run.resume_command}"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-    return 128 + stopped_by if stopped else 0
 
 
 if __name__ == "__main__":

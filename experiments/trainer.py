@@ -20,12 +20,13 @@ from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
 from experiments.distributed.setup import DistributedSetup
-from experiments.evaluate import evaluation_seed, keep_best, keep_recordings, score_agent
+from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.fingerprint import identity
 from experiments.interruption import Interruption
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores
-from experiments.run import DISK_FULL, Run, RunError, read_rows, write_atomically, write_json
+from experiments.run import DISK_FULL, Run
+from experiments.scoring import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.segments import Segments
 from experiments.sync import headline
 from experiments.usage import usage
@@ -142,7 +143,7 @@ class Trainer:
         if self.frames() >= self.experiment.frames:
             self.evaluation_due = True  # which a checkpoint must say: until that is done, the training is not finished
         if passed(self.experiment.checkpoint_period):
-            self.try_to_save(moment)
+            self.or_say_full(lambda: self.save(moment))
 
     def keep(self, episode: Episode, played: Played) -> None:
         """Logs a finished episode, and how it can be played again."""
@@ -277,11 +278,8 @@ class Trainer:
             return {}
         return achievements(self.game, (row["achieved"] for row in read_rows(self.run.path / "episodes.jsonl")))
 
-    def try_to_save(self, moment: Moment) -> None:
-        """Saves; a full disk is said aloud and does not end the training."""
-        self.or_say_full(lambda: self.save(moment))
-
     def or_say_full(self, write: Callable[[], Any]) -> None:
+        """Writes; a full disk is said aloud and does not end the training."""
         try:
             write()
         except OSError as error:

@@ -22,7 +22,8 @@ from typing import Any
 
 import psutil
 
-from experiments.run import Run, write_atomically
+from experiments.files import write_atomically
+from experiments.run import Run
 from experiments.sync import messages
 
 QUEUE_LIMIT = 2_000  # rows; at the usual pace more than an hour

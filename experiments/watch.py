@@ -130,7 +130,7 @@ def find_recordings(options: Watch, source: Any) -> tuple[str, list[Any]]:
         RunError: there are none.
     """
     from experiments.episodes import find_episode, progress_episodes
-    from experiments.run import RunError
+    from experiments.files import RunError
 
     if not options.episode and not options.progress:
         return "agent", []
@@ -174,9 +174,3 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
 def has_display() -> bool:
     """Whether a browser could show itself to somebody."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-if __name__ == "__main__":
-    from experiments.cli import run_command
-
-    sys.exit(run_command("watch", sys.argv[1:]))

@@ -30,7 +30,7 @@ def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: floa
     return nn.Sequential(dense(inputs, hidden), *norm, nn.ReLU(), dense(hidden, outputs))
 
 
-class Linear(nn.Module):
+class SingleStream(nn.Module):
     """Values from one hidden layer (Mnih et al. 2015, Methods, "Model architecture")."""
 
     def __init__(

@@ -90,16 +90,16 @@ def stretches(first: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     time, batch = first.shape
     cuts = first.T.clone()
     cuts[:, 0] = True
-    where, begin = cuts.nonzero(as_tuple=True)  # [S], place by place
-    flat = where * time + begin
-    length = torch.diff(flat, append=torch.tensor([batch * time]))
-    order = length.argsort(descending=True, stable=True)
-    rank = order.argsort()
+    where, begin = cuts.nonzero(as_tuple=True)  # [S], column and first step of each stretch, column by column
+    # Laid end to end, a stretch ends where the next begins.
+    length = torch.diff(where * time + begin, append=torch.tensor([batch * time]))
+    order = length.argsort(descending=True, stable=True)  # packed rank to stretch
+    rank = order.argsort()  # stretch to packed rank
     hop = torch.arange(int(length.max()))[:, None]
-    inside = hop < length[order]  # [L, S]
+    inside = hop < length[order]  # [L, S]: which stretches go on so long
     place = ((begin[order] + hop) * batch + where[order])[inside]
-    initial = cuts.sum(1).cumsum(0)
-    return place, inside.sum(1), rank[initial - cuts.sum(1)], rank[initial - 1]
+    final = cuts.sum(1).cumsum(0) - 1  # [B], the last stretch of each column
+    return place, inside.sum(1), rank[final + 1 - cuts.sum(1)], rank[final]
 
 
 @torch.no_grad()

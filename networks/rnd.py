@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Moments(nn.Module):
+class RunningMoments(nn.Module):
     """Running mean and variance of samples, in buffers (Chan et al. 1979, eq. 2.1)."""
 
     def __init__(self, *shape: int):
@@ -38,17 +38,17 @@ class RND(nn.Module):
 
     Args:
         shape: (stack, H, W) or (stack, C, H, W) of one observation.
-        places: N, the games played at once.
+        num_envs: N, games played at once.
         size: features predicted.
     """
 
-    def __init__(self, shape: tuple[int, ...], places: int, size: int = 512):
+    def __init__(self, shape: tuple[int, ...], num_envs: int, size: int = 512):
         super().__init__()
         self.axes, frame = len(shape), (math.prod(shape[1:-2]), *shape[-2:])
         self.frame = frame
-        self.seen, self.returns = Moments(*frame), Moments()
+        self.seen, self.returns = RunningMoments(*frame), RunningMoments()
         self.earning: Tensor  # discounted intrinsic return of each game so far
-        self.register_buffer("earning", torch.zeros(places, dtype=torch.float64))
+        self.register_buffer("earning", torch.zeros(num_envs, dtype=torch.float64))
         self.fixed = features(frame, size).requires_grad_(False)
         hidden = [nn.ReLU(), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size)]
         self.predictor = nn.Sequential(features(frame, size), *hidden)

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from envs.game import need
-from experiments import build, train
+from experiments import checks, train
 from experiments import list as listing
 from experiments import speed as speeds
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
@@ -69,34 +69,34 @@ def refused(capsys, tmp_path, command, *args):
     ],
 )
 def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words, monkeypatch):
-    monkeypatch.setattr(build.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: False)
     assert words in refused(capsys, tmp_path, "train", *args, "--runs", str(tmp_path), "--wandb", "off")
 
 
 def test_no_preset_is_refused(monkeypatch):
-    monkeypatch.setattr(build, "available_memory", lambda _: 1 << 40)
+    monkeypatch.setattr(checks, "available_memory", lambda _: 1 << 40)
     for x in PRESETS.values():
-        build.check(x, torch.device("cpu"))
+        checks.check(x, torch.device("cpu"))
 
 
 def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "available_memory", lambda _: 2_000_000_000)
+    monkeypatch.setattr(checks, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
     assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 225k" in line
     short = replace(PRESETS["dqn"], frames=1_000_000)  # which fills a quarter of it
     cpu = torch.device("cpu")
-    assert build.check_memory(short, cpu) == "replay: 250_000 steps, 1.8 GB in the end, of 2.0 GB free"
+    assert checks.check_memory(short, cpu) == "replay: 250_000 steps, 1.8 GB in the end, of 2.0 GB free"
 
 
 def test_a_replay_on_a_disk_without_room_is_refused(capsys, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 5_000_000_000})
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     line = refused(capsys, tmp_path, "train", "dqn", "--replay.storage", "disk", "--runs", str(tmp_path))
     assert "takes 7.1 GB" in line and "has 5.0 GB free" in line and "TMPDIR" in line
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
     line = refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path / "a/b"), "--wandb", "off")
     assert "is too full" in line and "10.0 MB" in line and "--runs" in line
 

@@ -19,8 +19,9 @@ from experiments.distributed import ray_setup
 from experiments.distributed.blocks import example_row
 from experiments.distributed.cluster import import_ray, to_arrays
 from experiments.distributed.ray_shards import CHUNK, RayShards, ShardActor
+from experiments.files import read_rows
 from experiments.resume import Resume, resume
-from experiments.run import Run, read_rows
+from experiments.run import Run
 from experiments.train import Train, run_training
 from tests.test_players import play, small
 

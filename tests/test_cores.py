@@ -23,8 +23,8 @@ from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
-from experiments.build import check_memory
 from experiments.build_network import build_core, build_network, state_bytes
+from experiments.checks import check_memory
 from experiments.config import NetworkConfig
 from experiments.memory_speed import WAYS
 from experiments.presets import PRESETS

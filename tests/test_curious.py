@@ -16,11 +16,12 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import algorithm_of, build_agent, build_experience, check
+from experiments.build import algorithm_of, build_agent, build_experience
 from experiments.build_network import build_network
+from experiments.checks import check
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
-from networks.rnd import RND, Moments
+from networks.rnd import RND, RunningMoments
 from tests.test_cores import some_steps
 
 SMALL = NetworkConfig(torso="mlp", hidden=32)
@@ -29,7 +30,7 @@ SMALL = NetworkConfig(torso="mlp", hidden=32)
 def test_moments_are_those_of_all_samples():
     rng = np.random.default_rng(0)
     samples = rng.normal(50, 3, (60, 2))
-    moments = Moments(2)
+    moments = RunningMoments(2)
     for part in np.split(samples, [1, 7, 40]):
         moments.update(torch.tensor(part))
     assert moments.count == 60
@@ -38,7 +39,7 @@ def test_moments_are_those_of_all_samples():
 
 
 def test_what_is_seen_is_normalised_and_clipped():
-    rnd = RND((4, 1, 2), places=1, size=3)
+    rnd = RND((4, 1, 2), num_envs=1, size=3)
     rnd.seen.mean.copy_(torch.tensor([[[10.0, 10.0]]]))
     rnd.seen.variance.copy_(torch.tensor([[[4.0, 4.0]]]))
     seen = []
@@ -53,7 +54,7 @@ def test_what_is_seen_is_normalised_and_clipped():
 
 def test_intrinsic_returns_go_on_over_rollouts_and_ends():
     """Their spread equals that of a slow loop over each game (sec. 2.4)."""
-    rnd, errors = RND((1, 1, 2), places=3, size=2), torch.rand(10, 3, dtype=torch.float64)
+    rnd, errors = RND((1, 1, 2), num_envs=3, size=2), torch.rand(10, 3, dtype=torch.float64)
     rnd.follow(errors[:4], 0.9)
     rnd.follow(errors[4:], 0.9)
     returns = []
@@ -66,7 +67,7 @@ def test_intrinsic_returns_go_on_over_rollouts_and_ends():
 
 
 def test_only_the_predictor_learns():
-    rnd = RND((1, 84, 84), places=2, size=8)
+    rnd = RND((1, 84, 84), num_envs=2, size=8)
     error = rnd(torch.randint(0, 256, (3, 2, 1, 84, 84), dtype=torch.uint8))
     assert error.shape == (3, 2)
     error.sum().backward()
@@ -87,7 +88,7 @@ class Stub(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.seen = self.returns = Moments()
+        self.seen = self.returns = RunningMoments()
         self.watched, self.followed = [], []
 
     def forward(self, obs):
@@ -180,7 +181,7 @@ def test_what_was_often_seen_pays_less_than_what_is_new():
     torch.manual_seed(0)
     algorithm = Curious(DQN(), Bonus(weight=1.0))
     network = build_network(SMALL, (1, 2, 3), 3, algorithm)
-    network.bonus = RND((1, 2, 3), places=4, size=32)
+    network.bonus = RND((1, 2, 3), num_envs=4, size=32)
     agent = Agent(network, algorithm, Adam(3e-3), 100)
     steps, new = some_steps(2, 4, begins=0.0), some_steps(2, 4, seed=9).obs
     seq = Sequence(steps, torch.zeros(2, 4).long(), (), (), torch.ones(4), torch.arange(4))
@@ -233,7 +234,7 @@ def test_a_bonus_where_there_is_none_is_refused():
 
 
 def test_a_surprise_is_a_mean_over_features():
-    rnd = RND((1, 1, 2), places=1, size=3)
+    rnd = RND((1, 1, 2), num_envs=1, size=3)
     for p in rnd.predictor[-1].parameters():
         p.data.zero_()
     obs = torch.full((1, 1, 1, 2), 3, dtype=torch.uint8)

@@ -8,8 +8,9 @@ import pytest
 
 from experiments.chance import random_scores
 from experiments.curve import Part, Point, last_evaluation, parts, points, published, reached
+from experiments.files import write_json
 from experiments.presets import preset
-from experiments.run import Run, write_json
+from experiments.run import Run
 
 
 def test_points_are_means_over_each_whole_million_of_frames():

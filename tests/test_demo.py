@@ -6,7 +6,7 @@ import pytest
 
 from experiments import demo
 from experiments.cli import run_command
-from experiments.run import read_json
+from experiments.files import read_json
 from tests.test_resume import sigterm_after, small
 
 

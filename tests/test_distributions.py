@@ -14,9 +14,9 @@ from agents.munchausen import Munchausen, MunchausenIQN
 from agents.qrdqn import QRDQN
 from agents.returns import (
     categorical_projection,
-    log_policy,
     munchausen_term,
     quantile_huber,
+    scaled_log_policy,
     soft_value,
 )  # fmt: skip
 from agents.sequence import Sequence
@@ -220,19 +220,19 @@ def test_munchausen_equals_the_hand_fixtures(fixture):
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=5), st.sampled_from([0.01, 0.03, 1.0]))
 def test_soft_value_is_that_of_the_policy(q, temperature):
     q = tensor(q)
-    log_pi = log_policy(q, temperature) / temperature
+    log_pi = scaled_log_policy(q, temperature) / temperature
     pi = log_pi.exp()
     assert pi.sum().item() == pytest.approx(1)
     assert soft_value(q, temperature).item() == pytest.approx((pi * (q - temperature * log_pi)).sum().item())
-    assert (log_policy(q, temperature) <= 1e-9).all()
+    assert (scaled_log_policy(q, temperature) <= 1e-9).all()
 
 
 def test_the_policy_of_large_values_is_exact_in_32_bits():
     """Its probabilities sum to 1, or an error as large as the values themselves would be in the target."""
     q = 1_000 + torch.randn(100, 8, dtype=torch.float64)
-    log_pi = log_policy(q.float(), 0.03)
+    log_pi = scaled_log_policy(q.float(), 0.03)
     torch.testing.assert_close((log_pi / 0.03).exp().sum(-1), torch.ones(100), rtol=1e-6, atol=0)
-    torch.testing.assert_close(log_pi.double(), log_policy(q.float().double(), 0.03), rtol=0, atol=3e-4)
+    torch.testing.assert_close(log_pi.double(), scaled_log_policy(q.float().double(), 0.03), rtol=0, atol=3e-4)
 
 
 def test_munchausen_without_its_term_and_entropy_is_dqn():

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from experiments import trainer
-from experiments.evaluate import score_agent
+from experiments.files import read_rows, write_json
 from experiments.resume import Resume, resume
-from experiments.run import Run, read_rows, write_json
+from experiments.run import Run
+from experiments.scoring import score_agent
 from experiments.selfcheck import differences
 from tests.test_resume import run_whole, small
 

@@ -12,7 +12,6 @@ import ale_py
 import gymnasium
 import pytest
 import torch
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -20,13 +19,15 @@ from agents.dqn import DQN
 from agents.explore import Linear
 from agents.sequence import tree_map
 from envs.games import Games
+from envs.gym_games import InProcess, Processes
 from envs.probe import Catch
 from experiments import selfcheck
 from experiments.cli import run_command
 from experiments.episodes import find_episode
+from experiments.files import RunError, read_rows
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
-from experiments.run import Run, RunError, read_checkpoint, read_rows
+from experiments.run import Run, read_checkpoint
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training
 from experiments.trainer import Diverged
@@ -173,26 +174,26 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(make):
         games.close()
         return steps, said
 
-    quiet, _ = play(lambda: SyncVectorEnv([make] * 3), ())
-    disturbed, said = play(lambda: AsyncVectorEnv([make] * 3), (33, 71))
+    quiet, _ = play(lambda: InProcess([make] * 3), ())
+    disturbed, said = play(lambda: Processes([make] * 3), (33, 71))
     for a, b in zip(quiet, disturbed, strict=True):
         tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
     assert len(said) == 2 and all("an emulator died" in text for text in said)
 
 
 def test_a_worker_that_dies_as_it_is_seeded_anew_is_replaced(monkeypatch):
-    reset_some, killed = Games._reset_some, []
+    whole_reset, killed = Games._reset, []
 
-    def reset(games, mask):
-        if hasattr(games.env, "processes") and not killed:
+    def reset(games, mask=None):
+        if mask is not None and isinstance(games.env, Processes) and not killed:
             killed.append(games.env.processes[1])
             os.kill(killed[0].pid, signal.SIGKILL)
             killed[0].join()
-        return reset_some(games, mask)
+        return whole_reset(games, mask)
 
-    monkeypatch.setattr(Games, "_reset_some", reset)
+    monkeypatch.setattr(Games, "_reset", reset)
     shown = []
-    for vector in (SyncVectorEnv, AsyncVectorEnv):
+    for vector in (InProcess, Processes):
         games, generator = Games(lambda vector=vector: vector([Catch] * 3), reseed_after=40), torch.Generator()
         games.say = lambda text: None
         steps = [games.reset(5)]
@@ -209,7 +210,7 @@ def test_an_emulator_that_dies_again_at_once_is_an_error():
         def step(self, action):
             raise RuntimeError("it is broken")
 
-    games = Games(lambda: SyncVectorEnv([Mortal]))
+    games = Games(lambda: InProcess([Mortal]))
     games.say = lambda text: None
     games.reset(0)
     with pytest.raises(RuntimeError, match="it is broken"):

@@ -13,7 +13,8 @@ from experiments.dashboard.films import FilmError, Films
 from experiments.dashboard.index import Index
 from experiments.dashboard.pages import videos
 from experiments.dashboard.server import application
-from experiments.dashboard.tails import Lines, Tail, episodes_back, nearest
+from experiments.dashboard.tails import Tail
+from experiments.lines import Lines, episodes_back, nearest
 from tests.test_compare import make
 
 

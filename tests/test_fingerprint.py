@@ -7,10 +7,11 @@ import torch
 
 from envs.protocols import MACHADO, NATURE
 from experiments.build import build_agent
-from experiments.evaluate import keep_best, load_best, weights_hash
+from experiments.files import RunError, write_json
 from experiments.fingerprint import SHOWN, differing, fingerprint, identity, of_result
 from experiments.presets import preset
-from experiments.run import Run, RunError, write_json
+from experiments.run import Run
+from experiments.scoring import keep_best, load_best, weights_hash
 
 
 def make(protocol=MACHADO, **more):

@@ -16,8 +16,9 @@ from agents.sequence import tree_leaves
 from envs.recording import Recording
 from experiments import segments
 from experiments.build import build
+from experiments.files import RunError
 from experiments.resume import bring_back
-from experiments.run import Run, RunError, json_hash, read_checkpoint
+from experiments.run import Run, json_hash, read_checkpoint
 from tests.test_resume import run_whole, sigterm_after, small
 
 JSON_VALUES = st.recursive(
@@ -132,7 +133,7 @@ def test_facts_that_a_stranger_wrote_are_refused(stopped, setup, data):
     rows, shown = setup.experience.size, tensors["games.shown.obs"].numpy()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments.os, "truncate", lambda path, size: None)  # the run is for the others, too
-        patch.setattr(type(setup.games), "_reset_all", lambda self: (shown, {}))  # emulators take their time
+        patch.setattr(type(setup.games), "_reset", lambda self, mask=None: (shown, {}))  # emulators take their time
         patch.setattr(type(setup.games), "_play_again", lambda self, but=0: shown)
         try:
             bring_back(stopped, setup, tensors, state)

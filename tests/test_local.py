@@ -21,8 +21,8 @@ from experiments import trainer
 from experiments.distributed import local
 from experiments.distributed.blocks import block_rows
 from experiments.distributed.setup import build
+from experiments.files import RunError, read_rows
 from experiments.resume import Resume, resume
-from experiments.run import RunError, read_rows
 from experiments.train import Train, run_training
 from tests.test_players import small
 

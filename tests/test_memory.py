@@ -19,8 +19,8 @@ from agents.rollout import Rollout, RolloutConfig
 from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
-from experiments.build import check
 from experiments.build_network import build_network
+from experiments.checks import check
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from tests.test_agents import CASES, REPLAY, learn

@@ -12,11 +12,12 @@ from agents.agent import Agent
 from agents.c51 import C51
 from agents.iqn import IQN
 from agents.optimiser import Adam
-from experiments.build import build, check
+from experiments.build import build
 from experiments.build_network import build_network, build_torso
+from experiments.checks import check
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
-from networks.heads import Dueling, Implicit, Linear
+from networks.heads import Dueling, Implicit, SingleStream
 from networks.noisy import MANY, NoisyLinear, signed_root
 from networks.torsos import ImpalaCNN, Residual
 from tests.test_networks import some_steps
@@ -82,7 +83,7 @@ def test_sigma_is_learned():
     assert layer.weight_sigma.grad.abs().sum() > 0 and layer.bias_sigma.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("make", [Linear, Dueling])
+@pytest.mark.parametrize("make", [SingleStream, Dueling])
 @pytest.mark.parametrize("atoms", [0, 5])
 def test_heads_give_a_number_or_a_distribution_per_action(make, atoms):
     head = make(6, 4, 8, atoms=atoms)
@@ -102,7 +103,7 @@ def test_dueling_distributions_are_dueling_in_every_atom():
 def test_implicit_quantiles_are_worked_out_by_hand():
     """eq. 4: phi_j(tau) = ReLU(sum_i cos(pi i tau) w_ij + b_j), i from 0; then psi * phi into the head."""
     torch.manual_seed(0)
-    head = Implicit(6, Linear(6, 4, 8), samples=3, cosines=5)
+    head = Implicit(6, SingleStream(6, 4, 8), samples=3, cosines=5)
     x = torch.randn(2, 6)
     values, tau = head(x)
     assert values.shape == (2, 3, 4) and tau.shape == (2, 3) and (0 <= tau).all() and (tau < 1).all()
@@ -200,7 +201,7 @@ def test_deterministic_mode_is_torch_s_and_names_what_prevents_it():
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("make", [Linear, Dueling])
+@pytest.mark.parametrize("make", [SingleStream, Dueling])
 def test_every_layer_of_a_noisy_head_is_noisy(make):
     head, x = make(6, 4, 8, noise=0.5), torch.randn(1, 6)
     assert not any(isinstance(layer, nn.Linear) for layer in head.modules())

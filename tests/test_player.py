@@ -18,7 +18,7 @@ from envs.recording import Recording, render
 from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.episodes import find_episode
-from experiments.evaluate import command_seed, score_agent
+from experiments.scoring import command_seed, score_agent
 from experiments.viewer import explain
 from experiments.viewer.history import History
 from experiments.viewer.source import find_source

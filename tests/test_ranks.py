@@ -17,8 +17,9 @@ from envs.recording import Recording, render
 from experiments.cli import run_command
 from experiments.distributed.share import cut, exploration, seed_of
 from experiments.distributed.world import World
+from experiments.files import read_rows
 from experiments.presets import PRESETS
-from experiments.run import Run, read_rows
+from experiments.run import Run
 from experiments.selfcheck import differences
 
 

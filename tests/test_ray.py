@@ -17,7 +17,8 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` i
 from ray.cluster_utils import Cluster
 
 from experiments.distributed.cluster import import_ray, nodes
-from experiments.run import Run, read_rows
+from experiments.files import read_rows
+from experiments.run import Run
 from experiments.suite import Suite, run_suite
 from experiments.train import Train, run_training
 from tests.test_local import ATARI

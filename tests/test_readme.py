@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import build
+from experiments import checks
 from experiments.cli import COMMANDS, parse, parse_train
 from experiments.matrix import cells
 from experiments.presets import PRESETS
@@ -44,14 +44,14 @@ def commands(kind):
 
 @pytest.mark.parametrize("line", [line for line in commands("train") if "cuda" not in line])
 def test_trainings_can_begin(line, monkeypatch):
-    monkeypatch.setattr(build, "available_memory", lambda device: 8 << 30)  # on a laptop
-    build.check(parse_train(line.split()).experiment, torch.device("cpu"))
+    monkeypatch.setattr(checks, "available_memory", lambda device: 8 << 30)  # on a laptop
+    checks.check(parse_train(line.split()).experiment, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("line", sorted(set(commands("suite"))))
 def test_suites_can_begin(line, monkeypatch):
     """Where 16 GB are free."""
-    monkeypatch.setattr(build, "available_memory", lambda device: 16 << 30)
+    monkeypatch.setattr(checks, "available_memory", lambda device: 16 << 30)
     planned = cells(spec_of(parse(Suite, line.split())))
     check_alike(planned)
     needed = check_cells(planned, "cpu")

@@ -19,9 +19,10 @@ from envs.library import game_of
 from experiments import selfcheck, snapshot, trainer
 from experiments.cli import run_command
 from experiments.config import Evaluation
+from experiments.files import read_rows
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
-from experiments.run import Run, read_rows
+from experiments.run import Run
 from experiments.segments import Segments
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training

@@ -12,9 +12,10 @@ import torch
 from experiments import run as run_module
 from experiments.build import build_agent
 from experiments.config import from_json, to_json
+from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.presets import PRESETS, preset
 from experiments.records import flat
-from experiments.run import Run, RunError, read_checkpoint, read_rows, write_atomically, write_json
+from experiments.run import Run, read_checkpoint
 from experiments.stats import bootstrap_interval
 
 TENSORS = {"online.weight": torch.arange(6.0).view(2, 3), "target.weight": torch.zeros(1)}

@@ -29,12 +29,13 @@ from experiments import trainer
 from experiments.build import build_agent
 from experiments.cli import run_command
 from experiments.config import Evaluation
-from experiments.evaluate import command_seed, keep_best, load_agent, score_agent
-from experiments.log import Log
+from experiments.files import RunError, read_rows
+from experiments.log import Log, say_what_next
 from experiments.loop import Scores
 from experiments.presets import preset
-from experiments.run import Run, RunError, read_rows
-from experiments.train import Train, begin_with, run_training, say_what_next
+from experiments.run import Run
+from experiments.scoring import command_seed, keep_best, load_agent, score_agent
+from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
 from tests.test_resume import run_whole, small

@@ -29,7 +29,7 @@ from experiments.viewer.keys import action_of, parts_of
 from experiments.viewer.message import Message
 from experiments.viewer.pictures import heat, mosaic, png, stacked
 from experiments.viewer.score import score_text
-from networks.heads import ActorCritic, Implicit, Linear
+from networks.heads import ActorCritic, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
 from networks.torsos import MLP, NatureCNN
@@ -76,7 +76,7 @@ def finite_difference(agent, step, state, action, pixel, width=2.0):
 
 def test_gradient_saliency_is_the_finite_difference():
     torch.manual_seed(0)
-    agent = agent_of(MLP((2, 6, 5)), Memoryless(64), Linear(64, 3, hidden=0), DQN())
+    agent = agent_of(MLP((2, 6, 5)), Memoryless(64), SingleStream(64, 3, hidden=0), DQN())
     step = step_of(torch.randint(0, 256, (2, 6, 5), dtype=torch.uint8))
     for action in (0, 2):
         saliency = explain.gradient_saliency(agent, step, (), action)
@@ -91,7 +91,7 @@ def test_gradient_saliency_is_the_finite_difference():
 
 @pytest.mark.parametrize("algorithm, atoms", [(C51(atoms=11, v_max=2.0), 11), (QRDQN(quantiles=7), 7)])
 def test_gradient_saliency_of_a_network_with_convolutions_and_memory(algorithm, atoms):
-    agent, step, state = remembering(Linear(8, 3, hidden=0, atoms=atoms), algorithm)
+    agent, step, state = remembering(SingleStream(8, 3, hidden=0, atoms=atoms), algorithm)
     saliency = explain.gradient_saliency(agent, step, state, 1)
     for y, x in ((0, 0), (17, 20), (30, 12), (35, 35)):
         largest = max(abs(finite_difference(agent, step, state, 1, (c, y, x), width=8.0)) for c in range(4))
@@ -100,7 +100,7 @@ def test_gradient_saliency_of_a_network_with_convolutions_and_memory(algorithm, 
 
 
 def test_explaining_draws_no_random_number_and_changes_nothing():
-    agent, step, state = remembering(Implicit(8, Linear(8, 3, hidden=0), samples=6), IQN(samples=6))
+    agent, step, state = remembering(Implicit(8, SingleStream(8, 3, hidden=0), samples=6), IQN(samples=6))
     before, weights = torch.get_rng_state(), [x.clone() for x in agent.online.parameters()]
     once = explain.gradient_saliency(agent, step, state, 0), explain.perturbed(agent, step, state)
     again = explain.gradient_saliency(agent, step, state, 0), explain.perturbed(agent, step, state)
@@ -216,7 +216,7 @@ def test_feature_maps_are_the_first_convolution_rectified():
     conv = next(part for part in agent.online.modules() if isinstance(part, nn.Conv2d))
     assert maps.shape == (32, 8, 8)
     torch.testing.assert_close(maps, conv(step.obs.float() / 255)[0].detach().relu())
-    blind = agent_of(MLP((1, 6, 5)), Memoryless(64), Linear(64, 3), DQN())
+    blind = agent_of(MLP((1, 6, 5)), Memoryless(64), SingleStream(64, 3), DQN())
     empty = explain.feature_maps(blind.online, step_of(torch.zeros(1, 6, 5, dtype=torch.uint8)), ())
     assert len(empty) == 0 and mosaic(empty).size > 0
 

@@ -21,9 +21,10 @@ from rich.console import Console
 
 from experiments import wandb_mirror
 from experiments.cli import parse_train, run_command
+from experiments.files import read_rows
 from experiments.presets import preset
 from experiments.resume import Resume, go_on, resume
-from experiments.run import Run, read_rows
+from experiments.run import Run
 from experiments.train import Train, run_training
 from experiments.wandb_mirror import Mirror, describe
 from experiments.wandb_workspace import workspace

@@ -67,7 +67,7 @@ def test_a_game_that_hangs_is_replaced(monkeypatch, tmp_path):
                 time.sleep(1_000)
             return super().step(action)
 
-    monkeypatch.setattr("envs.games.TIMEOUT", 2)
+    monkeypatch.setattr("envs.gym_games.TIMEOUT", 2)
     before = children()
     games, said = wrap(lambda protocol: Hanging(), 2, PROBE, processes=True), []
     games.say = said.append

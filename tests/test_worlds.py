@@ -21,8 +21,9 @@ from envs.scores import human_normalised
 from experiments.achievements import achievement_score, names_of, success_rates
 from experiments.build import build_agent, make_games
 from experiments.cli import parse_train, run_command
-from experiments.evaluate import describe, score_agent
+from experiments.evaluate import describe
 from experiments.presets import preset
+from experiments.scoring import score_agent
 from experiments.video import video_of
 from networks.torsos import MinAtarCNN
 

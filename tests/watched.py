@@ -7,9 +7,10 @@ import torch
 
 from envs.protocols import MACHADO
 from experiments.build import build_agent, make_games
-from experiments.evaluate import keep_recordings, score_agent
+from experiments.files import write_json
 from experiments.presets import PRESETS
-from experiments.run import Run, write_json
+from experiments.run import Run
+from experiments.scoring import keep_recordings, score_agent
 from experiments.viewer.player import Player
 
 CPU = torch.device("cpu")

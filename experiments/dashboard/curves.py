@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.dashboard.tails import SAMPLES, Tail, finite
+from experiments.dashboard.tails import SAMPLES, Tail
+from experiments.records import finite
 
 LIMIT = 6 * SAMPLES  # points of a curve before every second is dropped
 

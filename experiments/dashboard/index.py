@@ -9,7 +9,7 @@ from typing import Any
 from envs.scores import baselines, human_normalised
 from experiments.comparison import choose, eligible, label
 from experiments.dashboard.curves import RunCurves
-from experiments.dashboard.tails import SAMPLES, Tail, finite
+from experiments.dashboard.tails import SAMPLES, Tail
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
 from experiments.records import (
@@ -17,6 +17,7 @@ from experiments.records import (
     completed,
     evaluations,
     find_runs,
+    finite,
     heartbeat,
     last_rows,
     read_record,

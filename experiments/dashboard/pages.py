@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.dashboard.index import Entry
-from experiments.dashboard.tails import Tail, finite, nearest
+from experiments.dashboard.tails import Tail
 from experiments.fingerprint import of_result
-from experiments.records import checkpoints, evaluations, is_count
+from experiments.lines import nearest
+from experiments.records import checkpoints, evaluations, finite, is_count
 
 DETAIL = 700  # rows of a run's own charts
 LOG_BYTES = 12_000

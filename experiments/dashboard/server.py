@@ -22,7 +22,7 @@ from experiments.dashboard.board import leaderboard
 from experiments.dashboard.films import FilmError, Films
 from experiments.dashboard.index import Entry, Index, scales
 from experiments.dashboard.pages import charts, clean, run_page, training_log, videos
-from experiments.dashboard.tails import episodes_back
+from experiments.lines import episodes_back
 from experiments.published import curves_of, published_agents, published_curve
 from experiments.web import OnlyLocal
 
@@ -45,7 +45,7 @@ def application(root: Path) -> Any:
         return FileResponse(str(static() / "index.html"))
 
     def runs(request: Request) -> Response:
-        return answer(index.runs(whole(request, "since", -1)))
+        return answer(index.runs(int_query(request, "since", -1)))
 
     def about(request: Request) -> Response:
         games = {run["game"] for run in index.runs(-1)["runs"]}
@@ -58,7 +58,7 @@ def application(root: Path) -> Any:
         given = request.query_params.get("runs")
         ids = given.split(",")[:MOST_IDS] if given else None
         metric = request.query_params.get("metric", "charts/episodic_return")[:200]
-        return answer(index.curves(metric, axis_of(request), whole(request, "since", -1), ids))
+        return answer(index.curves(metric, axis_of(request), int_query(request, "since", -1), ids))
 
     def published(request: Request) -> Response:
         try:
@@ -79,7 +79,7 @@ def application(root: Path) -> Any:
 
     def episode(request: Request) -> Response:
         entry = run_of(request)
-        found = training_log(entry.record.path, whole(request, "frames", 0))
+        found = training_log(entry.record.path, int_query(request, "frames", 0))
         if found is None:
             raise HTTPException(404, "no episode of this run was recorded")
         return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})
@@ -100,7 +100,7 @@ def application(root: Path) -> Any:
         return FileResponse(entry.record.path / "recordings" / name, media_type="video/mp4")
 
     def live(request: Request) -> Response:
-        entry, episode = run_of(request), max(0, whole(request, "episode", 0))
+        entry, episode = run_of(request), max(0, int_query(request, "episode", 0))
         name = name_of(entry, episode) if episode else entry.id
         try:
             return answer({"address": films.watch(entry.record.path, name, episode)})
@@ -172,7 +172,7 @@ async def in_words(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
-def whole(request: Request, name: str, default: int) -> int:
+def int_query(request: Request, name: str, default: int) -> int:
     """A whole number of the query.
 
     Raises:

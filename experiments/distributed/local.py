@@ -132,7 +132,7 @@ class LocalPlayers(Roster):
         self.lives[player] += 1
         args = (self.x, begin, theirs, self.rooms[player], self.weights_room)
         process = self.context.Process(target=serve, args=args, name=f"player-{player}")
-        with undisturbed():
+        with without_signals():
             process.start()
         theirs.close()
         for slot in range(slots_of(self.x)):
@@ -164,7 +164,7 @@ def slots(x: Experiment, room: SharedMemory, block: Block) -> list[Block]:
 
 
 @contextmanager
-def undisturbed() -> Any:
+def without_signals() -> Any:
     """Processes that are started meanwhile do not hear Ctrl-C and SIGTERM: the learner saves, then it ends them."""
     resource_tracker.ensure_running()  # which, when it starts, lets the signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -19,7 +19,7 @@ from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, size_of
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.weights import weights_of
-from experiments.measure import measured
+from experiments.measure import NEVER, measured
 from experiments.phases import Phases
 from experiments.presets import preset
 
@@ -59,14 +59,14 @@ def experiment_of(task: Task) -> Experiment:
     assert x.replay is not None
     least = 4 * (block_rows(x) + x.algorithm.length + 8 + x.stack) * games
     replay = replace(x.replay, capacity=max(x.replay.capacity, least))
-    return replace(x, replay=replay if task.learns else replace(replay, learn_start=1 << 40))
+    return replace(x, replay=replay if task.learns else replace(replay, learn_start=NEVER))
 
 
 def carry_out(task: Task) -> dict[str, Any]:
     """One measurement in this process."""
     x, device = experiment_of(task), device_of(task.device)
     # What only takes blocks would refuse to begin: it would never learn.
-    setup = build(x if task.learns else replace(x, frames=1 << 60), device)
+    setup = build(x if task.learns else replace(x, frames=16 * NEVER), device)
     assert isinstance(setup, DistributedSetup)
     players, experience = setup.games, setup.experience
     assert x.replay is not None
@@ -101,9 +101,9 @@ def between(setup: DistributedSetup, phases: Phases, x: Experiment, seconds: flo
         spent = [psutil.Process(process.pid).cpu_times() for process in players.processes.values()]
         return sum(t.user + t.system for t in spent), time.process_time()
 
+    learns = x.replay is not None and x.replay.learn_start < NEVER
     for moment in setup.moments(x, None):
         now = time.perf_counter()
-        learns = x.replay is not None and x.replay.learn_start < 1 << 40
         if not began:
             if min(players.blocks) >= WARM and (agent.updates > 2 or not learns):
                 phases.begin()

@@ -15,11 +15,11 @@ from experiments import snapshot
 from experiments.build import Setup
 from experiments.distributed.share import GamesShare
 from experiments.distributed.world import Gone, World
-from experiments.evaluate import weights_hash
 from experiments.files import RunError
 from experiments.interruption import Interruption
 from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, Run
+from experiments.scoring import weights_hash
 from experiments.trainer import Trainer
 
 

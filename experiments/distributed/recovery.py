@@ -13,7 +13,7 @@ from envs.timestep import NO_STEP
 from experiments.distributed.blocks import example_row
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
-from experiments.snapshot import check_like, restore_chance, take, whole
+from experiments.snapshot import check_like, checked_count, restore_random_states, take
 
 
 def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
@@ -37,12 +37,12 @@ def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[st
     agent, players, experience = setup.agent, setup.games, setup.experience
     check_like(tensors, take(setup, Moment(0, NO_STEP, (), {}))[0])
     for name in ("lives", "blocks"):
-        if len([whole(n) for n in facts["games"][name]]) != players.count:
+        if len([checked_count(n) for n in facts["games"][name]]) != players.count:
             raise ValueError(f"it is not of {players.count} players")
     agent.load_tensors(tensors)
-    agent.updates = whole(facts["updates"])
+    agent.updates = checked_count(facts["updates"])
     own = {name.removeprefix("memory."): x for name, x in tensors.items() if name.startswith("memory.")}
     experience.restore(facts["memory"], own, example_row(players.x, agent))
     players.restore(facts["games"])
-    restore_chance(tensors, facts, players.device)
+    restore_random_states(tensors, facts, players.device)
     return Moment(experience.steps_added, NO_STEP, (), {})

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.run import RunError
+from experiments.files import RunError
 
 DEATHS = 5  # of one player in a row, without a block from it, that end a training
 

@@ -24,7 +24,8 @@ from agents.sequence import Sequence
 from envs.games import Games
 from envs.played import Played
 from envs.timestep import TimeStep
-from experiments.build import Setup, build_agent, build_experience, check, make_games, seed_everything
+from experiments.build import Setup, build_agent, build_experience, make_games, seed_everything
+from experiments.checks import check
 from experiments.config import Experiment
 from experiments.distributed.world import World
 from experiments.loop import Moment, train

@@ -19,9 +19,10 @@ from experiments.config import Experiment
 from experiments.distributed.ranks import First, Other, RankInterruption
 from experiments.distributed.share import Share, build_share, cut
 from experiments.distributed.world import Gone, World
+from experiments.log import say_what_next
 from experiments.resume import Resume, device_for, go_on, recover
 from experiments.run import Run
-from experiments.train import Train, begin_with, say_what_next, train_and_keep
+from experiments.train import Train, begin_with, train_and_keep
 from experiments.wandb_mirror import NoMirror
 
 

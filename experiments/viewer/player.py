@@ -16,7 +16,7 @@ from envs.screen import ScreenFrame, screen_of
 from envs.timestep import TimeStep
 from experiments.build import make_games
 from experiments.config import Experiment
-from experiments.evaluate import command_seed
+from experiments.scoring import command_seed
 from experiments.viewer import explain
 
 

@@ -13,7 +13,7 @@ import torch
 from agents.agent import Agent
 from envs.recording import Recording
 from experiments.episodes import keep_people_episode
-from experiments.run import RunError
+from experiments.files import RunError
 from experiments.viewer.history import History
 from experiments.viewer.keys import action_of, idle_of
 from experiments.viewer.message import Message, message_of

@@ -9,7 +9,8 @@ import torch
 from agents.agent import Agent
 from experiments.build import build_agent
 from experiments.config import Experiment
-from experiments.run import Run, RunError, read_checkpoint
+from experiments.files import RunError
+from experiments.run import Run, read_checkpoint
 
 WEIGHTS = "tensors.safetensors"
 

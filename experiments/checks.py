@@ -1,0 +1,225 @@
+"""What is refused before anything is built: settings that can only end badly, and more memory or disk than there is."""
+
+import math
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+import torch
+from rich.filesize import decimal
+
+from agents.agent import Agent
+from agents.curious import Bonus
+from agents.explore import Ladder
+from agents.impala import IMPALA
+from agents.ppo import PPO
+from agents.replay import STEP_BYTES
+from envs.library import game_of
+from experiments.build_network import state_bytes
+from experiments.config import Experiment, OnPolicy
+from experiments.run import KEPT_CHECKPOINTS
+from experiments.segments import ROWS
+
+SPARE_BYTES = 50_000_000  # for logs and videos
+
+
+def check(experiment: Experiment, device: torch.device) -> None:
+    """Refuses, before anything is built, what can only end badly.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    game = game_of(experiment.game)
+    game.protocol(experiment.protocol)
+    for flag, count, least in least_of(experiment):
+        if count < least:
+            raise ValueError(f"--{flag} must be at least {least}, got {count}")
+    for flag, value in (
+        ("evaluation.epsilon", experiment.evaluation.epsilon), ("algorithm.discount", experiment.algorithm.discount),
+        ("algorithm.trace", getattr(experiment.algorithm, "trace", 0.0)),
+        ("bonus.train-share", experiment.bonus.train_share),
+    ):  # fmt: skip
+        if not 0 <= value <= 1:
+            raise ValueError(f"--{flag} must be from 0 to 1, got {value}")
+    positive = {"optimiser.learning-rate": experiment.optimiser.learning_rate}
+    if isinstance(experiment.algorithm, PPO):
+        positive["algorithm.clip"] = experiment.algorithm.clip
+    if experiment.replay is not None:
+        positive["replay.learn-period"] = experiment.replay.learn_period
+    if experiment.bonus.weight:
+        positive["bonus.train-share"] = experiment.bonus.train_share
+    for flag, value in positive.items():
+        if value <= 0:
+            raise ValueError(f"--{flag} must be positive, got {value}")
+    if (experiment.replay is None) == (experiment.rollout is None):
+        raise ValueError("an experiment needs a replay or a rollout, and not both")
+    if experiment.frames <= 0:
+        raise ValueError(
+            f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
+        )
+    if experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
+    length = experiment.algorithm.length
+    begin, advice = length * experiment.num_envs, "one rollout takes so many"
+    if experiment.replay is not None:
+        begin, advice = experiment.replay.learn_start, "or lower --replay.learn-start"
+        if experiment.replay.batch_size > experiment.replay.capacity:
+            raise ValueError(
+                f"--replay.batch-size {experiment.replay.batch_size:_} is more than the replay's"
+                f" {experiment.replay.capacity:_} steps: lower it, or raise --replay.capacity"
+            )
+        least = (length + experiment.replay.stride) * experiment.num_envs
+        if begin < least:
+            raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")
+    if experiment.frames <= begin * game.frame_skip:
+        raise ValueError(
+            f"--frames {experiment.frames:_} would end before learning begins, at {begin * game.frame_skip:_} frames; "
+            f"raise --frames ({advice})"
+        )
+    if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
+        raise ValueError(
+            f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
+            " the ladder has a rung for every game"
+        )
+    remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
+    if experiment.rollout is not None:
+        if not isinstance(experiment.algorithm, OnPolicy):
+            raise ValueError(f"{learns} learns from a replay, not from rollouts")
+        learner = "a network with memory" if remembers else learns
+        if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
+            raise ValueError(f"{learner} learns from whole games: --rollout.shuffle games")
+    elif isinstance(experiment.algorithm, OnPolicy):
+        raise ValueError(f"{learns} learns from rollouts, not from a replay")
+    elif remembers and experiment.algorithm.unroll < 2:
+        raise ValueError(
+            "a memory learns from steps in a row: set --algorithm.unroll (such as 40) and --algorithm.burn-in"
+        )
+    if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
+        raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
+    if experiment.bonus.weight and experiment.replay is not None and experiment.bonus.discount != Bonus.discount:
+        raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")
+    if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
+        raise ValueError(
+            "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
+            " set --network.pooling 0, or do without --deterministic"
+        )
+    if experiment.replay is not None:
+        check_memory(experiment, device)
+        if experiment.replay.storage == "disk":
+            check_room(experiment.replay.capacity * frame_bytes(experiment))
+
+
+def least_of(x: Experiment) -> list[tuple[str, int, int]]:
+    """(flag, value, the least that makes sense) of an experiment's whole numbers."""
+    found: list[tuple[str, int, int]] = [
+        ("num-envs", x.num_envs, 1), ("seed", x.seed, 0), ("stack", x.stack, 1),
+        ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
+        ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
+    ]  # fmt: skip
+    for name, least in (("n_steps", 1), ("unroll", 1), ("burn_in", 0)):
+        if hasattr(x.algorithm, name):
+            found.append((f"algorithm.{name.replace('_', '-')}", getattr(x.algorithm, name), least))
+    if x.replay is not None:
+        found += [
+            ("target-period", x.target_period, 1), ("replay.batch-size", x.replay.batch_size, 1),
+            ("replay.stride", x.replay.stride, 1),
+        ]  # fmt: skip
+    if x.rollout is not None:
+        found += [("rollout.epochs", x.rollout.epochs, 1), ("rollout.minibatches", x.rollout.minibatches, 1)]
+    return found
+
+
+def frame_bytes(experiment: Experiment) -> int:
+    """What one frame of the game takes in a replay, in bytes."""
+    return math.prod(game_of(experiment.game).frame_shape)
+
+
+def replay_steps(experiment: Experiment, device: torch.device) -> int:
+    """Agent steps whose memory the replay takes: on a CPU only those that the training will make."""
+    assert experiment.replay is not None
+    capacity = experiment.replay.capacity
+    return min(capacity, experiment.agent_steps) if device.type == "cpu" else capacity
+
+
+def replay_bytes(experiment: Experiment, device: torch.device) -> int:
+    """Memory that the replay takes in the end."""
+    assert experiment.replay is not None
+    steps = replay_steps(experiment, device)
+    return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps)
+
+
+def check_memory(experiment: Experiment, device: torch.device) -> str:
+    """Says how much memory the replay will take, on the device where it lives.
+
+    Raises:
+        ValueError: there is less; with the numbers and the flag to change.
+    """
+    assert experiment.replay is not None
+    needed, steps = replay_bytes(experiment, device), replay_steps(experiment, device)
+    storage = experiment.replay.storage
+    if storage == "cuda" and device.type != "cuda":
+        raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
+    where = device if storage in ("auto", "cuda") else torch.device("cpu")
+    free = available_memory(where)
+    if needed > free:
+        fits = int(0.8 * free / needed * steps) // 1000
+        raise ValueError(
+            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
+            f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
+            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
+        )
+    return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
+
+
+def check_room(size: int) -> None:
+    """Refuses a replay on a disk that has no room for it.
+
+    Raises:
+        ValueError: with the numbers and what to change.
+    """
+    folder = tempfile.gettempdir()
+    if size > (free := shutil.disk_usage(folder).free):
+        raise ValueError(
+            f"--replay.storage disk: the replay takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free;"
+            " free some, set TMPDIR to a folder with more room, or lower --replay.capacity"
+        )
+
+
+def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
+    """Says how much of the disk a training will take.
+
+    Raises:
+        ValueError: there is less; with the numbers and the flags to change.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
+    needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
+    needed += experiment.agent_steps  # recordings: less than a byte per agent step
+    if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
+        since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
+        steps = min(experiment.replay.capacity + since, experiment.agent_steps)
+        kept = steps // experiment.replay.stride * state_bytes(experiment.network)
+        needed += steps * (frame_bytes(experiment) + STEP_BYTES) + kept
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"the disk of --runs {folder} is too full: {decimal(free)} are free, and so that it can be resumed,"
+            f" this training will take up to {decimal(needed)}; free some, choose another --runs"
+            + (", or a smaller --replay.capacity" if experiment.replay is not None else "")
+        )
+    return f"disk: up to {decimal(needed)} until it is finished, of {decimal(free)} free"
+
+
+def available_memory(device: torch.device) -> int:
+    """Free memory in bytes: the GPU's, or the machine's within the container's limit if there is one."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        return free if limit == "max" else min(free, int(limit) - used)
+    except (OSError, ValueError):
+        return free

@@ -179,6 +179,13 @@ def ended_steps(batch, length):
     return seq._replace(step=seq.step._replace(obs=obs, reward=reward, first=first, last=last, terminal=last))
 
 
+def test_what_an_agent_learns_along_is_clipped():
+    agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(clip_norm=1e-3), 9)
+    _, metrics = agent.learn(two_steps(4))
+    norm = torch.cat([p.grad.flatten() for p in agent.online.parameters()]).norm().item()
+    assert metrics["losses/grad_norm"] > 2e-3 and norm == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_importance_weights_multiply_each_loss():
     def step(weight):
         torch.manual_seed(0)
@@ -188,6 +195,11 @@ def test_importance_weights_multiply_each_loss():
 
     halves = zip(step(torch.full((4,), 0.5)), step(torch.ones(4)), strict=True)
     assert all(torch.allclose(half * 2, whole) for half, whole in halves)
+    each = [step(4 * one) for one in torch.eye(4)]  # of one sequence alone, in the mean of four
+    weight = torch.tensor([0.1, 0.4, 0.2, 0.8])
+    summed = [sum(w * g / 4 for w, g in zip(weight, gradients, strict=True)) for gradients in zip(*each, strict=True)]
+    for found, wanted in zip(step(weight), summed, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_agent_comes_back_from_its_tensors():

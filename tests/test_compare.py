@@ -16,12 +16,13 @@ import pytest
 from envs.protocols import MACHADO, NATURE
 from envs.scores import human_normalised
 from experiments.cli import run_command
-from experiments.comparison import as_json, load
+from experiments.comparison import as_json, load, means
 from experiments.config import to_json
 from experiments.figures import draw_all
 from experiments.files import RunError, write_json
 from experiments.fingerprint import fingerprint
 from experiments.presets import preset
+from experiments.published import published_agent
 from experiments.records import find_runs, flat, status, training_hours
 from experiments.tables import escape, to_latex
 
@@ -66,6 +67,12 @@ def test_figures_equal_hand_numbers(suite):
     assert data["aggregates"]["dqn"]["mean"]["value"] == pytest.approx(sum(expected) / 2)
     (pair,) = data["improvement"]  # c51 and dqn: Pong 1, Breakout 20 and 40 against 40 and 40: 0.25
     assert (pair["x"], pair["y"], pair["probability"]) == ("c51", "dqn", (1 + 0.25) / 2)
+    assert pair["interval"] == (0.5, 0.75)  # Pong is always won
+    assert means(load([suite]), "dqn") == {"Pong": 1.5, "Breakout": 40}
+    published = published_agent("DQN CNN (Dopamine)")
+    (shown,) = as_json(load([suite], published=(published,)))["published"]
+    theirs = [human_normalised(game, published.scores[game]) for game in ("Pong", "Breakout")]
+    assert shown["aggregates"]["mean"] == pytest.approx(sum(theirs) / 2)
     assert data["differences"]["algorithm"] == {"c51": "C51", "dqn": "DQN"}
     assert data["runs"][0]["hours"] == pytest.approx(0.2)  # 1 M frames in a tenth of an hour
     assert data["mixed"] == {} and any("as few as 2 seeds" in note for note in data["notes"])

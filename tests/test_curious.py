@@ -1,6 +1,7 @@
 """Random network distillation: its statistics, what it pays and for what, and that it makes agents go further."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,3 +240,14 @@ def test_a_surprise_is_a_mean_over_features():
         p.data.zero_()
     obs = torch.full((1, 1, 1, 2), 3, dtype=torch.uint8)
     torch.testing.assert_close(rnd(obs), rnd.fixed(obs[:, 0, None].float()).square().mean(-1))
+
+
+def test_surprise_is_of_what_was_seen_before_and_paid_in_the_spread_up_to_now():
+    torch.manual_seed(0)
+    rnd, steps = RND((1, 2, 3), num_envs=4, size=8), some_steps(5, 4)
+    rnd.watch(some_steps(5, 4, seed=9).obs)
+    with torch.no_grad():
+        error = torch.stack([rnd(obs) for obs in steps.obs])
+    seq = Sequence(steps, steps.prev_action, (), (), (), ())
+    noted = CuriousPPO().note_intrinsic(SimpleNamespace(bonus=rnd), seq).note[-1]
+    torch.testing.assert_close(noted, error / rnd.scale())

@@ -246,3 +246,13 @@ def test_munchausen_without_its_term_and_entropy_is_dqn():
     known = IQN(samples=5).loss(table(values, tau), table(others, tau), seq)
     found = MunchausenIQN(samples=5, scaling=0.0, temperature=1e-6).loss(table(values, tau), table(others, tau), seq)
     torch.testing.assert_close(known[0], found[0], atol=1e-5, rtol=1e-5)
+
+
+def test_actions_are_those_of_the_largest_mean():
+    # The most, the least, the middle or the first quantile would each choose another somewhere.
+    theta = torch.tensor([[[0.0, 0, 9], [2, 2, 2]], [[5, 0, 0], [2, 2, 2]]])  # [N, A, quantiles]
+    tau = torch.rand(2, 3)
+    for algorithm, output in ((QRDQN(), theta), (IQN(), (theta.mT, tau)), (MunchausenIQN(), (theta.mT, tau))):
+        assert algorithm.choose(output, 0.0)[0].tolist() == [0, 1]
+    probability = torch.tensor([[[0.1, 0.5, 0.4], [0.4, 0.0, 0.6]]])
+    assert C51(atoms=3, v_max=2.0).choose(probability.log(), 0.0)[0].tolist() == [0]

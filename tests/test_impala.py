@@ -10,13 +10,13 @@ from agents.impala import IMPALA
 from agents.optimiser import Adam
 from agents.returns import pick, vtrace
 from agents.rollout import Rollout, RolloutConfig
-from agents.sequence import Sequence
+from agents.sequence import Sequence, tree_map
 from envs.probe import make_probe
 from envs.timestep import TimeStep
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
 from tests.test_agents import CASES, learn
-from tests.test_returns import episodes, tensor
+from tests.test_returns import column, episodes, tensor
 
 SMALL = {"torso": "mlp", "hidden": 64, "memory_size": 64}
 
@@ -60,6 +60,46 @@ def test_the_loss_is_worked_out_by_hand():
     entropy = -(0.75 * log[0] + 0.25 * log[1])
     assert loss.item() == pytest.approx((-error * log[1] + 0.5 * 0.5 * error**2 - 0.1 * entropy).item())
     assert priority.item() == pytest.approx(error) and metrics["losses/ratio"].item() == pytest.approx(0.5)
+
+
+def test_targets_and_advantages_are_constants():
+    """Of the hand test: dL/dV is -0.5 * 0.75 here, and nothing for the value that is bootstrapped from."""
+    logits, value = torch.tensor([3.0, 1.0]).log().expand(2, 1, 2), torch.tensor([[1.0], [3.0]], requires_grad=True)
+    none = torch.zeros(2, 1, dtype=torch.bool)
+    step = TimeStep(torch.zeros(2, 1), none.long(), torch.tensor([[0.0], [2.0]]), none, none, none)
+    note = torch.full((2, 1), 0.5).log()
+    seq = Sequence(step, torch.ones(2, 1).long(), note, (), torch.ones(1), torch.zeros(1).long())
+    loss, *_ = IMPALA(discount=0.5, unroll=1).loss(lambda step, state: ((logits, value), state), None, seq)
+    loss.sum().backward()
+    assert value.grad.flatten().tolist() == pytest.approx([-0.375, 0])
+
+
+def test_the_loss_is_summed_over_time():
+    """A lost life cuts the trace: two steps cost what each of them costs alone."""
+    torch.manual_seed(0)
+    none, logits, value = torch.zeros(3, 1, dtype=torch.bool), torch.randn(3, 1, 2), torch.randn(3, 1)
+    terminal = torch.tensor([[False], [True], [False]])
+    step = TimeStep(torch.arange(3)[:, None], none.long(), column(0.0, 1.0, -0.5), none, none, terminal)
+
+    def network(step, state):
+        return (logits[step.obs[:, 0]], value[step.obs[:, 0]]), state
+
+    def loss(rows):
+        x, action, note = tree_map(lambda t: t[rows], (step, torch.ones(3, 1).long(), torch.full((3, 1), 0.5).log()))
+        return IMPALA().loss(network, None, Sequence(x, action, note, (), torch.ones(1), torch.zeros(1).long()))[0]
+
+    torch.testing.assert_close(loss(slice(0, 3)), loss(slice(0, 2)) + loss(slice(1, 3)))
+
+
+def test_which_bound_is_for_the_errors_and_which_for_the_trace():
+    """Ratio 2, V = 0, rewards 0 and 1: the error at the end is 1 times rho, and goes back times c."""
+    value, none = torch.zeros(3, 1), torch.zeros(3, 1, dtype=torch.bool)
+    step = TimeStep(torch.zeros(3, 1), none.long(), column(0.0, 0.0, 1.0), none, none, none)
+    logits, note = torch.zeros(3, 1, 2), torch.full((3, 1), 0.25).log()
+    seq = Sequence(step, torch.ones(3, 1).long(), note, (), torch.ones(1), torch.zeros(1).long())
+    algorithm = IMPALA(discount=1.0, unroll=2, rho_max=1.5, c_max=1.0, entropy_cost=0.0)
+    _, priority, _ = algorithm.loss(lambda step, state: ((logits, value), state), None, seq)
+    assert priority.item() == pytest.approx((1.5 + 1.5) / 2)
 
 
 def rollouts(memory, minibatches=4):

@@ -4,7 +4,7 @@ import torch
 
 from agents.sequence import Sequence
 from envs.timestep import TimeStep
-from experiments.loop import evaluate, train
+from experiments.loop import RECENT, Episode, Scores, evaluate, train
 
 
 def at(t, envs, last=()):
@@ -108,3 +108,11 @@ def test_evaluation_takes_equally_many_episodes_from_each_game():
     assert sum(episode.score for episode in episodes) / 6 == 3.5
     assert [e.agent_steps for e in episodes if e.game == 1] == [5, 5, 5]
     assert len(list(evaluate(Idle(), Uneven(), 3, epsilon=0.0, seed=0))) == 3
+
+
+def test_the_score_of_a_training_is_the_mean_of_its_last_episodes():
+    scores = Scores(1)
+    for s in range(RECENT + 5):
+        scores.count(Episode(0, float(s), 1, 0))
+        latest = range(max(0, s - RECENT + 1), s + 1)
+        assert scores.mean == sum(latest) / len(latest)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agents.agent import Agent
 from agents.c51 import C51
 from agents.dqn import DQN
-from agents.explore import Ladder, epsilon_greedy
+from agents.explore import Ladder
 from agents.optimiser import Adam
 from agents.ppo import PPO
 from agents.replay import Replay, ReplayConfig
@@ -23,7 +23,7 @@ from experiments.build_network import build_network
 from experiments.checks import check
 from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
-from tests.test_agents import CASES, REPLAY, learn
+from tests.test_agents import CASES, learn
 from tests.test_cores import CORES, network_of, some_steps
 from tests.test_returns import column, episodes, hand, rlax, tensor
 
@@ -69,6 +69,21 @@ def test_a_sequence_of_a_memoryless_network_is_its_transitions(algorithm):
     torch.testing.assert_close(priority, 0.9 * sizes.amax(0) + 0.1 * sizes.sum(0) / live.sum(0))
 
 
+@pytest.mark.parametrize("algorithm", [DQN(n_steps=2), C51(n_steps=2, atoms=5)], ids=["dqn", "c51"])
+def test_a_burn_in_without_memory_is_only_left_out(algorithm):
+    torch.manual_seed(0)
+    config = NetworkConfig(torso="mlp", hidden=16)
+    nets = [build_network(config, (1, 2, 3), 3, algorithm) for _ in range(2)]
+    steps, action, earned = some_steps(10, 4, begins=0.4), torch.randint(3, (10, 4)), torch.randn(10, 4)
+    seq = Sequence(steps, action, (), (), torch.ones(4), torch.arange(4), earned)
+    assert not torch.equal(steps.last[:5], steps.last[3:8])
+    later, action, earned = tree_map(lambda x: x[3:], (steps, action, earned))
+    rest = seq._replace(step=later, action=action, intrinsic_reward=earned)
+    with_burn_in = replace(algorithm, burn_in=3, unroll=5).loss(*nets, seq)
+    for a, b in zip(with_burn_in[:2], replace(algorithm, unroll=5).loss(*nets, rest)[:2], strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_the_replay_keeps_the_memory_of_every_stride_th_step():
     games = make_probe("recall", 3)
     network = build_network(NetworkConfig(memory="lstm", **SMALL), games.observation_shape, games.num_actions)
@@ -76,18 +91,18 @@ def test_the_replay_keeps_the_memory_of_every_stride_th_step():
     replay = Replay(ReplayConfig(120, 8, 1, stride=5), 3, length=5)
     step, state, kept = games.reset(0), agent.initial_state(3), []
     for _ in range(90):  # the ring of 40 rows wraps twice
-        action, note, following = agent.act(step, state, 0.5)
+        action, note, following = agent.act(step, state, 0.0)
         replay.add(step, action, note, state)
-        kept.append(state)
+        kept.append((state, action))
         step, state = games.step(action), following
     assert all(len(ring) == 8 for ring in replay.rows[3])
     seq = replay.sample(64)
     for b, (row, game) in enumerate(zip((seq.ids // 3).tolist(), (seq.ids % 3).tolist(), strict=True)):
         assert row % 5 == 0
-        assert all(torch.equal(got[b], want[game]) for got, want in zip(seq.state, kept[row], strict=True))
-    outputs, _ = network(seq.step, seq.state)  # learning replays acting
-    again = epsilon_greedy(outputs[0], 0.0)
-    assert again.shape == (64,)
+        assert all(torch.equal(got[b], want[game]) for got, want in zip(seq.state, kept[row][0], strict=True))
+        assert seq.action[0, b] == kept[row][1][game]
+    outputs, _ = network(seq.step, seq.state)
+    assert torch.equal(outputs.argmax(-1), seq.action)  # learning replays acting
 
 
 @pytest.mark.parametrize("fixture", hand("value_rescale"))
@@ -304,4 +319,3 @@ def test_settings_that_do_not_fit_a_memory_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             check(x, device)
-    assert REPLAY.stride == 1

@@ -11,6 +11,7 @@ from agents.curious import Bonus, CuriousPPO
 from agents.explore import sampled
 from agents.ppo import PPO
 from agents.pqn import PQN
+from agents.returns import mean_over_live, mean_over_time
 from agents.sequence import Sequence
 from envs.timestep import TimeStep
 from tests.test_curious import Stub
@@ -46,8 +47,10 @@ def test_the_loss_with_surprise_is_worked_out_by_hand():
 
     # The game's 1 and 3, half of the intrinsic 6 and 0: 4 and 3, normalised 1 and -1.
     seq = one_step((torch.zeros(1, 2, 2), torch.tensor([[[1.0, 6.0], [3.0, 0.0]]])), obs=(7.0, 9.0))
-    algorithm = CuriousPPO(clip=0.1, value_cost=0.0, entropy_cost=0.0, bonus=Bonus(0.5, train_share=1.0))
-    assert algorithm.loss(Online(), None, seq)[0].tolist() == pytest.approx([-1.1 + 7, 1.25 + 9])
+    algorithm = CuriousPPO(clip=0.1, value_cost=1.0, entropy_cost=0.0, bonus=Bonus(0.5, train_share=1.0))
+    assert algorithm.loss(Online(), None, seq)[0].tolist() == pytest.approx(
+        [-1.1 + 7 + 0.5 * (1 + 36), 1.25 + 9 + 0.5 * 9]
+    )
 
 
 def rollout(reward, note):
@@ -78,3 +81,29 @@ def test_actions_are_drawn_as_often_as_the_policy_says():
     pi = torch.tensor([0.7, 0.2, 0.1])
     drawn = sampled(pi.log().expand(100_000, 3)).bincount(minlength=3) / 100_000
     torch.testing.assert_close(drawn, pi, rtol=0, atol=0.01)
+
+
+def test_what_stands_at_an_end_does_not_scale_the_others():
+    torch.manual_seed(0)
+    logits, live, found = torch.randn(1, 3, 2), torch.tensor([[True, True, False]]), []
+    for x in (0.0, 100.0):
+        advantage = torch.tensor([[1.0, -2.0, x]])
+        loss, _ = PPO().policy_loss(logits, torch.zeros(1, 3).long(), torch.zeros(1, 3), advantage, live)
+        found.append(loss[live])
+    torch.testing.assert_close(*found)
+
+
+def test_the_greedy_value_is_noted_whatever_is_played():
+    torch.manual_seed(0)
+    action, note = PQN().choose(torch.tensor([[1.0, 3.0]]).expand(64, 2), 1.0)
+    assert set(action.tolist()) == {0, 1} and (note == 3).all()
+
+
+def test_means_are_of_the_live_steps():
+    x, live = (
+        torch.tensor([[1.0, 5.0], [3.0, 7.0], [8.0, 9.0]]),
+        torch.tensor([[True, False], [True, False], [False] * 2]),
+    )
+    assert mean_over_time(x, live).tolist() == [2, 0]
+    assert mean_over_live(x, live).item() == 2
+    assert mean_over_live(torch.stack([x, -x], -1), live).tolist() == [2, -2]

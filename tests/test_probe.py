@@ -52,3 +52,16 @@ def test_repeat_previous_is_perfect_for_who_remembers_and_minus_a_half_for_who_g
     for _ in range(48):
         scores += games.step(torch.randint(4, (64,), generator=generator)).reward
     assert scores.mean().item() == pytest.approx(-0.5, abs=0.05)
+
+
+def test_environments_seeded_anew_have_seeds_that_none_had():
+    games = make_probe("catch", 3)
+    games.reseed_after = 20
+    games.reset(0)
+    seen = [[log.seed for log in games.logs]]
+    for _ in range(100):
+        games.step(torch.ones(3, dtype=torch.int64))
+        now = [log.seed for log in games.logs]
+        seen += [now] if now != seen[-1] else []
+    seeds = [seed for now in seen for seed in now]
+    assert len(seen) > 3 and len(set(seeds)) == len(seeds)

@@ -16,6 +16,7 @@ from agents.explore import Linear
 from agents.frames import CompressedRing, HostRing
 from agents.replay import Replay, ReplayConfig, importance_weights
 from agents.sequence import tree_leaves
+from agents.shards import Shards
 from agents.sumtree import SumTree
 from envs.atari import make_atari
 from envs.protocols import MACHADO, Protocol
@@ -245,14 +246,28 @@ def test_importance_exponent_follows_agent_steps():
     rng = np.random.default_rng(3)
     config = ReplayConfig(capacity=64, priority_exponent=1.0, importance_exponent=Linear(0.0, 1.0, 40))
     replay, step = Replay(config, 1, 2), None
-    for t in range(41):
+    for _ in range(41):
         step = fake_step(1, rng, last_chance=0, after=step)
         replay.add(step, torch.zeros(1, dtype=torch.int64))
-        if t == 1:
-            assert config.importance_exponent(replay.steps_added) == 0.05
     replay.update(torch.arange(20), torch.full((20,), 4.0))
     seq = replay.sample(256)
     assert sorted({round(w, 4) for w in seq.weight.tolist()}) == [0.25, 1.0]
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_importance_exponent_follows_the_agent_steps_of_all_games(shards):
+    rng = np.random.default_rng(3)
+    config = ReplayConfig(capacity=200, priority_exponent=1.0, importance_exponent=Linear(0.0, 1.0, 80))
+    step = fake_step(4, rng, last_chance=0)
+    replay = Replay(config, 4, 2)
+    if shards:
+        replay = Shards(config, 4, 2, 0, 1, (step, torch.zeros(4, dtype=torch.int64), (), ()))
+    add = replay.shards[0].add if shards else replay.add
+    for _ in range(10):  # 40 agent steps: beta is 0.5
+        step = fake_step(4, rng, last_chance=0, after=step)
+        add(step, torch.zeros(4, dtype=torch.int64))
+    replay.update(torch.arange(16), torch.full((16,), 4.0))
+    assert sorted({round(w, 3) for w in replay.sample(256).weight.tolist()}) == [0.5, 1.0]
 
 
 def test_too_small_a_ring_is_refused():

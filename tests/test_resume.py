@@ -8,6 +8,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,11 @@ from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from envs.library import game_of
 from experiments import selfcheck, snapshot, trainer
+from experiments.build import build
 from experiments.cli import run_command
 from experiments.config import Evaluation
 from experiments.files import read_rows
+from experiments.loop import Moment
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -269,3 +272,14 @@ def test_games_that_cannot_repeat_themselves_begin_new_episodes(tmp_path, monkey
     assert json.loads((run.path / "summary.json").read_text())["finished"]
     # One has 9, if what was begun is not given up.
     assert {row["steps"] for row in read_rows(run.path / "episodes.jsonl")} == {5}
+
+
+def test_episodes_that_are_given_up_are_cut_short_and_not_over():
+    x, rows = small("ppo", "probe/catch"), []
+    setup = build(x, torch.device("cpu"))
+    step = setup.games.reset(0)
+    keeping = SimpleNamespace(add=lambda step, *row: rows.append(step))
+    given_up = SimpleNamespace(agent=setup.agent, games=setup.games, experience=keeping)
+    after = snapshot.begin_new_episodes(given_up, Moment(0, step, setup.agent.initial_state(x.num_envs), {}))
+    assert rows[0].last.all() and not rows[0].terminal.any() and torch.equal(rows[0].obs, step.obs)
+    assert after.step.first.all()

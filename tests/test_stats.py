@@ -99,3 +99,12 @@ def test_both_sides_of_an_improvement_are_drawn_apart():
     assert 0.2 < low < 0.27 and 0.73 < high < 0.8
     low, high = stats.profile_band([np.arange(100.0)], np.array([49.5]))[:, 0]
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02) and high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
+
+
+def test_every_aggregate_of_draws_is_that_of_each_draw():
+    games = [np.arange(8.0) / 8, np.arange(6.0) / 3]
+    drawn, found = stats.resample(games, 50), stats.aggregates(games, draws=200)
+    for name, statistic in stats.AGGREGATES.items():
+        np.testing.assert_allclose(statistic(drawn), [float(statistic([g[i] for g in drawn])) for i in range(50)])
+        assert found[name]["interval"] == stats.interval(statistic, games, 200)
+        assert found[name]["interval"][0] < found[name]["value"] < found[name]["interval"][1]

@@ -15,7 +15,8 @@ from agents.sequence import tree_map
 from envs.doom import Doom
 from envs.games import pushed
 from envs.library import GAMES, game_of
-from envs.protocols import CRAFTER, FLICKER, MACHADO, NATURE, PROTOCOLS, VIZDOOM, Protocol
+from envs.minatar import MinAtar
+from envs.protocols import CRAFTER, FLICKER, MACHADO, MINATAR, NATURE, PROTOCOLS, VIZDOOM, Protocol
 from envs.recording import Recording, render
 from envs.scores import human_normalised
 from experiments.achievements import achievement_score, names_of, success_rates
@@ -279,3 +280,13 @@ def test_a_video_runs_at_the_pace_of_its_game(tmp_path):
     assert video_of(recording, tmp_path / "v.mp4") == 6 / 5  # six boards, five a second
     with av.open(str(tmp_path / "v.mp4")) as container:
         assert container.streams.video[0].average_rate == 5
+
+
+def test_protocols_are_what_they_cite():
+    found = {p.name: (p.sticky_actions, p.noop_max, p.life_loss_is_terminal, p.max_frames) for p in PROTOCOLS.values()}
+    assert found == {
+        "machado": (0.25, 0, False, 108_000), "nature": (0, 30, True, 108_000), "atari100k": (0, 30, True, 108_000),
+        "flicker": (0, 30, True, 108_000), "vizdoom": (0, 0, False, 0), "crafter": (0, 0, False, 10_000),
+        "minatar": (0.1, 0, False, 108_000), "probe": (0, 0, False, 0),
+    }  # fmt: skip
+    assert MinAtar("breakout", MINATAR).game.sticky_action_prob == 0.1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from agents.captured import Captured
 from agents.compiled import compiled
 from agents.explore import Linear
-from agents.optimiser import Optimiser, Settings
+from agents.optimiser import Optimiser, Optimisers
 from agents.precision import Bf16, round_weights
 from agents.sequence import Sequence, cut, onto, tree_map
 from agents.transition import Foreseen, MultiStep
@@ -58,7 +58,7 @@ class Agent:
         self,
         network: nn.Module,
         algorithm: Algorithm,
-        optimiser: Settings,
+        optimiser: Optimisers,
         target_period: int,
         bf16: bool = False,
         lookahead: int = 1,
@@ -268,6 +268,7 @@ def load_network(network: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, x in own.items():
         if (x.shape, x.dtype) != (tensors[name].shape, tensors[name].dtype):
             raise ValueError(
-                f"weights do not fit this network: {name} is {tuple(tensors[name].shape)}, not {tuple(x.shape)}"
+                f"weights do not fit this network: {name} is {tensors[name].dtype} {tuple(tensors[name].shape)},"
+                f" not {x.dtype} {tuple(x.shape)}"
             )
     network.load_state_dict(tensors)

@@ -142,7 +142,7 @@ class RMSProp:
         torch._foreach_addcdiv_(parameters, gradients, scale, -rate)
 
 
-Settings = Adam | RAdam | RMSProp | Adadelta
+Optimisers = Adam | RAdam | RMSProp | Adadelta
 
 
 class Optimiser:
@@ -155,7 +155,7 @@ class Optimiser:
         statistics: for each parameter tensors by name, of its shape or []; none before its first gradient.
     """
 
-    def __init__(self, settings: Settings, parameters: Iterable[Parameter]):
+    def __init__(self, settings: Optimisers, parameters: Iterable[Parameter]):
         self.settings, self.parameters = settings, list(parameters)
         self.statistics: list[dict[str, Tensor]] = [{} for _ in self.parameters]
         self._step: Any = settings.step

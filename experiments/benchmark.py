@@ -1,6 +1,7 @@
 """highscore benchmark: how fast this machine trains, what bounds it, and how others do."""
 
 import platform
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,9 +13,8 @@ from rich.table import Table
 
 from envs.library import game_of
 from experiments.distributed import measure as players
-from experiments.distributed.measure import in_a_process_of_its_own
 from experiments.files import write_json
-from experiments.measure import Task
+from experiments.measure import Task, in_a_process_of_its_own
 from experiments.peers import PEERS
 from experiments.presets import preset
 from experiments.provenance import git_commit
@@ -165,11 +165,14 @@ def main(args: list[str]) -> int:
             players.show(name, results[name], console)
     else:
         for name in options.presets:
+            for peer in (peer for peer in options.against if name not in PEERS[peer]):
+                known = ", ".join(sorted(PEERS[peer]))
+                console.print(f"{name} has no counterpart of {peer}, which has {known}", highlight=False)
             found = measure(name, options, console)
             results[name] = {"summary": summary(found), "rounds": found}
         show(results, console)
     if options.out:
-        about = {"command": "highscore benchmark " + " ".join(args), "commit": git_commit(), "machine": machine()}
+        about = {"command": shlex.join(["highscore", "benchmark", *args]), "commit": git_commit(), "machine": machine()}
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
         settings["game"] = {name: options.game_for(name) for name in options.presets}
         write_json(options.out, about | {"settings": settings, "results": results})

@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -49,6 +50,10 @@ To begin:  highscore demo
 """
 
 
+OF_THE_USER = (  # errors of files that tell of no mistake of ours
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG,
+)  # fmt: skip
 UNITS = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
@@ -82,12 +87,10 @@ def parse_yes_or_no(text: str = "True") -> bool:
         raise ValueError(f"{text!r} is not True or False") from None
 
 
-def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", switches: bool = False) -> T:
+def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -> T:
     """Command-line arguments as a dataclass; `--help` and mistakes end the process as tyro does (status 0, 2).
 
-    Args:
-        switches: what is true or false is said by `--name` or `--no-name`; elsewhere by `--name`, `--name True` or
-            `--name False`, as the agents of sweeps say it.
+    What is true or false is said by `--name`, `--name True` or `--name False`, as the agents of sweeps say it.
     """
     import tyro
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -105,15 +108,14 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "", s
 
     @numbers.primitive_rule
     def yes_or_no(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-        if info.type is not bool or switches:
+        if info.type is not bool:
             return None
         return PrimitiveConstructorSpec(
             nargs=(0, 1), metavar="[True|False]", instance_from_str=lambda texts: parse_yes_or_no(*texts),
             is_instance=lambda x: isinstance(x, bool), str_from_instance=lambda yes: [str(yes)],
         )  # fmt: skip
 
-    flags = tyro.conf.FlagCreatePairsOff if switches else tyro.conf.FlagConversionOff
-    options = (tyro.conf.AvoidSubcommands, flags, tyro.conf.PositionalRequiredArgs)
+    options = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff, tyro.conf.PositionalRequiredArgs)
     more = {} if default is None else {"default": default}
     command = kind.__module__.removeprefix("experiments.")
     if not prog and command in COMMANDS:
@@ -136,6 +138,8 @@ def parse_train(args: list[str]) -> Any:
     if not args or args[0] in ("-h", "--help"):
         print(TRAIN_USAGE.format(presets=", ".join(PRESETS)))
         raise SystemExit(0 if args else 2)
+    if args[0].startswith("-"):
+        raise ValueError("the preset comes first, such as: highscore train dqn --game Pong")
     experiment = preset(args[0])
     options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
     if options.experiment.protocol:
@@ -159,7 +163,7 @@ def run_command(name: str, args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno not in OF_THE_USER:
             raise
         print(f"highscore {name}: {error.strerror}: {error.filename or 'the disk of --runs'}", file=sys.stderr)
         return 2
@@ -168,7 +172,12 @@ def run_command(name: str, args: list[str]) -> int:
 def main() -> None:
     """The console script."""
     args = sys.argv[1:]
-    if not args or args[0] in ("-h", "--help", "help"):
+    if args[:1] == ["help"]:  # help train, as git has it
+        args = [*args[1:2], "--help"]
+    if args[:1] == ["--version"]:
+        print(f"highscore {version('highscore')}")
+        sys.exit(0)
+    if not args or args[0] in ("-h", "--help"):
         print(USAGE.format(commands="\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())))
         sys.exit(0 if args else 2)
     if args[0] not in COMMANDS:

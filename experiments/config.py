@@ -13,7 +13,7 @@ from agents.explore import Ladder, Linear
 from agents.impala import IMPALA
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
-from agents.optimiser import Settings
+from agents.optimiser import Optimisers
 from agents.ppo import PPO
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
@@ -94,7 +94,7 @@ class Experiment:
     """the published setting that this began as"""
     algorithm: Algorithms
     """equations and their constants"""
-    optimiser: Settings
+    optimiser: Optimisers
     """gradients to parameters"""
     network: NetworkConfig
     explore: Linear | Ladder
@@ -151,7 +151,7 @@ class Experiment:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        *get_args(Algorithms), *get_args(Settings), NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig,
+        *get_args(Algorithms), *get_args(Optimisers), NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig,
         Evaluation, Experiment,
     )
 }  # fmt: skip

@@ -89,8 +89,9 @@ class Log:
             self.said = time.monotonic()
             left = (self.said - self.started) / max(frames - self.begun_at, 1) * max(self.frames - frames, 0)
             known = self.begun_at < frames and frames >= self.learns_at
-            how = f"{left / 60:.0f} min left, " if known else ""
-            self.console.print(f"{frames:_} of {self.frames:_} frames, {how}{text}", highlight=False)
+            how = f"{left / 60:.0f} min left" if known else ""
+            parts = (f"{frames:_} of {self.frames:_} frames", how, text)
+            self.console.print(", ".join(part for part in parts if part), highlight=False)
 
     def video(self, path: Path, agent_steps: int) -> None:
         """Tells the mirror of a video."""

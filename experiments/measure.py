@@ -3,6 +3,7 @@
 import json
 import math
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -171,6 +172,23 @@ def peak_memory() -> int:
     """Bytes that this process has held at most."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def in_a_process_of_its_own(module: str, task: Any, what: str) -> dict[str, Any]:
+    """One measurement, untouched by those before it.
+
+    Args:
+        module: measures what its argument, `task` in JSON, says, and prints it in JSON.
+        what: is measured, in words.
+
+    Raises:
+        ValueError: it failed; with its last words.
+    """
+    command = [sys.executable, "-m", module, json.dumps(task._asdict())]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        raise ValueError(f"measuring {what} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -93,9 +93,9 @@ def read_record(path: Path) -> Record:
 
 
 def begun_with(config: dict[str, Any]) -> dict[str, Any]:
-    """The weights that a training began with, if they were another's (`--weights`), as one more setting."""
+    """Whose weights a training began with (`--weights`), as one more setting; seeds may begin with several runs'."""
     weights = config.get("weights")
-    return {} if weights is None else {"weights": str(weights["tensors_sha256"])[:8]}
+    return {} if weights is None else {"weights": str(weights.get("of") or str(weights["tensors_sha256"])[:8])}
 
 
 def completed(records: list[Record]) -> list[Record]:
@@ -159,13 +159,13 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def _below(path: Path, depth: int) -> list[Path]:
-    if (path / "config.json").exists():
-        return [path]
-    if not depth:
-        return []
     try:
+        if (path / "config.json").exists():
+            return [path]
+        if not depth:
+            return []
         folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except OSError:
+    except OSError:  # another user's
         return []
     return [run for folder in folders for run in _below(folder, depth - 1)]
 

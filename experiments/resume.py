@@ -1,5 +1,6 @@
 """highscore resume: goes on with a training that was stopped or killed, as if it had never been."""
 
+import shlex
 import shutil
 import sys
 import time
@@ -190,7 +191,10 @@ def attempt(run: Run, path: Path, make: Callable[[], Setup | DistributedSetup], 
     if state.get("finished") is True:
         if rank == 0:
             tidy_up(run, state)
-        raise RunError(f"{run.path} is finished; there is nothing to go on with")
+        raise RunError(
+            f"{run.path} is finished; to train on from its weights: highscore train {run.experiment.preset}"
+            f" --game {run.experiment.game} --weights {shlex.quote(str(run.path))}"
+        )
     setup = make()
     try:
         tensors, facts = snapshot.part_of(rank, tensors, state["resume"])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from experiments.files import RunError
 from experiments.matrix import Cell
-from experiments.records import alive, summary
+from experiments.records import alive, summary, whole
 
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
@@ -160,10 +160,9 @@ class Scheduler:
             words = ["train", *cell.arguments, *folder, *self.launch.more(cell)]
         threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
         (self.launch.folder / "logs").mkdir(exist_ok=True)
+        frames = whole(summary(path).get("frames")) if saved else 0
         process = (self.launch.start or start_here)([*words, *self.launch.options], self.log(cell), threads)
-        self.running[cell.name] = Job(
-            cell, process, time.monotonic(), int(summary(path).get("frames", 0)) if saved else 0
-        )
+        self.running[cell.name] = Job(cell, process, time.monotonic(), frames or 0)
         if self.stopping:  # since it was decided to begin this one; who was told then could not be it
             self._tell(self.running[cell.name])
         self.say(f"{cell.name}: {'going on' if saved else 'begun'}")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari
+from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari, rom_of
 from envs.protocols import PROTOCOLS
 from envs.recording import Recording
 from envs.timestep import TimeStep
@@ -299,6 +299,10 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options, console = parse(Selfcheck, args), Console()
+    for game in options.games:
+        rom_of(game)
+    if preset(options.preset).replay is None:
+        raise ValueError(f"--preset {options.preset} learns from no replay; choose one that does, such as dqn")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="highscore-selfcheck-", dir=".") as folder:

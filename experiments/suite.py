@@ -30,11 +30,11 @@ class Suite:
 
     what: Annotated[str, tyro.conf.Positional]
     """a recipe by name (`highscore suite list` shows them), or a TOML, YAML or Python file"""
-    agents: str = ""
+    agents: tuple[str, ...] = ()
     """instead of the file's: presets, such as dqn,rainbow"""
-    games: str = ""
+    games: tuple[str, ...] = ()
     """instead of the file's: games such as Pong,Breakout, or atari57, atari100k, atari5, dev"""
-    seeds: str = ""
+    seeds: tuple[str, ...] = ()
     """instead of the file's: such as 0-4 or 0,1,2"""
     set: tuple[str, ...] = ()
     """flags of `highscore train` for all runs: frames=2M evaluation.episodes=10"""
@@ -73,7 +73,7 @@ def spec_of(options: Suite) -> Spec:
     data = read_spec(options.what)
     for name in ("agents", "games", "seeds"):
         if getattr(options, name):
-            data[name] = getattr(options, name)
+            data[name] = ",".join(getattr(options, name))
     for name, given in (("settings", options.set), ("grid", options.grid)):
         pairs = [text.partition("=") for text in given]
         if bad := [text for text, (_, sign, value) in zip(given, pairs, strict=True) if not sign or not value]:

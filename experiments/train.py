@@ -29,6 +29,8 @@ from experiments.trainer import Trainer
 from experiments.usage import crowded, others
 from experiments.wandb_mirror import Mirror, NoMirror
 
+LONG = 50_000_000  # emulator frames
+
 
 @dataclass(frozen=True)
 class Train:
@@ -69,7 +71,9 @@ def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
         raise RunError(f"--weights {run.path}: {error}; its config.json says what it is made of") from None
     if agent.target is not None:
         agent.target.load_state_dict(agent.online.state_dict())
-    return {"run": str(run.path), "agent_steps": state["agent_steps"], "tensors_sha256": state["tensors_sha256"]}
+    facts = {key: state[key] for key in ("agent_steps", "tensors_sha256")}
+    x = run.experiment
+    return {"run": str(run.path), "of": f"{x.preset} on {x.game}, {state['frames']:_} frames", **facts}
 
 
 def run_training(options: Train, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
@@ -127,6 +131,8 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
         log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
     if idle := without_effect(x):
         log.say("WITHOUT EFFECT: " + ", ".join(idle))
+    if setup.games.device.type == "cpu" and x.frames >= LONG:
+        log.say(f"{x.frames:_} frames take days on a CPU; --frames 2M would be a beginning")
     if x.replay is not None:
         log.say(check_memory(x, setup.games.device))
 

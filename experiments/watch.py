@@ -43,8 +43,8 @@ class Watch:
     """another than it was trained under, such as machado or nature"""
     port: int = 8010
     """of the page, on this machine only; if it is in use, one of the next"""
-    open: bool = True
-    """the page opens in your browser, if there is one; with --no-open it does not"""
+    no_open: bool = False
+    """do not open the page in your browser"""
     patience: int = 0
     """minutes without anybody looking after which the page ends; 0: it stays"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -55,7 +55,7 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    options = parse(Watch, args, switches=True)
+    options = parse(Watch, args)
     check(options)
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that games end with it
     try:
@@ -160,9 +160,9 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
         show = Show(source, protocol, device, kind, recordings, wishes, hub.publish)
     with listen(options.port, console.print) as listener:
         console.print(f"Watch it at {address(listener)}   (Ctrl-C ends this)")
-        if options.open and has_display():
+        if not options.no_open and has_display():
             webbrowser.open(address(listener))
-        elif options.open:
+        elif not options.no_open:
             port = listener.getsockname()[1]
             console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
         run(application(hub, show, 60 * options.patience), listener)

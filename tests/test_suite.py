@@ -66,7 +66,7 @@ def test_a_suite_is_the_same_in_every_format(tmp_path, name, content):
 def test_the_command_line_overrides_the_file(tmp_path):
     what = str(tmp_path / "s.toml")
     Path(what).write_text(TINY)
-    spec = spec_of(Suite(what, games="Qbert", seeds="7", set=("frames=5k",), grid=("algorithm.n-steps=1,3,5",)))
+    spec = spec_of(Suite(what, games=("Qbert",), seeds=("7",), set=("frames=5k",), grid=("algorithm.n-steps=1,3,5",)))
     assert (spec.games, spec.seeds, spec.settings["frames"], spec.settings["num-envs"]) == (["Qbert"], [7], "5k", 2)
     assert spec.grid == {"algorithm.n-steps": ["1", "3", "5"]} and spec.agents == ["dqn", "c51"]
     assert len(cells(spec)) == 6

@@ -14,15 +14,15 @@ class Dashboard:
     """the folder with the runs; suites in it, too"""
     port: int = 8020
     """of the page, on this machine only; if it is in use, one of the next"""
-    open: bool = True
-    """the page opens in your browser, if there is one; with --no-open it does not"""
+    no_open: bool = False
+    """do not open the page in your browser"""
 
 
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    options = parse(Dashboard, args, switches=True)
+    options = parse(Dashboard, args)
     if not options.runs.is_dir():
         raise ValueError(f"there is no folder {options.runs}; train something first, or name another with --runs")
     from rich.console import Console
@@ -34,9 +34,9 @@ def main(args: list[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     with listen(options.port, console.print) as listener:
         console.print(f"The dashboard is at {address(listener)}   (Ctrl-C ends it)")
-        if options.open and has_display():
+        if not options.no_open and has_display():
             webbrowser.open(address(listener))
-        elif options.open:  # a browser in this terminal would wait for the server, and the server for it
+        elif not options.no_open:  # a browser in this terminal would wait for the server, and the server for it
             port = listener.getsockname()[1]
             console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
         run(application(options.runs.resolve()), listener)

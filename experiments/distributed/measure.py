@@ -1,7 +1,6 @@
 """What a training with players costs, part by part, and what a simple model makes of it."""
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,7 +18,7 @@ from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, size_of
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.weights import weights_of
-from experiments.measure import NEVER, measured
+from experiments.measure import NEVER, in_a_process_of_its_own, measured
 from experiments.phases import Phases
 from experiments.presets import preset
 
@@ -143,23 +142,6 @@ def predict(costs: Costs, players: int, learners: int, cores: int) -> float:
     if players + 1 > cores:
         rates.append(cores / (costs.play + learning))
     return min(rates)
-
-
-def in_a_process_of_its_own(module: str, task: Any, what: str) -> dict[str, Any]:
-    """One measurement, untouched by those before it.
-
-    Args:
-        module: measures what its argument, `task` in JSON, says, and prints it in JSON.
-        what: is measured, in words.
-
-    Raises:
-        ValueError: it failed; with its last words.
-    """
-    command = [sys.executable, "-m", module, json.dumps(task._asdict())]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode:
-        raise ValueError(f"measuring {what} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")
-    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def measure(task: Task, players: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -14,12 +14,13 @@ from experiments.config import Experiment, NetworkConfig
 # batches a second while 360 players see 50,000 frames a second, which is one update per 658 agent steps. 14 GB of
 # frames. Deviations: 256 games instead of 360, which 32 or 256 players share equally; players have weights of a few
 # blocks of up to 16 steps ago, where theirs are up to 100 steps old; played in one process, a new step gets the largest
-# priority so far.
+# priority so far. Their loss is half of the squared error: our gradients are twice theirs, and so are the bound and the
+# root of epsilon.
 FULL = Experiment(
     preset="apex-dqn",
     source="Horgan et al. 2018",
     algorithm=DQN(discount=0.99, n_steps=3, double=True, reward_clip=1.0, error_loss="squared"),
-    optimiser=RMSProp(learning_rate=2.5e-4 / 4, decay=0.95, epsilon=1.5e-7, clip_norm=40.0),
+    optimiser=RMSProp(learning_rate=2.5e-4 / 4, decay=0.95, epsilon=2**2 * 1.5e-7, clip_norm=2 * 40.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, initialisation="torch"),
     explore=Ladder(num_envs=256, base=0.4, alpha=7.0),
     replay=ReplayConfig(

@@ -1,0 +1,110 @@
+"""What people get wrong becomes one line that names the fix, before hours are spent."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from experiments.cli import parse, run_command
+from experiments.log import Log
+from experiments.records import begun_with, find_runs
+from experiments.run import Run
+from experiments.suite import Suite, spec_of
+from experiments.train import Train, begin_with, run_training
+from experiments.wandb_mirror import NoMirror
+from tests.test_resume import run_whole, small
+
+CPU = torch.device("cpu")
+
+
+def said(capsys, command, *args):
+    """The one line that a command is refused with."""
+    assert run_command(command, list(args)) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run_whole(small("demo", "probe/catch"), tmp_path_factory.mktemp("runs"), "r")
+
+
+def test_flags_before_the_preset(capsys):
+    assert "the preset comes first" in said(capsys, "train", "--game", "Pong", "dqn")
+
+
+def test_names_that_files_cannot_have(capsys, tmp_path):
+    options = "demo", "--game", "probe/catch", "--network.torso", "mlp", "--wandb", "off", "--runs"
+    assert "File name too long" in said(capsys, "train", *options, str(tmp_path), "--name", "x" * 300)
+    (tmp_path / "afile").write_text("")
+    assert "afile" in said(capsys, "train", *options, str(tmp_path / "afile"))
+
+
+def test_a_finished_run_says_how_to_train_on(capsys, finished):
+    line = said(capsys, "resume", str(finished.path))
+    assert f"highscore train demo --game probe/catch --weights {finished.path}" in line
+
+
+def test_what_selfcheck_cannot_train(capsys):
+    assert "did you mean Breakout" in said(capsys, "selfcheck", "resume", "--games", "Brekout")
+    assert "learns from no replay" in said(capsys, "selfcheck", "resume", "--preset", "ppo")
+
+
+def test_help_and_version():
+    def highscore(*args):
+        return subprocess.run([sys.executable, "-m", "experiments.cli", *args], capture_output=True, text=True)
+
+    assert highscore("help", "doctor").stdout == highscore("doctor", "--help").stdout != highscore("help").stdout
+    assert highscore("--version").stdout.startswith("highscore ")
+
+
+def test_lists_with_spaces_or_commas(tmp_path):
+    (tmp_path / "s.toml").write_text('agents = "dqn"\ngames = "Pong"\nseeds = "0"\n')
+    for agents in (["dqn,c51"], ["dqn", "c51"]):
+        spec = spec_of(parse(Suite, [str(tmp_path / "s.toml"), "--agents", *agents, "--seeds", "1", "3"]))
+        assert (list(spec.agents), list(spec.seeds)) == (["dqn", "c51"], [1, 3])
+
+
+def test_a_folder_that_may_not_be_read_hides_no_run(tmp_path, monkeypatch, finished):
+    exists = Path.exists
+    (tmp_path / "another's").mkdir()
+    (tmp_path / "mine").symlink_to(finished.path)
+
+    def guarded(path, **how):
+        if "another's" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path, **how)
+
+    monkeypatch.setattr(Path, "exists", guarded)  # whoever runs the tests as root may read everything
+    assert find_runs([tmp_path]) == [tmp_path / "mine"]
+
+
+def test_seeds_that_begin_with_weights_of_several_seeds_are_one_agent(finished):
+    from experiments.build import build
+
+    setup = build(small("demo", "probe/catch"), CPU)
+    weights = begin_with(setup.agent, finished)
+    other = weights | {"tensors_sha256": "f" * 64, "run": "another seed"}
+    assert begun_with({"weights": weights}) == begun_with({"weights": other})
+    assert begun_with({"weights": weights})["weights"].startswith("demo on probe/catch, ")
+
+
+def test_a_training_of_days_is_said_to_be_one(tmp_path, capsys):
+    for frames, expected in ((200_000_000, True), (2_000_000, False)):
+        x = replace(small("dqn", "probe/catch"), frames=frames)
+        run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name=f"{frames}"), Console(), lambda: True)
+        assert ("--frames 2M" in capsys.readouterr().out) == expected
+
+
+def test_a_line_of_progress_ends_with_something(tmp_path, capsys):
+    run = Run.create(tmp_path, small("demo", "probe/catch"), "r")
+    log = Log(run, 1_000, NoMirror(), Console(width=80))
+    log.said = -1e9
+    log.log({}, 500)
+    assert capsys.readouterr().out.strip().endswith("frames, 0 min left")
+    run.close()

@@ -196,6 +196,7 @@ def test_importance_weights_multiply_each_loss():
     halves = zip(step(torch.full((4,), 0.5)), step(torch.ones(4)), strict=True)
     assert all(torch.allclose(half * 2, whole) for half, whole in halves)
     each = [step(4 * one) for one in torch.eye(4)]  # of one sequence alone, in the mean of four
+    assert not torch.allclose(each[0][0], each[1][0])
     weight = torch.tensor([0.1, 0.4, 0.2, 0.8])
     summed = [sum(w * g / 4 for w, g in zip(weight, gradients, strict=True)) for gradients in zip(*each, strict=True)]
     for found, wanted in zip(step(weight), summed, strict=True):

@@ -172,17 +172,19 @@ def _below(path: Path, depth: int) -> list[Path]:
 
 def evaluations(path: Path) -> list[dict[str, Any]]:
     """A run's evaluations, oldest first, with their names under "name"; damaged ones are left out."""
-    found = []
-    for file in sorted((path / "evaluations").glob("*.json")):
-        try:
-            result = read_json(file)
-            ok = finite(result["mean"]) is not None and whole(result["agent_steps"]) is not None
-            ok = ok and whole(result["frames"]) is not None and isinstance(result.get("fingerprint", {}), dict)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            continue
-        if ok:
-            found.append({**result, "name": file.stem})
-    return sorted(found, key=lambda result: result["agent_steps"])
+    found = map(read_evaluation, sorted((path / "evaluations").glob("*.json")))
+    return sorted((result for result in found if result), key=lambda result: result["agent_steps"])
+
+
+def read_evaluation(file: Path) -> dict[str, Any] | None:
+    """One evaluation, with its name under "name"; None if it is damaged."""
+    try:
+        result = read_json(file)
+        ok = finite(result["mean"]) is not None and whole(result["agent_steps"]) is not None
+        ok = ok and whole(result["frames"]) is not None and isinstance(result.get("fingerprint", {}), dict)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return {**result, "name": file.stem} if ok else None
 
 
 def in_training(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from experiments import snapshot
 from experiments.build import Setup, device_of
+from experiments.checkpoint import read_checkpoint
 from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
@@ -22,7 +23,7 @@ from experiments.files import RunError, write_json
 from experiments.interruption import Interruption
 from experiments.log import Log, say_what_next
 from experiments.loop import Moment, Scores
-from experiments.run import Run, read_checkpoint
+from experiments.run import Run
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
 

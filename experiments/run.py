@@ -23,7 +23,6 @@ Each file is written aside and renamed, or appended to by whole lines. Nothing i
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -35,16 +34,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
+from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_checkpoint
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, read_json, sync, write_atomically, write_json
+from experiments.files import RunError, read_json, sync, write_json
 from experiments.provenance import provenance
 from experiments.records import checkpoints, is_count
 
-SCHEMA = 1
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -231,31 +228,12 @@ class Run:
             self._lock.close()
 
     def save_checkpoint(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
-        """Writes a checkpoint aside, renames it into place, then forgets all but the newest few.
+        """Writes a checkpoint, then forgets all but the newest few.
 
         Args:
             state: JSON-able; "agent_steps" names the checkpoint.
         """
-        folder = self.path / "checkpoints"
-        target = folder / f"{state['agent_steps']:012d}"
-        aside, replaced = folder / f".writing-{uuid.uuid4().hex[:8]}", folder / f".replaced-{target.name}"
-        aside.mkdir()  # as readable for others as the rest of the run
-        try:
-            # Copies, for safetensors refuses tensors that share their memory.
-            content = save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
-            write_atomically(aside / "tensors.safetensors", content)
-            sha256 = hashlib.sha256(content).hexdigest()
-            whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}
-            write_json(aside / "checkpoint.json", whole | {"sha256": json_hash(whole)})
-            if target.exists():
-                os.replace(target, replaced)
-            os.replace(aside, target)
-            sync(folder)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            put_back(replaced)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
+        target = write_checkpoint(self.path / "checkpoints", tensors, state)
         for old in self.checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old, ignore_errors=True)
         return target
@@ -301,43 +279,6 @@ def unfinished(path: Path) -> bool:
         return bool(found) and not read_checkpoint(found[-1])[1]["finished"]
     except (RunError, KeyError):
         return False
-
-
-def put_back(replaced: Path) -> None:
-    """Undoes half a replacement of a checkpoint: one that was moved aside comes back, unless the new one is there."""
-    target = replaced.with_name(replaced.name.removeprefix(".replaced-"))
-    if replaced.exists() and not target.exists():
-        os.replace(replaced, target)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def json_hash(data: dict[str, Any]) -> str:
-    """SHA-256 of JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, state) of one checkpoint directory. Checks the hash before anything is parsed.
-
-    Raises:
-        RunError: a file is missing, damaged, foreign or of another version.
-    """
-    try:
-        state = read_json(path / "checkpoint.json")
-        if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-            raise RunError(f"checkpoint {path} is of another version")
-        if json_hash({key: value for key, value in state.items() if key != "sha256"}) != state.get("sha256"):
-            raise RunError(f"checkpoint {path} is damaged: checkpoint.json is not what was written")
-        content = (path / "tensors.safetensors").read_bytes()
-        if hashlib.sha256(content).hexdigest() != state.get("tensors_sha256"):
-            raise RunError(f"checkpoint {path} is damaged: its tensors are not what was written")
-        return load(content), state
-    except RunError:
-        raise
-    except PermissionError as error:
-        raise RunError(f"checkpoint {path} may not be read: {error}") from None
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise RunError(f"checkpoint {path} is damaged: {error}") from None
 
 
 def wandb_id() -> str:

@@ -22,12 +22,13 @@ from envs.games import Games
 from envs.gym_games import InProcess, Processes
 from envs.probe import Catch
 from experiments import selfcheck
+from experiments.checkpoint import read_checkpoint
 from experiments.cli import run_command
 from experiments.episodes import find_episode
 from experiments.files import RunError, read_rows
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
-from experiments.run import Run, read_checkpoint
+from experiments.run import Run
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training
 from experiments.trainer import Diverged

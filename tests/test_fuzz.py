@@ -16,9 +16,10 @@ from agents.sequence import tree_leaves
 from envs.recording import Recording
 from experiments import segments
 from experiments.build import build
+from experiments.checkpoint import json_hash, read_checkpoint
 from experiments.files import RunError
 from experiments.resume import bring_back
-from experiments.run import Run, json_hash, read_checkpoint
+from experiments.run import Run
 from tests.test_resume import run_whole, sigterm_after, small
 
 JSON_VALUES = st.recursive(

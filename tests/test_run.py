@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments import checkpoint
 from experiments import run as run_module
 from experiments.build import build_agent
+from experiments.checkpoint import read_checkpoint
 from experiments.config import from_json, to_json
 from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.presets import PRESETS, preset
 from experiments.records import flat
-from experiments.run import Run, read_checkpoint
+from experiments.run import Run
 from experiments.stats import bootstrap_interval
 
 TENSORS = {"online.weight": torch.arange(6.0).view(2, 3), "target.weight": torch.zeros(1)}
@@ -145,7 +147,7 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     run = make(tmp_path)
     run.save_checkpoint(TENSORS, {"agent_steps": 4})
     monkeypatch.setattr(
-        run_module, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(OSError, match="No space"):
         run.save_checkpoint(TENSORS, {"agent_steps": 8})
@@ -168,7 +170,7 @@ def test_a_checkpoint_that_is_replaced_is_there_until_the_new_one_is(tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", stopped)
         if killed:  # nothing is tidied up
-            patch.setattr(run_module, "put_back", lambda replaced: None)
+            patch.setattr(checkpoint, "put_back", lambda replaced: None)
         with pytest.raises(KeyboardInterrupt):
             run.save_checkpoint(TENSORS, {"agent_steps": 4})
     run.close()
@@ -202,7 +204,7 @@ def test_a_malicious_pickle_named_as_a_checkpoint_is_refused(tmp_path, vouched_f
     content = bomb(path, fuse)
     if vouched_for:  # even with a checksum that fits
         state = {"schema": 1, "agent_steps": 4, "tensors_sha256": hashlib.sha256(content).hexdigest()}
-        write_json(path / "checkpoint.json", state | {"sha256": run_module.json_hash(state)})
+        write_json(path / "checkpoint.json", state | {"sha256": checkpoint.json_hash(state)})
     with pytest.raises(RunError, match="damaged"):
         read_checkpoint(path)
     assert not fuse.exists()

@@ -150,9 +150,11 @@ def test_a_file_that_is_cut_while_it_is_read_ends_nothing(tmp_path, monkeypatch)
 
 def test_films_of_the_training_come_first(tmp_path):
     (tmp_path / "recordings").mkdir()
-    for name in ("untrained.mp4", "000000125002.mp4", "000000250000.mp4", ".x.mp4"):
-        (tmp_path / "recordings" / name).touch()
-    assert videos(tmp_path) == ["000000250000.mp4", "000000125002.mp4", "untrained.mp4"]
+    for name in ("²", "untrained", "000000125002", "1000000000000", "000000250000", "after", ".x"):
+        (tmp_path / "recordings" / f"{name}.mp4").touch()
+    assert videos(tmp_path) == [
+        f"{name}.mp4" for name in ("1000000000000", "000000250000", "000000125002", "after", "untrained", "²")
+    ]
 
 
 def test_a_film_that_cannot_be_made_says_why(tmp_path):
@@ -171,6 +173,21 @@ def test_the_nearest_episode_is_found_without_reading_all(tmp_path):
     for frames, episode in ((0, 1), (1_000_049, 10_001), (1_000_051, 10_002), (10**9, 20_000)):
         assert nearest(path, frames)["episode"] == episode
     assert nearest(tmp_path / "none", 5) is None
+
+
+def test_a_live_page_that_never_had_an_address_is_not_taken_for_one(tmp_path, slow, monkeypatch):
+    monkeypatch.setattr("experiments.dashboard.films.LIVE_PATIENCE", 0.5)
+    films = Films()
+    for _ in range(2):
+        with pytest.raises(FilmError, match="it said nothing"):
+            films.watch(tmp_path, "x")
+        assert films.live == {}
+    films.live["x", 0] = (left := subprocess.Popen(["sleep", "60"])), ""
+    with pytest.raises(FilmError, match="it said nothing"):
+        films.watch(tmp_path, "x")
+    left.kill()
+    left.wait()
+    films.close()
 
 
 def test_a_live_page_is_known_by_the_address_it_prints():

@@ -221,6 +221,16 @@ def test_viewers_come_and_go_and_other_sites_stay_out(page, site):
     foreign.close()
 
 
+def test_a_show_that_could_not_begin_tells_why(site, monkeypatch):
+    monkeypatch.setattr(site.hub, "failure", RuntimeError("CUDA out of memory."))
+    late = site.browser.new_page()
+    late.goto(site.address)
+    late.wait_for_function("() => document.querySelector('#note').textContent === 'CUDA out of memory.'")
+    late.wait_for_timeout(2_000)  # it does not ask again: the answer would be that nobody is there
+    assert late.inner_text("#note") == "CUDA out of memory."
+    late.close()
+
+
 def test_a_phone_needs_no_sideways_scrolling(site):
     phone = site.browser.new_page(viewport={"width": 360, "height": 740})
     phone.goto(site.address)

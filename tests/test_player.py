@@ -152,18 +152,44 @@ def test_going_back_and_on_is_as_if_nothing_had_been(agent):
     history.player.close()
 
 
+def test_nothing_is_played_on_after_a_restart_or_a_way_back_that_failed(agent, monkeypatch):
+    """The game is elsewhere by then: the last scene's action would be played in another one."""
+
+    def fail(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    history = History(watched(agent, 4), "agent")
+    for owner, name, act in (
+        (agent, "act", lambda: history.start(5, 0.9)),
+        (history.player.screen, "follow", lambda: history.cut(2)),
+    ):
+        history.start(4, 0.9)
+        for _ in range(4):
+            history.extend(None)
+        assert not history.ended
+        with monkeypatch.context() as patches, pytest.raises(torch.OutOfMemoryError):
+            patches.setattr(owner, name, fail)
+            act()
+        assert history.ended and history.failure == "CUDA out of memory."
+    history.start(5, 0.9)
+    assert len(history) == 1 and not history.ended and not history.failure
+    history.player.close()
+
+
 def test_a_checkpoint_is_enough(watched_run, tmp_path):
     whole = find_source(watched_run.path)
     assert (whole.chosen, list(whole.checkpoints), whole.run.path) == ("2000", ["1000", "2000"], watched_run.path)
     inside = find_source(watched_run.path / "checkpoints/000000001000")
     assert (inside.chosen, inside.run.path) == ("1000", watched_run.path)
     assert find_source(watched_run.path / "checkpoints/000000001000/tensors.safetensors").chosen == "1000"
-    away = tmp_path / "agent"
+    away = tmp_path / "²"  # is a digit, and no number
     shutil.copytree(watched_run.path / "checkpoints/000000002000", away)
     with pytest.raises(ValueError, match="copy that of its run"):
         find_source(away)
     shutil.copy(watched_run.path / "config.json", away)
     given = find_source(away)
-    assert (given.chosen, given.run) == ("agent", None) and given.load("agent", (1, 84, 84), 4, CPU)
+    assert (given.chosen, given.run) == ("²", None) and given.load("²", (1, 84, 84), 4, CPU)
+    with pytest.raises(ValueError, match="of that name"):
+        find_source(watched_run.path, "²")
     with pytest.raises(ValueError, match="another game"):
-        given.load("agent", (1, 84, 84), 18, CPU)
+        given.load("²", (1, 84, 84), 18, CPU)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from envs.protocols import MACHADO
 from experiments.cli import run_command
@@ -169,8 +170,8 @@ def test_recorded_episodes_have_a_time_line_and_progress_stands_side_by_side(wat
     assert (show.cursor, len(show.lanes[0])) == (6, 7)
     episodes = progress_episodes(watched_run, 4)
     assert [label for label, _ in episodes] == ["4,000 frames", "8,000 frames"]
-    show.recordings, show.kind = episodes, "progress"
-    show._cast()
+    show.recordings = episodes
+    show._cast("progress", show.wishes.checkpoint)
     show.advance()
     assert [lane["label"] for lane in sent[-1].header["lanes"]] == ["4,000 frames", "8,000 frames"]
     assert "value" not in sent[-1].header["lanes"][0]
@@ -223,14 +224,15 @@ def until(true):
         time.sleep(0.01)
 
 
+def out_of_memory(*args):
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+
 def test_what_fails_stops_nothing_but_itself(show, monkeypatch):
     """As on a GPU whose memory a training holds: the page says so, stands still and goes on when it is asked to."""
 
-    def fail(*args):
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
-
     thread = threading.Thread(target=show.run)
-    monkeypatch.setattr("experiments.viewer.message.explain.perturbed", fail)
+    monkeypatch.setattr("experiments.viewer.message.explain.perturbed", out_of_memory)
     monkeypatch.setattr("experiments.viewer.show.traceback.print_exc", lambda: None)
     thread.start()
     show.commands.put({"do": "saliency", "value": "perturbation"})
@@ -239,12 +241,56 @@ def test_what_fails_stops_nothing_but_itself(show, monkeypatch):
     show.commands.put({"do": "pause", "value": False})
     cursor = show.cursor
     until(lambda: show.cursor > cursor)
-    monkeypatch.setattr(Player, "extend", fail)
+    monkeypatch.setattr(Player, "extend", out_of_memory)
     until(lambda: show.wishes.paused and "out of memory" in header_of(show)["note"])
     assert show.lanes[0].ended  # the game may have gone on without it
     show.stop()
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("command", [{"do": "checkpoint", "value": "1000"}, {"do": "kind", "value": "duel"}])
+def test_players_that_cannot_begin_take_nobodys_place(show, monkeypatch, command):
+    for _ in range(3):
+        show.advance()
+    before = show.kind, show.wishes.checkpoint, show.lanes, show.cursor, show._loaded
+    with monkeypatch.context() as patches, pytest.raises(torch.OutOfMemoryError):
+        patches.setattr(Player, "start", out_of_memory)
+        show.obey(command)
+    assert before == (show.kind, show.wishes.checkpoint, show.lanes, show.cursor, show._loaded)
+    show.advance()
+    assert header_of(show)["cursor"] == 4 and show.tally == {"agent": 0, "you": 0}
+
+
+def test_what_fails_at_every_turn_fills_no_core(show, monkeypatch):
+    turns = []
+    monkeypatch.setattr("experiments.viewer.show.traceback.print_exc", lambda: turns.append(1))
+    monkeypatch.setattr(show, "turn", out_of_memory)
+    thread = threading.Thread(target=show.run)
+    thread.start()
+    until(lambda: turns)
+    time.sleep(0.3)
+    show.stop()
+    thread.join(timeout=10)
+    assert len(turns) == 1
+
+
+def test_a_show_that_cannot_begin_tells_its_pages_why(show, monkeypatch):
+    """Those that are open, and those that come a little later."""
+    ended, fails = threading.Event(), threading.Event()
+    monkeypatch.setattr(server, "end", ended.set)
+    monkeypatch.setattr(server, "LAST_WORDS", 0.5)
+    monkeypatch.setattr(show, "run", lambda: fails.wait(20) and out_of_memory())
+    hub = Hub()
+    with TestClient(application(hub, show), base_url="http://localhost") as client:
+        for _ in range(2):
+            here = {"headers": {"host": "localhost", "origin": "http://localhost"}}
+            with client.websocket_connect("/live", **here) as page, pytest.raises(WebSocketDisconnect) as closed:
+                fails.set()
+                page.receive_bytes()
+            assert closed.value.reason == "CUDA out of memory."
+        assert not ended.is_set() and ended.wait(5)
+    assert isinstance(hub.failure, torch.OutOfMemoryError)
 
 
 def test_a_show_plays_for_those_who_look_and_keys_belong_to_their_page(show, monkeypatch):

@@ -79,7 +79,7 @@ class Films:
         """
         with self.starting:
             known = self.live.get((name, episode))
-            if known and known[0].poll() is None:
+            if known and known[1] and known[0].poll() is None:
                 return known[1]
             if self.closed:
                 raise FilmError("the dashboard ends")
@@ -97,7 +97,8 @@ class Films:
                 end([process])
             address, said = self._address(process)
             if not address:
-                process.terminate()
+                del self.live[name, episode]
+                end([process])
                 raise FilmError(said)
             self.live[name, episode] = process, address
             return address

@@ -3,6 +3,8 @@
 import hashlib
 import threading
 import time
+import traceback
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ from experiments.fingerprint import identity, of_result
 from experiments.records import (
     Record,
     completed,
-    evaluations,
     find_runs,
     finite,
     heartbeat,
+    is_count,
     last_rows,
+    read_evaluation,
     read_record,
     status,
     summary,
@@ -38,7 +41,7 @@ class Entry:
         self.record = record
         self.made = made(record.path)
         name = f"{record.path} {record.config.get('created', '')}"  # another run may come to the same place
-        self.id = hashlib.sha256(name.encode()).hexdigest()[:12]
+        self.id = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:12]
         self.curves = RunCurves(Tail(record.path / "metrics.jsonl"), Tail(record.path / "perf.jsonl"))
         self.signature: tuple[Any, ...] = ()
         self.facts: dict[str, Any] = {}
@@ -57,12 +60,14 @@ class Entry:
             except OSError:
                 signature.append(None)
         now = self.facts.get("status")
-        unsure = now in (None, "running", "silent") or tuple(signature) != self.signature
+        unsure = now in (None, "running", "silent", "damaged") or tuple(signature) != self.signature
         if not unsure:
             return
         try:
             facts = self._facts(agent, root)
         except Exception:  # whatever is in its files, it must not hide the others
+            if now != "damaged":
+                traceback.print_exc()
             facts, self.scores = self._settings(agent, root) | {"status": "damaged"}, []
         self.signature = tuple(signature)
         if facts != self.facts:
@@ -92,16 +97,34 @@ class Entry:
     def _evaluations(self) -> list[dict[str, Any]]:
         """Evaluations of the last weights, one of a kind; first that which `highscore compare` takes of this run alone.
 
-        All files are read, so only when one has come: a training that goes on is looked at every second.
+        Files are read only when one has come: a training that goes on is looked at every second.
         """
         folder = self.record.path / "evaluations"
         changed = folder.stat().st_mtime_ns if folder.is_dir() else None
         if changed != self.evaluated[0]:
-            kinds = {fingerprint_of(one): one for one in eligible(evaluations(self.record.path), "last", "")}
+            kinds = {fingerprint_of(one): one for one in of_last_weights(folder)}
             found = [one for kind, one in kinds.items() if kind is not None]
             first = choose([found]) if found else []
             self.evaluated = changed, first + [one for one in found if one is not first[0]]
         return self.evaluated[1]
+
+
+def of_last_weights(folder: Path) -> list[dict[str, Any]]:
+    """All evaluations of the last weights that have any, by name; files with fewer agent steps are not even read."""
+    found: list[dict[str, Any]] = []
+    chosen: list[dict[str, Any]] = []
+    for steps, files in groupby(sorted(folder.glob("*.json"), key=steps_of, reverse=True), steps_of):
+        if chosen and chosen[0]["agent_steps"] > steps:
+            break
+        found += [one for file in files if (one := read_evaluation(file)) is not None]
+        chosen = eligible(sorted(found, key=lambda one: one["name"]), "last", "")
+    return chosen
+
+
+def steps_of(file: Path) -> float:
+    """The agent steps with which the name of an evaluation's file begins; infinity where it does not say."""
+    number = file.stem.partition("-")[0]
+    return int(number) if is_count(number) else float("inf")
 
 
 def score(evaluation: dict[str, Any], game: str) -> dict[str, Any]:

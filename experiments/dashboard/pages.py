@@ -61,11 +61,8 @@ def sizes(path: Path) -> list[dict[str, Any]]:
 
 def videos(path: Path) -> list[str]:
     """Names of the films in a run's recordings: those named by agent steps, newest first, then all others."""
-    names = sorted(p.name for p in (path / "recordings").glob("*.mp4") if not p.name.startswith("."))
-    counted = [name for name in names if is_count(name.removesuffix(".mp4"))]
-    return sorted(counted, key=lambda name: int(name.removesuffix(".mp4")), reverse=True) + [
-        name for name in names if name not in counted
-    ]
+    names = (p.name for p in (path / "recordings").glob("*.mp4") if not p.name.startswith("."))
+    return sorted(names, key=lambda n: (0, -int(n[:-4])) if is_count(n[:-4]) else (1, n))
 
 
 def log(path: Path) -> str:

@@ -1,6 +1,8 @@
 """What has been shown of one game since its episode began, small enough to keep whole episodes of."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ from agents.sequence import tree_leaves
 from envs.scores import human_normalised
 from envs.timestep import TimeStep
 from experiments.viewer.explain import memory_norms
+from experiments.viewer.message import line_of
 from experiments.viewer.pictures import strip
 from experiments.viewer.player import Player, Scene
 
@@ -55,30 +58,37 @@ class History:
 
     def start(self, seed: int, epsilon: float) -> None:
         """Begins an episode."""
-        scene = self.player.start(seed, epsilon)
-        self.failure = ""
-        self.shown, self.tracks = [], {name: [] for name in self.tracks}
-        self.memories, self.every, self._recalled = {}, 1, (-1, ())
-        self._keep(scene)
+        with self._kept_from_going_on():
+            scene = self.player.start(seed, epsilon)
+            self.failure = ""
+            self.shown, self.tracks = [], {name: [] for name in self.tracks}
+            self.memories, self.every, self._recalled = {}, 1, (-1, ())
+            self._keep(scene)
 
     def extend(self, action: int | None) -> None:
         """Plays one agent step; `action` is a person's. That a recording went another way is told by `failure`."""
-        try:
+        with suppress(ValueError), self._kept_from_going_on():
             self._keep(self.player.extend(action))
-        except ValueError as error:
-            self.failure = str(error)
-        except Exception as error:
-            self.failure = str(error).partition("\n")[0][:200]  # the game has gone on, unseen: not from here
-            raise
 
     def cut(self, cursor: int) -> None:
         """Goes back to a scene; what came after is undone."""
         if cursor < len(self.shown) - 1:
-            self.player.return_to(self.scene(cursor), cursor)
+            scene = self.scene(cursor)
+            with self._kept_from_going_on():
+                self.player.return_to(scene, cursor)
             self.shown = self.shown[: cursor + 1]
             # What `scene` has just recalled comes no later than after the cursor.
             self.memories = {t: memory for t, memory in self.memories.items() if t <= cursor}
             self.tracks = {name: track[: cursor + 1] for name, track in self.tracks.items()}
+
+    @contextmanager
+    def _kept_from_going_on(self) -> Iterator[None]:
+        """What fails here has left the game elsewhere than in the newest scene: nothing is played on from there."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = line_of(error)
+            raise
 
     def scene(self, cursor: int, memory: bool = True) -> Scene:
         """A scene, with what the agent saw and, if asked for, remembered."""

@@ -34,6 +34,11 @@ class Message(NamedTuple):
         return b"".join([struct.pack(">I", len(text)), text, *self.pictures]), until
 
 
+def line_of(error: Exception) -> str:
+    """An error in a line."""
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
 def number(x: float) -> float | None:
     """A number as JSON has it, with five digits; None for what is none."""
     return float(f"{x:.5g}") if math.isfinite(x) else None

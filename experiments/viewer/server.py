@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from experiments.viewer.message import Message
+from experiments.viewer.message import Message, line_of
 from experiments.web import OnlyLocal
 
 FILES = {
@@ -25,6 +25,7 @@ FILES = {
     "draw.js": ("draw.js", "text/javascript"), "icon.svg": ("icon.svg", "image/svg+xml"),
 }  # fmt: skip
 WAITING = 3  # messages a viewer may be behind before it misses some
+LAST_WORDS = 5.0  # seconds for pages that have just been asked for: so long a show that could not begin tells why
 
 
 class Hub:
@@ -95,6 +96,8 @@ def application(hub: Hub, show: Any, patience: float = 0.0) -> OnlyLocal:
 
     async def live(socket: WebSocket) -> None:
         await socket.accept()
+        if hub.failure is not None:
+            return await refuse(socket, hub.failure)
         viewer = Viewer(socket)
         hub.viewers.add(viewer)
         attend()
@@ -140,10 +143,23 @@ def application(hub: Hub, show: Any, patience: float = 0.0) -> OnlyLocal:
         except Exception as error:
             if not show.stopped:
                 hub.failure = error
-                end()
+                assert hub.loop is not None  # since `running`
+                asyncio.run_coroutine_threadsafe(give_up(error), hub.loop)
+
+    async def give_up(error: Exception) -> None:
+        """Lets open pages, and those that come now, say why nothing is shown; then ends the server."""
+        told = (refuse(viewer.socket, error) for viewer in hub.viewers)
+        await asyncio.gather(asyncio.sleep(LAST_WORDS), *told, return_exceptions=True)
+        end()
 
     routes = [Route(f"/{name}", _file(*file)) for name, file in FILES.items()]
     return OnlyLocal(Starlette(routes=[*routes, WebSocketRoute("/live", live)], lifespan=running))
+
+
+async def refuse(socket: WebSocket, error: Exception) -> None:
+    """Closes a page's connection with the reason, of which there is room for 123 bytes."""
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it was closed
+        await socket.close(1011, line_of(error).encode(errors="replace")[:123].decode(errors="ignore"))
 
 
 def _file(name: str, kind: str) -> Any:

@@ -16,7 +16,7 @@ from experiments.episodes import keep_people_episode
 from experiments.files import RunError
 from experiments.viewer.history import History
 from experiments.viewer.keys import action_of, idle_of
-from experiments.viewer.message import Message, message_of
+from experiments.viewer.message import Message, line_of, message_of
 from experiments.viewer.player import Player
 from experiments.viewer.source import Source
 
@@ -84,7 +84,8 @@ class Show:
                 self.turn()
             except Exception as error:  # such as a GPU that a training fills: the page stays, and says so
                 traceback.print_exc()
-                self._stand_still(str(error).partition("\n")[0][:200] or type(error).__name__)
+                self._stand_still(line_of(error))
+                time.sleep(ALONE)  # what fails at every turn must not fill a core and a terminal
 
     def stop(self) -> None:
         """Ends `run`, even while it plays what came before an episode."""
@@ -201,28 +202,29 @@ class Show:
                 wishes.seed = seed_of(value)
                 self._start()
             case "checkpoint":
-                before, wishes.checkpoint = wishes.checkpoint, str(value)
-                try:
-                    self._cast()
-                except Exception:
-                    wishes.checkpoint = before
-                    raise
+                self._cast(self.kind, str(value))
             case "kind":
-                self.kind, wishes.paused = one_of(value, ("agent", "duel")), False
-                self.tally = {"agent": 0, "you": 0}
-                self._cast()
+                self._cast(one_of(value, ("agent", "duel")), wishes.checkpoint)
+                wishes.paused, self.tally = self.kind == "duel", {"agent": 0, "you": 0}
 
     def close(self) -> None:
         """Ends every game; nothing is shown any more."""
-        for lane in self.lanes:
-            lane.player.close()
+        close(self.lanes)
 
-    def _cast(self) -> None:
-        """Makes the players that this kind of show needs, and begins."""
-        made = self._players()
-        self.close()
-        self.lanes = made
-        self._start()
+    def _cast(self, kind: str, checkpoint: str) -> None:
+        """Makes the players that a kind of show needs, and begins; where that fails, all stays as it was."""
+        before = self.kind, self.wishes.checkpoint, self.lanes, self._loaded, self.cursor
+        self.kind, self.wishes.checkpoint = kind, checkpoint
+        try:
+            self.lanes = self._players()  # before they begin, so that `stop` reaches them
+            self._start()
+        except Exception:
+            made = self.lanes
+            self.kind, self.wishes.checkpoint, self.lanes, self._loaded, self.cursor = before
+            if made is not self.lanes:
+                close(made)
+            raise
+        close(before[2])
 
     def _players(self) -> list[History]:
         experiment, name = self.source.experiment, self.wishes.checkpoint
@@ -301,6 +303,12 @@ class Show:
             self.wishes.seed += 1
             self._start()
             self.show()
+
+
+def close(lanes: list[History]) -> None:
+    """Ends the games of players."""
+    for lane in lanes:
+        lane.player.close()
 
 
 def one_of(value: Any, known: tuple[Any, ...]) -> Any:

@@ -8,9 +8,11 @@ import torch
 
 from agents.agent import Agent
 from experiments.build import build_agent
+from experiments.checkpoint import read_checkpoint
 from experiments.config import Experiment
 from experiments.files import RunError
-from experiments.run import Run, read_checkpoint
+from experiments.records import is_count
+from experiments.run import Run
 
 WEIGHTS = "tensors.safetensors"
 
@@ -81,7 +83,7 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
             return Source(run.experiment, {}, "", run)
         return _source(run.experiment, by_name(run), checkpoint, f"{folder} has no checkpoint", run)
     run_path = folder.resolve().parent.parent
-    name = str(int(folder.name)) if folder.name.isdigit() else folder.name
+    name = str(int(folder.name)) if is_count(folder.name) else folder.name
     if (folder / "config.json").exists():
         return _source(Run.open(folder).experiment, {name: folder}, checkpoint, f"{folder} is another one", None)
     if not (run_path / "config.json").exists():
@@ -91,7 +93,7 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
 
 
 def _source(experiment: Experiment, found: dict[str, Path], wanted: str, else_say: str, run: Run | None) -> Source:
-    wanted = str(int(wanted)) if wanted.isdigit() else wanted
+    wanted = str(int(wanted)) if is_count(wanted) else wanted
     if not found:
         raise RunError(f"{else_say} yet; it needs a little more training")
     if wanted and wanted not in found:

@@ -18,7 +18,7 @@ export class LeaderboardPage {
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
     const chips = wishes.board.map((name) => el("button", { class: "chip on", "data-key": name, title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
     redraw(this.host, el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),
-      el("p", { class: "quiet" }, "Latest evaluation of each run; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played. Scores under different fingerprints stand apart: they do not compare."),
+      el("p", { class: "quiet" }, "Evaluations of each run's last weights, a board for every way of measuring; 0 is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run with human-normalised scores has been evaluated yet.")]));
   }
   async tick(changed) {

@@ -29,10 +29,10 @@ function connect() {
     const message = unpack(event.data);
     order = order.then(() => message).then(receive).catch((error) => console.error(error));
   };
-  socket.onclose = () => {
+  socket.onclose = ({ reason }) => {
     lost = true;
-    $("note").textContent = "The show has ended; start highscore watch again.";
-    setTimeout(connect, 1500);
+    $("note").textContent = reason || "The show has ended; start highscore watch again.";
+    if (!reason) setTimeout(connect, 1500); // else it could not even begin: that is to be read
   };
 }
 

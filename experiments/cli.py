@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,7 @@ TRAIN_USAGE = """highscore train PRESET [options]: trains an agent on a game
 
   highscore train dqn --game Pong --frames 2M --seed 1
   highscore train dqn --algorithm.n-steps 3 --replay.capacity 100k
+  highscore train runs/NAME --seed 2        with the settings of a run, and its game
 
 presets:  {presets}     (highscore list presets says what they are made of)
 games:    highscore list games
@@ -124,15 +126,16 @@ def parse(kind: type[T], args: list[str], default: Any = None, prog: str = "") -
 
 
 def parse_train(args: list[str]) -> Any:
-    """Preset and overrides as a Train.
+    """Preset and overrides as a Train; a run directory stands for its settings.
 
     Where no --protocol is given it is the preset's, or the game's own if that is for other games.
 
     Raises:
-        ValueError: no preset, or one that does not exist.
+        ValueError: no preset, or one that does not exist; or a run directory that is damaged.
     """
     from envs.library import game_of
     from experiments.presets import PRESETS, preset
+    from experiments.run import Run
     from experiments.train import Train
 
     if not args or args[0] in ("-h", "--help"):
@@ -140,7 +143,8 @@ def parse_train(args: list[str]) -> Any:
         raise SystemExit(0 if args else 2)
     if args[0].startswith("-"):
         raise ValueError("the preset comes first, such as: highscore train dqn --game Pong")
-    experiment = preset(args[0])
+    known = args[0] in PRESETS or not Path(args[0]).is_dir()
+    experiment = preset(args[0]) if known else Run.open(Path(args[0])).experiment
     options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
     if options.experiment.protocol:
         return options

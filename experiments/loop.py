@@ -108,7 +108,7 @@ class Scores:
         self.episodes = 0
 
     def add(self, step: TimeStep) -> list[Episode]:
-        """Takes in one step [N]; returns the episodes that it ended."""
+        """Takes in one step [N], which must be on the host; returns the episodes that it ended."""
         ended = []
         rows = zip(step.reward.tolist(), step.first.tolist(), step.last.tolist(), strict=True)
         for game, (reward, first, last) in enumerate(rows):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from agents.compiled import compiled
 from agents.curious import Bonus
@@ -106,7 +107,9 @@ def test_it_is_compiled_for_this_processor():
         q = lambda step, state: ((step.obs.flatten(2) / 255) @ weight, state)
         return DQN().loss(q, q, seq)[0]
 
+    graphs = counters["stats"]["unique_graphs"]
     loss, same = loss_of(weight), compiled(loss_of)(weight)
+    assert counters["stats"]["unique_graphs"] > graphs
     assert torch.allclose(loss, same, rtol=1e-4)
     gradients = [torch.autograd.grad(x.sum(), weight)[0] for x in (loss, same)]
     assert gradients[0].any() and torch.allclose(*gradients, rtol=1e-4)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiments.cli import parse, run_command
+from experiments.cli import parse, parse_train, run_command
 from experiments.log import Log
+from experiments.presets import PRESETS
 from experiments.records import begun_with, find_runs
 from experiments.run import Run
 from experiments.suite import Suite, spec_of
@@ -108,3 +109,13 @@ def test_a_line_of_progress_ends_with_something(tmp_path, capsys):
     log.log({}, 500)
     assert capsys.readouterr().out.strip().endswith("frames, 0 min left")
     run.close()
+
+
+def test_a_run_stands_for_its_settings(finished, capsys, tmp_path, monkeypatch):
+    x = parse_train([str(finished.path), "--seed", "7"]).experiment
+    assert x == replace(finished.experiment, seed=7)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dqn").mkdir()  # a preset's name is a preset's
+    assert parse_train(["dqn"]).experiment == PRESETS["dqn"]
+    (tmp_path / "empty").mkdir()
+    assert "has no config.json" in said(capsys, "train", str(tmp_path / "empty"))

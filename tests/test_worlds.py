@@ -12,6 +12,7 @@ import torch
 
 from agents.replay import Replay, ReplayConfig
 from agents.sequence import tree_map
+from envs.crafter import Crafter
 from envs.doom import Doom
 from envs.games import pushed
 from envs.library import GAMES, game_of
@@ -290,3 +291,15 @@ def test_protocols_are_what_they_cite():
         "minatar": (0.1, 0, False, 108_000), "probe": (0, 0, False, 0),
     }  # fmt: skip
     assert MinAtar("breakout", MINATAR).game.sticky_action_prob == 0.1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Crafter(replace(CRAFTER, max_frames=20)), lambda: MinAtar("freeway", replace(MINATAR, max_frames=20))],
+    ids=["crafter", "minatar"],
+)
+def test_a_time_limit_is_no_death(make):
+    env = make()
+    env.reset(seed=0)
+    ends = [env.step(0)[2:4] for _ in range(20)]
+    assert ends == [(False, False)] * 19 + [(False, True)]

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 from rich.console import Console
 from rich.filesize import decimal
@@ -13,7 +15,7 @@ from rich.text import Text
 
 from envs.library import GAMES, game_of
 from envs.scores import baselines
-from experiments.build import device_of
+from experiments.build import build_agent, device_of
 from experiments.build_network import state_bytes
 from experiments.checks import frame_bytes
 from experiments.config import Experiment
@@ -24,6 +26,7 @@ from experiments.records import evaluations, find_runs, finite, read_record
 from experiments.records import summary as summary_of
 from experiments.run import Run
 from experiments.speed import emulation, speed_of
+from experiments.tables import brief
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Listing:
 
     what: Annotated[Literal["games", "presets", "runs", "episodes"], tyro.conf.Positional]
     """what to list"""
-    run: Annotated[Path | None, tyro.conf.Positional] = None
-    """a run directory, for its episodes"""
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """a run directory, for its episodes; or where the runs are, as --runs"""
     runs: Path = Path("runs")
     """where the runs are"""
     last: int = 20
     """how many of the latest training episodes to show"""
-    measure: bool = True
-    """presets: time every one on this machine, which takes some minutes in all"""
+    measure: bool = False
+    """presets: also time every one on this machine, which takes some minutes in all and all of its cores"""
 
 
 def games() -> Iterator[Table]:
@@ -55,29 +58,46 @@ def games() -> Iterator[Table]:
 
 
 def presets(measure: bool, console: Console) -> Iterator[Table]:
-    """Every preset as soon as it is timed: what it is made of, where it was published, and what it costs here."""
+    """Every preset: what it is made of, where it was published, its size, and its speed here if that is measured."""
     device = device_of("auto")
     seconds: dict[str, float] = {}  # of one agent step, by world
     for number, (name, x) in enumerate(PRESETS.items(), 1):
-        speed = parameters = missing = ""
-        if measure:
-            with console.status(f"timing {name}, {number} of {len(PRESETS)}; --measure False leaves this out"):
-                try:
+        speed = size = missing = ""
+        try:
+            size = f"{parameters(x) / 1e6:.1f} M"
+            if measure:
+                with console.status(f"timing {name}, {number} of {len(PRESETS)}"):
                     world = game_of(x.game).world
                     seconds[world] = seconds.get(world) or emulation(x)
-                    timed, count = speed_of(x, device, seconds[world])
-                    speed, parameters = f"{timed.frames_per_second:,.0f}", f"{count / 1e6:.1f} M"
-                except ValueError as error:  # a package is missing
-                    missing = f"\nnot timed: {error}"
+                    speed = f"{speed_of(x, device, seconds[world])[0].frames_per_second:,.0f}"
+        except ValueError as error:  # a package is missing
+            missing = f"\nnot {'timed' if size else 'counted'}: {error}"
         table = Table(box=None, show_header=number == 1, expand=True, pad_edge=False)
         table.add_column("preset", width=max(map(len, PRESETS)))
         table.add_column("made of, published in, played by", ratio=1)
-        for column in ("parameters", "memory", "frames/s"):
+        for column in ("parameters", "memory", *["frames/s"] * measure):
             table.add_column(column, width=max(len(column), 7), justify="right", overflow="fold")
         memory = decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else ""
         about = f"{', '.join(parts(x))}\n[dim]{x.source}; {x.num_envs} games, {x.protocol}[/]"
-        table.add_row(name, Text.from_markup(about).append(missing), parameters, memory, speed)
+        table.add_row(name, Text.from_markup(about).append(missing), size, memory, *[speed] * measure)
         yield table
+
+
+@cache
+def actions_of(game: str) -> int:
+    """How many actions a game has; an Atari game is begun to see them, which takes longer than to make a network."""
+    return len(game_of(game).actions())
+
+
+def parameters(x: Experiment) -> int:
+    """How many parameters a preset learns.
+
+    Raises:
+        ValueError: its game needs a package that is not installed.
+    """
+    shape = (x.stack, *game_of(x.game).frame_shape)
+    agent = build_agent(x, shape, actions_of(x.game), torch.device("cpu"))
+    return sum(p.numel() for p in agent.online.parameters())
 
 
 def parts(x: Experiment) -> list[str]:
@@ -103,7 +123,9 @@ def runs(root: Path) -> Table:
         RunError: there is no such folder, or no run in it.
     """
     if not root.is_dir():
-        raise RunError(f"there is no folder {root}: --runs FOLDER names another; highscore demo makes a first run")
+        raise RunError(
+            f"there is no folder {root}: highscore list runs FOLDER names another; highscore demo makes a first run"
+        )
     table = Table(title=f"Runs in {root}", title_justify="left", box=None, pad_edge=False)
     table.add_column("run", overflow="fold")  # whole: other commands want it
     for column in ("frames", "training", "evaluation", "protocol"):
@@ -121,7 +143,7 @@ def runs(root: Path) -> Table:
         mean = finite(evaluation.get("mean")) if isinstance(evaluation, dict) else None
         score, frames = finite(summary.get("training_score")), finite(summary.get("frames")) or 0
         table.add_row(
-            name, f"{frames / 1e6:.2f} of {run.experiment.frames / 1e6:.2f} M", "" if score is None else f"{score:.1f}",
+            name, f"{brief(frames)} of {brief(run.experiment.frames)}", "" if score is None else f"{score:.1f}",
             "" if mean is None else f"{mean:.1f}", run.experiment.protocol,
         )  # fmt: skip
     return table
@@ -155,12 +177,17 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options = parse(Listing, args)
+    if options.folder is not None and options.what in ("games", "presets"):
+        raise ValueError(f"{options.what} are listed whole: leave out {options.folder}")
+    if options.folder is not None and options.what == "runs" and options.runs != Listing.runs:
+        raise ValueError(f"the runs in {options.folder}, or in --runs {options.runs}? name one folder")
     console = Console()
     tables: dict[str, Callable[[], Iterable[Table]]] = {
-        "games": games, "presets": lambda: presets(options.measure, console), "runs": lambda: [runs(options.runs)],
-        "episodes": lambda: [episodes(options.run or Path(), options.last)],
+        "games": games, "presets": lambda: presets(options.measure, console),
+        "runs": lambda: [runs(options.folder or options.runs)],
+        "episodes": lambda: [episodes(options.folder or Path(), options.last)],
     }  # fmt: skip
-    if options.what == "episodes" and options.run is None:
+    if options.what == "episodes" and options.folder is None:
         raise ValueError("of which run? highscore list episodes RUN; `highscore list runs` shows them")
     for table in tables[options.what]():
         console.print(table)

@@ -1,0 +1,68 @@
+"""What `highscore list` shows: the folder that was named, numbers that mean something, and no clock unasked."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from experiments import list as listing
+from experiments.cli import run_command
+from experiments.files import write_json
+from experiments.presets import PRESETS
+from tests.test_compare import make
+
+
+def test_runs_are_listed_where_the_folder_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "runs", "dqn", "Pong", 1, [1.0])
+    path = make(tmp_path / "others", "c51", "Breakout", 1, [1.0])
+    config = json.loads((path / "config.json").read_text())
+    config["experiment"]["frames"] = 3_000
+    write_json(path / "config.json", config)
+    write_json(path / "summary.json", {"frames": 3_000})
+    assert run_command("list", ["runs", "others"]) == 0
+    out = capsys.readouterr().out
+    assert "c51-Breakout" in out and "dqn-Pong" not in out and "3k of 3k" in out
+    assert run_command("list", ["runs"]) == 0
+    assert "0 of 1M" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["runs", "nowhere"], "there is no folder nowhere"),
+        (["runs", "a", "--runs", "b"], "name one folder"),
+        (["games", "Pong"], "games are listed whole: leave out Pong"),
+        (["presets", "dqn"], "presets are listed whole: leave out dqn"),
+    ],
+)
+def test_a_word_too_many_is_refused_in_a_line(tmp_path, monkeypatch, capsys, args, words):
+    monkeypatch.chdir(tmp_path)
+    assert run_command("list", args) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and words in err and err.count("\n") == 1
+
+
+def test_presets_are_counted_and_only_timed_when_asked(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    names = ("dqn", "ppo-crafter")
+    monkeypatch.setattr(listing, "PRESETS", {name: PRESETS[name] for name in names})
+
+    def timed(*args):
+        raise AssertionError("nobody asked for that")
+
+    monkeypatch.setattr(listing, "emulation", timed)
+    monkeypatch.setattr(listing, "speed_of", timed)
+    assert run_command("list", ["presets"]) == 0
+    said = capsys.readouterr().out
+    assert "1.7 M" in said and "7.1 GB" in said and "frames/s" not in said  # 1,686,180 weights and biases
+    assert all(len(line) <= 60 for line in said.splitlines())
+
+    def parameters(x):
+        raise ValueError("no such package")
+
+    monkeypatch.setattr(listing, "parameters", parameters)
+    (table, _) = listing.presets(False, Console())
+    Console(width=100).print(table)
+    assert "not counted: no such package" in capsys.readouterr().out

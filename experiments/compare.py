@@ -26,7 +26,7 @@ class Compare:
     published: tuple[str, ...] = ()
     """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
     figures: Path | None = None
-    """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG and SVG"""
+    """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG, SVG and PDF"""
     latex: Path | None = None
     """a file for the tables as LaTeX; - is the terminal"""
     csv: Path | None = None
@@ -48,7 +48,12 @@ def main(args: list[str]) -> int:
     options = parse(Compare, args)
     if not options.runs:
         raise ValueError("name runs, or a folder of them: highscore compare runs/NAME runs/OTHER")
+    for flag, file in (("latex", options.latex), ("csv", options.csv), ("json", options.json)):
+        if file != Path("-"):
+            refuse_folder(flag, file)
     if options.figures is not None:
+        if options.figures.is_file():
+            raise ValueError(f"--figures {options.figures} is a file: name a folder")
         import_matplotlib()
     comparison = load(
         list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
@@ -76,6 +81,16 @@ def main(args: list[str]) -> int:
         for path in save_all(comparison, options.figures):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def refuse_folder(flag: str, file: Path | None) -> None:
+    """Refuses a folder where a file is to be written, before what is to be in it is made.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if file is not None and file.is_dir():
+        raise ValueError(f"--{flag} {file} is a folder: name a file in it")
 
 
 def import_matplotlib() -> None:

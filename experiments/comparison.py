@@ -13,6 +13,7 @@ from experiments.files import RunError
 from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.published import PublishedAgent, atari5_estimate
 from experiments.records import Record, completed, evaluations, find_runs, in_training, read_record, training_hours
+from experiments.tables import brief, short
 
 # Settings that do not make another agent; how it is evaluated is in the fingerprint.
 APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation", "replay.storage")
@@ -57,16 +58,22 @@ class Comparison(NamedTuple):
         return sorted(found, key=lambda run: run.record.seed)
 
     @property
+    def shared_games(self) -> list[str]:
+        """Games that every agent has played: only over these is one more likely to score more than another."""
+        return [game for game in self.games if all(self.of(agent, game) for agent in self.agents)]
+
+    @property
     def common_games(self) -> list[str]:
-        """Games with human-normalised scores that every agent has played: only over these do aggregates compare."""
-        return [
-            game for game in self.games
-            if human_normalised(game, 0.0) is not None and all(self.of(agent, game) for agent in self.agents)
-        ]  # fmt: skip
+        """Those of them with human-normalised scores: only over these do aggregates compare."""
+        return [game for game in self.shared_games if human_normalised(game, 0.0) is not None]
 
     def scores(self, agent: str) -> list[np.ndarray]:
         """Human-normalised scores on the common games: per game, [runs]."""
         return [np.array([run.normalised for run in self.of(agent, game)]) for game in self.common_games]
+
+    def raw(self, agent: str) -> list[np.ndarray]:
+        """Raw scores on the shared games: per game, [runs]."""
+        return [np.array([run.result["mean"] for run in self.of(agent, game)]) for game in self.shared_games]
 
 
 def load(
@@ -191,13 +198,6 @@ def makes_another(key: str) -> bool:
     return key not in APART and key.split(".")[0] not in APART
 
 
-def short(value: Any) -> str:
-    """A setting for people."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000 and value % 1_000 == 0:
-        return f"{value / 1e6:g}M" if value >= 1_000_000 else f"{value // 1_000}k"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
     """Settings in which agents differ: {setting: {agent: value}}."""
     first: dict[str, dict[str, Any]] = {}
@@ -233,7 +233,8 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         )
     few = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.games} - {0}
     if min(few) == 1:
-        notes.append("some cells have a single seed: no interval over seeds there")
+        cells = "every cell has" if max(few) == 1 else "some cells have"
+        notes.append(f"{cells} a single seed: no interval over seeds there")
     elif min(few) < 5:
         notes.append(f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow")
     counts = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.common_games}
@@ -242,15 +243,41 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             f"UNEQUAL SEEDS: {min(counts)} to {max(counts)} runs in a cell: in the interquartile mean, the optimality"
             " gap and the profiles, games with more runs count more; leave runs out until all have as many"
         )
-    missing = [game for game in comparison.games if game not in comparison.common_games]
-    if missing and len(comparison.agents) > 1:
-        notes.append(f"aggregates leave out {', '.join(missing)}: not every agent has played it, or no human has")
+    notes += unequal_frames(comparison, checkpoint)
+    missing = [game for game in comparison.games if game not in comparison.shared_games]
+    if missing:
+        notes.append(
+            f"aggregates and the probability of improvement leave out {', '.join(missing)}:"
+            " not every agent has played that"
+        )
+    inhuman = [game for game in comparison.shared_games if game not in comparison.common_games]
+    if inhuman and len(comparison.agents) > 1:
+        notes.append(
+            f"human-normalised aggregates leave out {', '.join(inhuman)}, for there is no human score; the probability"
+            " of improvement needs none"
+        )
     unfinished = [run for run in comparison.runs if run.result["frames"] < run.record.settings["frames"]]
     if unfinished and checkpoint == "last":
         notes.append(f"{len(unfinished)} of {len(comparison.runs)} runs are not finished: theirs is the latest score")
     for agent in comparison.published:
         notes.append(f"published {agent.name}, {trained_for(agent)}: {agent.protocol}; {agent.source}")
     return notes
+
+
+def unequal_frames(comparison: Comparison, checkpoint: str) -> list[str]:
+    """A note on the game where lengths of training differ most, if on any they do."""
+    found = []
+    for game in comparison.games:
+        runs = [run for run in comparison.runs if run.record.game == game]
+        lengths = [(run.result if checkpoint == "last" else run.record.settings)["frames"] for run in runs]
+        pairs = sorted(zip(lengths, (run.agent for run in runs), strict=True))
+        (least, shortest), (most, longest) = pairs[0], pairs[-1]
+        if most > 1.01 * least:  # whole rounds of games and rollouts end a little apart
+            found.append((most / max(least, 1), f"on {game} {brief(least)} ({shortest}) to {brief(most)} ({longest})"))
+    if not found:
+        return []
+    others = f", and unlike on {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"UNEQUAL FRAMES: {max(found)[1]} frames of training{others}: compare after as many, or say so"]
 
 
 def trained_for(agent: PublishedAgent) -> str:
@@ -265,13 +292,15 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         for game in comparison.games
     }
     scored = {agent: comparison.scores(agent) for agent in comparison.agents} if comparison.common_games else {}
+    raw = {agent: comparison.raw(agent) for agent in comparison.agents} if comparison.shared_games else {}
     return {
         "conditions": conditions(of_result(comparison.runs[0].result)), "mixed": comparison.mixed,
         "fingerprints": sorted({identity(of_result(run.result)) for run in comparison.runs}),
         "games": games, "common_games": comparison.common_games,
         "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},
         "atari5": {agent: atari5_estimate(means(comparison, agent)) for agent in comparison.agents},
-        "improvement": improvements(scored), "differences": comparison.differences, "notes": comparison.notes,
+        "shared_games": comparison.shared_games, "improvement": stats.improvements(raw),
+        "differences": comparison.differences, "notes": comparison.notes,
         "published": [published_json(agent, comparison) for agent in comparison.published],
         "runs": [run_json(run) for run in comparison.runs],
     }  # fmt: skip
@@ -293,23 +322,6 @@ def means(comparison: Comparison, agent: str) -> dict[str, float]:
     """Mean raw scores of an agent by game."""
     found = {game: comparison.of(agent, game) for game in comparison.games}
     return {game: float(np.mean([run.result["mean"] for run in runs])) for game, runs in found.items() if runs}
-
-
-def several(*agents: list[np.ndarray]) -> bool:
-    """Whether some agent has more than one run on some game: else nothing varies, and there is no interval."""
-    return any(len(game) > 1 for scores in agents for game in scores)
-
-
-def improvements(scored: dict[str, list[np.ndarray]]) -> list[dict[str, Any]]:
-    """The probability, for every pair of agents, that the first beats the second on a game chosen at random."""
-    names = list(scored)
-    return [
-        {
-            "x": x, "y": y, "probability": float(stats.probability_of_improvement(scored[x], scored[y])),
-            "interval": stats.improvement_interval(scored[x], scored[y]) if several(scored[x], scored[y]) else None,
-        }
-        for i, x in enumerate(names) for y in names[i + 1 :]
-    ]  # fmt: skip
 
 
 def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of a comparison, for papers and pages: PNG and SVG of each."""
+"""Figures of a comparison, for papers and pages: PNG, SVG and PDF of each."""
 
 import io
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from experiments.published import curves_of, published_curve
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
 GREY = "#8a8a8a"
 POINTS = 60  # of an interpolated curve
+TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
 STYLE: Any = {
     "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#e6e6e6", "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.edgecolor": "#555555",
@@ -36,8 +37,8 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
             figures["aggregates"] = aggregates(comparison)
             figures["profiles"] = profiles(comparison)
             figures["efficiency"] = efficiency(comparison)
-            if len(comparison.agents) > 1:
-                figures["improvement"] = improvement(comparison)
+        if comparison.shared_games and len(comparison.agents) > 1:
+            figures["improvement"] = improvement(comparison)
         for name, figure in figures.items():
             if comparison.mixed or (comparison.mixed_curves and name in ("curves", "efficiency")):
                 text = f"MIXED {'FINGERPRINTS' if comparison.mixed else 'CURVES'}: not measured alike"
@@ -46,13 +47,13 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
 
 
 def save_all(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes every figure as PNG and SVG; returns the files."""
+    """Writes every figure as PNG, SVG and PDF; returns the files."""
     from matplotlib import pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in draw_all(comparison).items():
-        for kind in ("png", "svg"):
+        for kind in ("png", "svg", "pdf"):
             path = folder / f"{name}.{kind}"
             write_atomically(path, content_of(figure, kind))
             written.append(path)
@@ -61,9 +62,12 @@ def save_all(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def content_of(figure: Any, kind: str) -> bytes:
-    """A figure as the bytes of a file; an SVG holds no time, so that it repeats itself."""
+    """A figure as the bytes of a file; it holds no time and nothing random, so that it repeats itself."""
+    from matplotlib import rc_context
+
     content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=180, metadata={"Date": None} if kind == "svg" else None)
+    with rc_context(STYLE):  # else an SVG's names are drawn at random
+        figure.savefig(content, format=kind, dpi=180, metadata=TIMELESS.get(kind))
     return content.getvalue()
 
 
@@ -257,7 +261,7 @@ def improvement(comparison: Comparison) -> Any:
     figure, axes = new(1, 1, 6.4, 1.0 + 0.34 * len(pairs))
     place = axes[0, 0]
     for row, (x, y) in enumerate(pairs):
-        mine, theirs, colour = comparison.scores(x), comparison.scores(y), colour_of(comparison, x)
+        mine, theirs, colour = comparison.raw(x), comparison.raw(y), colour_of(comparison, x)
         low, high = stats.improvement_interval(mine, theirs)
         place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
         place.plot([float(stats.probability_of_improvement(mine, theirs))] * 2, [row - 0.28, row + 0.28], color=colour)

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from experiments import tables
-from experiments.compare import import_matplotlib
+from experiments.compare import import_matplotlib, refuse_folder
 from experiments.comparison import Comparison, as_json, load
 from experiments.files import write_atomically
 from experiments.published import published_agent
@@ -48,9 +48,9 @@ class Report:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """a suite's folder, or run directories"""
     out: Path | None = None
-    """the page; by default report.html in the suite's folder"""
+    """the page; by default report.html in the suite's folder; where several are named, say where"""
     title: str = ""
-    """of the page; empty: the suite's name"""
+    """of the page; empty: the suite's name, or where several are named the file's"""
     published: tuple[str, ...] = ()
     """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
     megabytes: float = 20.0
@@ -113,7 +113,7 @@ def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[s
     parts += [f'<p class="{"warn" if note[:5].isupper() else "quiet"}">{text(note)}</p>' for note in data["notes"]]
     if data["aggregates"]:
         parts += ["<h2>Human-normalised scores (1 is a human)</h2>", table(*tables.aggregate_rows(data))]
-    parts += ["<h2>Raw scores, mean over seeds and 95 % interval</h2>", table(*tables.cells(data))]
+    parts += [f"<h2>{tables.raw_title(data)}</h2>", table(*tables.cells(data))]
     parts.append("<h2>Figures</h2>")
     for name, content in drawn.items():
         image = f'<img alt="{text(FIGURES[name])}" src="{inline(content, "image/svg+xml")}">'
@@ -128,7 +128,10 @@ def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[s
     if data["differences"]:
         rows = [[key, *(str(row[agent]) for agent in comparison.agents)] for key, row in data["differences"].items()]
         parts += ["<h2>Settings that differ</h2>", table(["setting", *comparison.agents], rows, "left")]
-    words = [[key.replace("_", " "), str(value)] for key, value in how.items()]
+    words = [
+        [key.replace("_", " "), "none but the game's own" if (key, value) == ("frame_cap", 0) else str(value)]
+        for key, value in how.items()
+    ]
     parts += ["<h2>How it was measured</h2>", table(["condition", "value"], words, "left")]
     runs = [
         [run["name"], run["agent"], run["game"], str(run["seed"]), f"{run['frames']:,}",
@@ -157,6 +160,10 @@ def main(args: list[str]) -> int:
     options, console = parse(Report, args), Console()
     if not options.runs:
         raise ValueError("name a suite's folder, or runs: highscore report runs/NAME")
+    several = len(options.runs) > 1
+    if several and options.out is None:
+        raise ValueError("of several folders the page is in none: say where, such as --out report.html")
+    refuse_folder("out", options.out)
     import_matplotlib()
     comparison = load(
         list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
@@ -167,7 +174,8 @@ def main(args: list[str]) -> int:
     drawn = {name: content_of(figure, "svg") for name, figure in draw_all(comparison).items()}
     out = options.out or options.runs[0] / "report.html"
     shown = films(comparison, options.megabytes * 1e6)
-    content = page(options.title or options.runs[0].resolve().name, comparison, as_json(comparison), drawn, shown)
+    title = options.title or (out.stem if several else options.runs[0].resolve().name)
+    content = page(title, comparison, as_json(comparison), drawn, shown)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, content.encode())
     console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(shown)} films)", highlight=False, soft_wrap=True)

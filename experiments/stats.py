@@ -5,7 +5,7 @@ runs, and leading dimensions are bootstrap draws. Aggregates as in Agarwal et al
 at the Edge of the Statistical Precipice", sections 4 and A.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
     return np.stack(wins, -1).mean(-1)
 
 
+def several(*agents: Scores) -> bool:
+    """Whether some agent has more than one run on some game: else nothing varies, and there is no interval."""
+    return any(len(game) > 1 for scores in agents for game in scores)
+
+
 def improvement_interval(x: Scores, y: Scores) -> tuple[float, float]:
     """95 % interval of the probability of improvement; both sides are drawn anew."""
     return _percentiles(probability_of_improvement(resample(x), resample(y, seed=1)))
@@ -99,8 +104,20 @@ def profile_band(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 
 def aggregates(scores: Scores, draws: int = DRAWS) -> dict[str, dict[str, Any]]:
     """Every aggregate of human-normalised scores with its 95 % interval (None if no game has two runs), by name."""
-    several = any(len(game) > 1 for game in scores)
+    varied = several(scores)
     return {
-        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores, draws) if several else None}
+        name: {"value": float(statistic(scores)), "interval": interval(statistic, scores, draws) if varied else None}
         for name, statistic in AGGREGATES.items()
     }
+
+
+def improvements(scored: Mapping[str, Scores]) -> list[dict[str, Any]]:
+    """The probability, for every pair of agents, that the first beats the second on a game chosen at random."""
+    names = list(scored)
+    return [
+        {
+            "x": x, "y": y, "probability": float(probability_of_improvement(scored[x], scored[y])),
+            "interval": improvement_interval(scored[x], scored[y]) if several(scored[x], scored[y]) else None,
+        }
+        for i, x in enumerate(names) for y in names[i + 1 :]
+    ]  # fmt: skip

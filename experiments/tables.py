@@ -9,8 +9,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from experiments.comparison import short
-
 
 def number(value: float | None) -> str:
     """A score with as many digits as mean something."""
@@ -22,6 +20,21 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
+def short(value: Any) -> str:
+    """A setting for people."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000 and value % 1_000 == 0:
+        return f"{value / 1e6:g}M" if value >= 1_000_000 else f"{value // 1_000}k"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def brief(frames: float) -> str:
+    """Frames in four digits, such as 640, 3k or 1.234M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if frames >= 0.99995 * size:  # what would be rounded to 1000 of the next unit
+            return f"{frames / size:.4g}{unit}"
+    return f"{frames:.4g}"
+
+
 def spread(interval: Any, form: Any = number) -> str:
     """An interval, or nothing where there is none."""
     return "" if interval is None else f"[{form(interval[0])}, {form(interval[1])}]"
@@ -29,6 +42,17 @@ def spread(interval: Any, form: Any = number) -> str:
 
 def two(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
+
+
+def extent(values: list[float]) -> str:
+    """The smallest and the largest of some numbers, or the only one."""
+    return " to ".join(dict.fromkeys((brief(min(values)), brief(max(values)))))
+
+
+def raw_title(data: dict[str, Any]) -> str:
+    """What the raw scores are: an interval is not spoken of where no agent has two seeds on a game."""
+    varied = any(one["interval"] for found in data["games"].values() for one in found.values())
+    return "Raw scores, mean over seeds and 95 % bootstrap interval" if varied else "Raw scores, a single seed each"
 
 
 def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -70,7 +94,7 @@ def terminal(data: dict[str, Any]) -> Group:
         f"{how['protocol']}, epsilon {how['epsilon']}, {how['episodes']} episodes, "
         f"fingerprint {data['fingerprints'][0]}"
     )  # fmt: skip
-    parts: list[Any] = [table(f"Raw scores, mean over seeds and 95 % interval ({title})", *cells(data))]
+    parts: list[Any] = [table(f"{raw_title(data)} ({title})", *cells(data))]
     if data["aggregates"]:
         count = len(data["common_games"])
         games = f"{count} games" if count > 1 else data["common_games"][0]
@@ -80,7 +104,9 @@ def terminal(data: dict[str, Any]) -> Group:
             [f"{x['x']}  beats  {x['y']}", f"{two(x['probability'])} {spread(x['interval'], two)}"]
             for x in data["improvement"]
         ]
-        parts.append(table("Probability of improvement, on a game chosen at random", ["", "probability"], rows))
+        count = len(data["shared_games"])
+        where = f"one of {count} games chosen at random" if count > 1 else data["shared_games"][0]
+        parts.append(table(f"Probability of improvement on {where}", ["", "probability"], rows))
     if data["differences"]:
         agents = list(next(iter(data["differences"].values())))
         rows = [[key, *(short(row[agent]) for agent in agents)] for key, row in data["differences"].items()]
@@ -123,31 +149,45 @@ def escape(text: str) -> str:
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
+# What a paper's reader must know, of the notes that are no warnings in capitals.
+PRINTED = (
+    "published ", "as few as ", "some cells have a single seed", "every cell has a single seed", "aggregates ",
+    "human-normalised aggregates ",
+)  # fmt: skip
+
+
 def to_latex(data: dict[str, Any]) -> str:
     """Two tables for booktabs: raw scores by game, and human-normalised aggregates.
 
-    The captions say how it was measured, what a reader is warned of, and the protocols of published agents.
+    The captions say how long agents trained and with how many seeds, how it was measured, what a reader is warned of,
+    and the protocols of published agents.
     """
     how = data["conditions"]
+    cap = f"frame cap {how['frame_cap']}" if how["frame_cap"] else "no frame cap but the game's own"
     measured = (
-        f"Protocol {how['protocol']}, sticky-action probability {how['sticky_probability']}, frame cap"
-        f" {how['frame_cap']}, $\\epsilon = {how['epsilon']}$, {how['episodes']} episodes a run."
+        f"Protocol {how['protocol']}, sticky-action probability {how['sticky_probability']}, {cap},"
+        f" $\\epsilon = {how['epsilon']}$, {how['episodes']} episodes a run."
     )
     if data["mixed"]:
         measured = r"\textbf{Scores were not measured alike: } " + escape(", ".join(data["mixed"])) + "."
-    notes = [note for note in data["notes"] if note[:5].isupper() or note.startswith("published ")]
-    measured = " ".join([measured, *(f"{escape(note)}." for note in notes)])
-    captions = {
-        "Raw scores: mean over seeds and 95\\,\\% bootstrap interval. ": cells(data),
-        "Human-normalised scores with 95\\,\\% stratified bootstrap intervals. ": aggregate_rows(data),
-    }
+    seeds = extent([len(set(one["seeds"])) for found in data["games"].values() for one in found.values()])
+    trained = (
+        f"Scored after {extent([run['frames'] for run in data['runs']])} frames of training, with {seeds}"
+        f" seed{'s' * (seeds != '1')} a game."
+    )
+    notes = [note for note in data["notes"] if note[:5].isupper() or note.startswith(PRINTED)]
+    measured = " ".join([trained, measured, *(f"{escape(note[0].upper() + note[1:])}." for note in notes)])
+    varied = any(one["interval"] for found in data["aggregates"].values() for one in found.values())
+    human = "Human-normalised scores" + " with 95 % stratified bootstrap intervals" * varied
+    tables = {raw_title(data): cells(data), human: aggregate_rows(data)}
     parts = []
-    for caption, (header, rows) in captions.items():
+    for title, (header, rows) in tables.items():
         if rows:
+            caption = escape(title).replace(r" \%", r"\,\%")
             lines = [" & ".join(escape(word) for word in row) + r" \\" for row in (header, *rows)]
             parts.append("\n".join([
                 r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
                 lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}",
-                rf"\caption{{{caption}{measured}}}", r"\end{table}", "",
+                rf"\caption{{{caption}. {measured}}}", r"\end{table}", "",
             ]))  # fmt: skip
     return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)

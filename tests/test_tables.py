@@ -1,0 +1,153 @@
+"""What a comparison says of itself, in its notes, in captions and in files."""
+
+import json
+import re
+
+import pytest
+from matplotlib import pyplot
+
+from envs.protocols import PROTOCOLS
+from experiments.cli import run_command
+from experiments.comparison import as_json, load
+from experiments.figures import content_of, draw_all
+from experiments.files import write_json
+from experiments.tables import brief, to_latex
+from tests.test_compare import make
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    pyplot.close("all")
+
+
+def captions(data):
+    return re.findall(r"\\caption\{(.*)\}", to_latex(data))
+
+
+def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
+    for seed in (1, 2):
+        make(tmp_path, "dqn", "Pong", seed, [1.0 * seed])
+        make(tmp_path, "c51", "Pong", seed, [1.0 * seed] * 3)
+    data = as_json(load([tmp_path]))
+    raw, human = captions(data)
+    assert raw.startswith(r"Raw scores, mean over seeds and 95\,\% bootstrap interval. ")
+    assert human.startswith(r"Human-normalised scores with 95\,\% stratified bootstrap intervals. ")
+    for caption in (raw, human):
+        assert "Scored after 1M to 3M frames of training, with 2 seeds a game. " in caption
+        assert "As few as 2 seeds: bootstrap intervals of so few are too narrow." in caption
+        assert "frame cap 108000" in caption and "UNEQUAL FRAMES: " in caption
+
+
+def test_single_runs_have_no_intervals_and_nobody_speaks_of_any(tmp_path, capsys):
+    make(tmp_path, "dqn", "Pong", 1, [1.0])
+    for caption in captions(as_json(load([tmp_path]))):
+        assert "with 1 seed a game" in caption and "Every cell has a single seed: no interval over seeds" in caption
+        assert "bootstrap" not in caption and "mean over seeds" not in caption
+    assert run_command("compare", [str(tmp_path)]) == 0
+    assert "bootstrap" not in capsys.readouterr().out
+    make(tmp_path, "c51", "Pong", 1, [1.0])
+    make(tmp_path, "c51", "Pong", 2, [2.0])
+    raw, human = captions(as_json(load([tmp_path])))
+    assert "with 1 to 2 seeds a game" in raw and "Some cells have a single seed" in human and "bootstrap" in raw
+
+
+def test_without_a_frame_cap_none_is_named(tmp_path):
+    make(tmp_path, "dqn", "probe/catch", 1, [1.0], protocol=PROTOCOLS["probe"])
+    (caption,) = captions(as_json(load([tmp_path])))
+    assert ", no frame cap but the game's own, " in caption and "frame cap 0" not in caption
+    assert run_command("report", [str(tmp_path)]) == 0
+    assert "<td>frame cap</td><td>none but the game&#x27;s own</td>" in (tmp_path / "report.html").read_text()
+
+
+def test_unequal_lengths_of_training_on_a_game_are_told(tmp_path):
+    for game, length in (("Pong", 1), ("Breakout", 2)):
+        make(tmp_path, "dqn", game, 1, [1.0] * length)
+    assert not any(note.startswith("UNEQUAL") for note in load([tmp_path]).notes)  # each game has its own
+    make(tmp_path, "c51", "Pong", 1, [1.0] * 3)
+    (note,) = (note for note in load([tmp_path]).notes if note.startswith("UNEQUAL"))
+    assert note.startswith("UNEQUAL FRAMES: on Pong 1M (dqn (frames 1M)) to 3M (c51) frames of training: ")
+    make(tmp_path, "ppo", "Breakout", 1, [1.0])
+    (note,) = (note for note in load([tmp_path]).notes if note.startswith("UNEQUAL"))
+    assert "to 3M (c51) frames of training, and unlike on 1 more: " in note
+
+
+def test_frames_in_four_digits():
+    frames = {0: "0", 640: "640", 999.96: "1k", 3_000: "3k", 999_960: "1M", 1_234_000: "1.234M", 2e9: "2G"}
+    assert [brief(n) for n in frames] == list(frames.values())
+
+
+def test_best_weights_of_runs_as_long_are_not_unequal(tmp_path):
+    for number, agent in enumerate(("dqn", "c51"), 1):
+        path = make(tmp_path, agent, "Pong", 1, [1.0, 2.0])
+        name = f"evaluations/{number * 250_000:012d}"
+        write_json(path / f"{name}-best.json", json.loads((path / f"{name}.json").read_text()) | {"checkpoint": "best"})
+    comparison = load([tmp_path], checkpoint="best")
+    assert {run.result["frames"] for run in comparison.runs} == {1_000_000, 2_000_000}
+    assert not any(note.startswith("UNEQUAL") for note in comparison.notes)
+
+
+def test_the_probability_of_improvement_needs_no_human(tmp_path, capsys):
+    for agent, scores in (("dqn", (1.0, 5.0)), ("c51", (3.0, 4.0))):
+        for seed, score in enumerate(scores, 1):
+            make(tmp_path, agent, "probe/catch", seed, [score], protocol=PROTOCOLS["probe"])
+    comparison = load([tmp_path])
+    data = as_json(comparison)
+    assert data["shared_games"] == ["probe/catch"] and data["common_games"] == [] and data["aggregates"] == {}
+    (pair,) = data["improvement"]  # c51 over dqn: 3 > 1, 3 < 5, 4 > 1, 4 < 5
+    assert (pair["x"], pair["y"], pair["probability"]) == ("c51", "dqn", 0.5)
+    assert set(draw_all(comparison)) == {"curves", "improvement"}
+    assert run_command("compare", [str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Probability of improvement on probe/catch" in said
+    assert "aggregates leave out probe/catch, for there is no human score; the probability of improvement" in said
+
+
+def test_notes_say_what_leaves_out_which_game(tmp_path):
+    """Pong both played, the probe too, Boxing only one."""
+    for agent in ("dqn", "c51"):
+        make(tmp_path, agent, "Pong", 1, [1.0 + (agent == "dqn")])
+        make(tmp_path, agent, "probe/catch", 1, [5.0 * (agent == "c51")])
+    make(tmp_path, "dqn", "Boxing", 1, [1.0])
+    data = as_json(load([tmp_path]))
+    assert data["common_games"] == ["Pong"] and data["shared_games"] == ["Pong", "probe/catch"]
+    assert data["improvement"][0]["probability"] == 0.5  # each wins one game
+    unplayed, inhuman = (note for note in data["notes"] if "leave out" in note)
+    assert unplayed.startswith("aggregates and the probability of improvement leave out Boxing: not every agent")
+    assert inhuman.startswith("human-normalised aggregates leave out probe/catch, ")
+    assert all(note[1:] in caption for note in (unplayed, inhuman) for caption in captions(data))
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg"])
+def test_figures_repeat_themselves(tmp_path, monkeypatch, kind):
+    make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
+    found = []
+    for moment in ("86400", "172800"):  # what a file would be stamped with
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", moment)
+        found.append(content_of(draw_all(load([tmp_path]))["curves"], kind))
+    assert found[0] == found[1] and len(found[0]) > 1_000
+    assert kind == "svg" or (found[0].startswith(b"%PDF") and b"CreationDate" not in found[0])
+
+
+def test_a_folder_for_a_file_is_refused_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    def load(*args, **how):
+        raise AssertionError("it was read")
+
+    for place in ("compare", "report"):
+        monkeypatch.setattr(f"experiments.{place}.load", load)
+    (tmp_path / "file").touch()
+    for command, flag in (("compare", "latex"), ("compare", "csv"), ("compare", "json"), ("report", "out")):
+        assert run_command(command, ["runs/x", f"--{flag}", str(tmp_path)]) == 2
+        assert capsys.readouterr().err == f"highscore {command}: --{flag} {tmp_path} is a folder: name a file in it\n"
+    assert run_command("compare", ["runs/x", "--figures", str(tmp_path / "file")]) == 2
+    assert "is a file: name a folder" in capsys.readouterr().err
+
+
+def test_a_report_of_several_folders_is_in_none_of_them(tmp_path, capsys):
+    paths = [str(make(tmp_path, agent, "Pong", 1, [1.0])) for agent in ("dqn", "c51")]
+    before = set(tmp_path.rglob("*"))
+    assert run_command("report", paths) == 2
+    err = capsys.readouterr().err
+    assert "--out report.html" in err and err.count("\n") == 1 and set(tmp_path.rglob("*")) == before
+    assert run_command("report", [*paths, "--out", str(tmp_path / "both.html")]) == 0
+    assert "<h1>both</h1>" in (tmp_path / "both.html").read_text()

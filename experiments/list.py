@@ -41,8 +41,8 @@ class Listing:
     """where the runs are"""
     last: int = 20
     """how many of the latest training episodes to show"""
-    measure: bool = False
-    """presets: also time every one on this machine, which takes some minutes in all and all of its cores"""
+    measure: bool = True
+    """presets: time each on this machine, which takes some minutes in all and all of its cores; --measure False"""
 
 
 def games() -> Iterator[Table]:

@@ -34,7 +34,10 @@ LONG = 50_000_000  # emulator frames
 
 @dataclass(frozen=True)
 class Train:
-    """Trains an agent and keeps everything about it in a new run directory."""
+    """Trains an agent and keeps everything about it in a new run directory.
+
+    Most trainings need no more than --game, --frames and --seed.
+    """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -44,7 +47,8 @@ class Train:
     wandb_project: str = "highscore"
     """where Weights & Biases files the run"""
     wandb_group: str = ""
-    """what Weights & Biases shows together; empty: preset/game, so that seeds are"""
+    """what Weights & Biases shows together; empty: preset/game, so that seeds stand
+    together"""
     wandb_tags: tuple[str, ...] = ()
     """words to find the run by, besides preset, game and protocol"""
     runs: Path = Path("runs")

@@ -8,7 +8,6 @@ import signal
 import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -179,6 +178,8 @@ def main() -> None:
     if args[:1] == ["help"]:  # help train, as git has it
         args = [*args[1:2], "--help"]
     if args[:1] == ["--version"]:
+        from importlib.metadata import version
+
         print(f"highscore {version('highscore')}")
         sys.exit(0)
     if not args or args[0] in ("-h", "--help"):

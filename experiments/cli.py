@@ -130,7 +130,7 @@ def parse_train(args: list[str]) -> Any:
     Where no --protocol is given it is the preset's, or the game's own if that is for other games.
 
     Raises:
-        ValueError: no preset, or one that does not exist; or a run directory that is damaged.
+        ValueError: no preset, or one that does not exist; a run directory that is damaged; a seed of evaluations.
     """
     from envs.library import game_of
     from experiments.presets import PRESETS, preset
@@ -145,6 +145,10 @@ def parse_train(args: list[str]) -> Any:
     known = args[0] in PRESETS or not Path(args[0]).is_dir()
     experiment = preset(args[0]) if known else Run.open(Path(args[0])).experiment
     options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
+    if options.experiment.seed >= 1_000_000:
+        raise ValueError(
+            f"--seed {options.experiment.seed:_}: from 1_000_000 on they are evaluations'; take a smaller one"
+        )
     if options.experiment.protocol:
         return options
     fit = game_of(options.experiment.game).protocols

@@ -39,6 +39,10 @@ def test_flags_before_the_preset(capsys):
     assert "the preset comes first" in said(capsys, "train", "--game", "Pong", "dqn")
 
 
+def test_seeds_that_evaluations_have(capsys):
+    assert "take a smaller one" in said(capsys, "train", "dqn", "--seed", "1M")
+
+
 def test_names_that_files_cannot_have(capsys, tmp_path):
     options = "demo", "--game", "probe/catch", "--network.torso", "mlp", "--wandb", "off", "--runs"
     assert "File name too long" in said(capsys, "train", *options, str(tmp_path), "--name", "x" * 300)

@@ -13,6 +13,7 @@ from agents.dqn import DQN
 from agents.optimiser import Adam
 from agents.qrdqn import QRDQN
 from agents.sequence import Sequence, cut, tree_leaves, tree_map
+from agents.shards import join
 from envs.timestep import TimeStep
 from experiments.build import build_agent
 from experiments.build_network import build_network
@@ -129,8 +130,7 @@ def test_a_target_network_asked_of_several_batches_at_once_teaches_the_same(algo
     )
     while left := batches[plain.updates :]:
         block = left[: fast.room()]
-        joined = Sequence(*(tree_map(lambda *xs: torch.cat(xs, 1), *xs) for xs in [*zip(*block, strict=True)][:3]),
-                          (), *(torch.cat(xs) for xs in [*zip(*block, strict=True)][4:]))  # fmt: skip
+        joined = join(block)
         for a, b in zip(cut(joined, len(block)), block, strict=True):
             assert all(map(torch.equal, tree_leaves(tuple(a)), tree_leaves(tuple(b))))
         assert plain.room() == 1

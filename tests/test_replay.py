@@ -156,7 +156,7 @@ def test_memory_per_transition_is_what_was_promised():
     assert ReplayConfig(capacity=1_000_000).bytes_needed(84 * 84) <= 7.3e9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     envs=st.integers(1, 9),
     period=st.sampled_from([0.25, 1, 3, 4, 16]),

@@ -1,7 +1,10 @@
-"""Every game there is, by name."""
+"""Every game there is, by name; those that are registered with Gymnasium are made as they are asked for."""
 
-from envs import atari, crafter, doom, minatar, probe
+import gymnasium as gym
+
+from envs import atari, crafter, doom, minatar, probe, registered
 from envs.game import Game, unknown
+from envs.protocols import GYMNASIUM
 
 GAMES: dict[str, Game] = {
     game.name: game for world in (atari, doom, crafter, minatar, probe) for game in world.GAMES
@@ -9,11 +12,15 @@ GAMES: dict[str, Game] = {
 
 
 def game_of(name: str) -> Game:
-    """A game by name, such as Breakout or doom/basic.
+    """A game by name, such as Breakout, doom/basic, or gym/CartPole-v1 (`envs/registered.py`).
 
     Raises:
         ValueError: no such game; the message names the closest ones.
     """
+    if name.startswith(registered.PREFIX):
+        return registered.game(name, GYMNASIUM)
+    if name in gym.registry:
+        raise ValueError(f"there is no game called {name!r}; did you mean {registered.PREFIX}{name}?")
     if name not in GAMES:
         raise ValueError(unknown("game", name, GAMES))
     return GAMES[name]

@@ -52,8 +52,12 @@ PROBE = Protocol(
     "probe", "the game as its docstring says", sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False,
     max_frames=0, world="probe",
 )  # fmt: skip
+GYMNASIUM = Protocol(  # the cap is ALE's: an evaluation must end
+    "gymnasium", "as it is registered, with its own time limit; from its pictures, in 84 x 84 shades of grey",
+    sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, world="gymnasium",
+)  # fmt: skip
 
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, PROBE)
+    for protocol in (MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, PROBE, GYMNASIUM)
 }  # fmt: skip

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs.library import GAMES, game_of
+from envs.protocols import GYMNASIUM
 from envs.scores import baselines
 from experiments.build import build_agent, device_of
 from experiments.build_network import state_bytes
@@ -55,6 +56,9 @@ def games() -> Iterator[Table]:
         for game in here:
             table.add_row(game.name, *(f"{score:,.1f}" for score in baselines().get(game.name) or ()))
         yield table
+    table = Table("game", title=f"{GYMNASIUM.world}: --protocol {GYMNASIUM.name}", title_justify="left")
+    table.add_row("gym/CartPole-v1, gym/own_package:Own-v0: what is registered with Gymnasium and shows pictures")
+    yield table
 
 
 def presets(measure: bool, console: Console) -> Iterator[Table]:

@@ -218,4 +218,4 @@ def cell(spec: Spec, agent: str, game: str, seed: int, varied: dict[str, Any], p
     label = "".join(f"-{key.split('.')[-1]}{value}" for key, value in varied.items()) if not prefix else ""
     label = re.sub(r"[^\w.+-]", "_", label)
     group = f"{prefix}{agent}{label}/{game}"
-    return Cell(f"{group.replace('/', '-')}-s{seed}", group, agent, game, seed, {**spec.settings, **varied})
+    return Cell(f"{re.sub('[/:]', '-', group)}-s{seed}", group, agent, game, seed, {**spec.settings, **varied})

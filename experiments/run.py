@@ -98,7 +98,7 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        game = experiment.game.replace("/", "-")
+        game = re.sub("[/:]", "-", experiment.game)
         base = name or f"{experiment.preset}-{game}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):

@@ -84,11 +84,9 @@ def spec_of(options: Suite) -> Spec:
 
 
 @cache
-def _parsed(preset: str, world: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    from envs.library import GAMES
+def _parsed(preset: str, game: str, settings: tuple[tuple[str, Any], ...]) -> Any:
     from experiments.cli import parse_train
 
-    game = next(game.name for game in GAMES.values() if game.world == world)
     flags = (word for key, value in settings for word in (f"--{key}", str(value)))
     return parse_train([preset, "--game", game, *flags]).experiment
 
@@ -100,9 +98,11 @@ def experiment_of(cell: Cell) -> Any:
     Raises:
         ValueError: there is no such preset or game.
     """
-    from envs.library import game_of
+    from envs.library import GAMES, game_of
 
-    parsed = _parsed(cell.preset, game_of(cell.game).world, tuple(cell.settings.items()))
+    world = game_of(cell.game).world
+    like = next((game.name for game in GAMES.values() if game.world == world), cell.game)
+    parsed = _parsed(cell.preset, like, tuple(cell.settings.items()))
     return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
 
 

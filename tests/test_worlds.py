@@ -58,7 +58,14 @@ RULES = {"crafter": replace(CRAFTER, max_frames=40)}  # where an episode takes t
 
 @pytest.mark.parametrize(
     "name, stack",
-    [("doom/basic", 4), ("crafter", 1), ("minatar/breakout", 1), ("minatar/seaquest", 3), ("probe/t-maze", 2)],
+    [
+        ("doom/basic", 4),
+        ("crafter", 1),
+        ("minatar/breakout", 1),
+        ("minatar/seaquest", 3),
+        ("probe/t-maze", 2),
+        ("gym/CartPole-v1", 4),
+    ],
 )
 def test_a_world_is_played_repeated_resumed_and_shown_again(name, stack):
     """Spaces; the same seed plays the same; a state goes on exactly; recordings score what was scored."""
@@ -256,7 +263,8 @@ def test_a_protocol_fits_its_game(capsys, tmp_path):
     ):
         assert run_command("train", [*args, "--runs", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
-    assert {protocol.world for protocol in PROTOCOLS.values()} == {game.world for game in GAMES.values()}
+    worlds = {game.world for game in GAMES.values()}
+    assert {protocol.world for protocol in PROTOCOLS.values()} == worlds | {"gymnasium"}
 
 
 def test_a_recording_from_before_there_were_other_worlds_is_read():
@@ -289,6 +297,7 @@ def test_protocols_are_what_they_cite():
         "machado": (0.25, 0, False, 108_000), "nature": (0, 30, True, 108_000), "atari100k": (0, 30, True, 108_000),
         "flicker": (0, 30, True, 108_000), "vizdoom": (0, 0, False, 0), "crafter": (0, 0, False, 10_000),
         "minatar": (0.1, 0, False, 108_000), "probe": (0, 0, False, 0),
+        "gymnasium": (0, 0, False, 108_000),
     }  # fmt: skip
     assert MinAtar("breakout", MINATAR).game.sticky_action_prob == 0.1
 

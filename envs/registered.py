@@ -1,0 +1,102 @@
+"""What is registered with Gymnasium, as people see it: gym/CartPole-v1, or gym/package:Own-v0 of an own package."""
+
+import os
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.wrappers import TimeLimit
+from PIL import Image
+
+from envs.game import Game
+from envs.gym_games import GymPicture, make_games
+from envs.protocols import Protocol
+
+PREFIX = "gym/"
+SIDE = 84  # pixels of what the agent sees, in both directions
+SMALLEST = 32  # pixels of a picture: what is smaller, such as the cells of a board, is looked at on the screen
+
+
+class Registered(gym.Wrapper):
+    """An environment in shades of grey: uint8 [1, 84, 84], its observation if that is a picture, else its screen.
+
+    Raises:
+        ValueError: there is no such environment; it shows no pictures; an action is not one of up to 256.
+    """
+
+    def __init__(self, name: str, protocol: Protocol, render_mode: str | None = None):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # what draws with it needs no display, and misses it loudly
+        env = made(name)
+        if "rgb_array" in env.metadata.get("render_modes", ()):
+            env.close()
+            env = made(name, render_mode="rgb_array")
+        super().__init__(TimeLimit(env, protocol.max_frames))
+        self.is_picture, actions = shows_pictures(env.observation_space), env.action_space
+        if not self.is_picture and env.render_mode != "rgb_array":
+            raise ValueError(f"{PREFIX}{name} shows no pictures: {env.observation_space}, and no render mode rgb_array")
+        if not isinstance(actions, Discrete) or actions.n > 256:
+            raise ValueError(f"{PREFIX}{name} wants {actions}; agents here choose one of 256 actions at most")
+        self.first_action = int(actions.start)
+        self.observation_space, self.action_space = Box(0, 255, (1, SIDE, SIDE), np.uint8), Discrete(int(actions.n))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        self.shown, _ = self.env.reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.shown, reward, terminated, truncated, _ = self.env.step(self.first_action + int(action))
+        return self._observe(), float(reward), bool(terminated), bool(truncated), {}
+
+    def render(self) -> Any:
+        screen = self.env.render() if self.env.render_mode == "rgb_array" else self.shown
+        return [np.asarray(Image.fromarray(flat(screen)).convert("RGB"))]
+
+    def _observe(self) -> np.ndarray:
+        seen = self.shown if self.is_picture else self.env.render()
+        return np.asarray(Image.fromarray(flat(seen)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))[None]
+
+
+def made(name: str, **how: Any) -> gym.Env:
+    """An environment by the name that it is registered with.
+
+    Raises:
+        ValueError: there is none, or what it needs is not installed.
+    """
+    try:
+        return gym.make(name, disable_env_checker=True, **how)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        hint = "; a module in this folder is found with PYTHONPATH=." * isinstance(error, ModuleNotFoundError)
+        raise ValueError(f"--game {PREFIX}{name}: {why}{hint}") from None
+
+
+def shows_pictures(space: gym.Space) -> bool:
+    """Whether observations are uint8 [H, W], [H, W, 1] or [H, W, 3]."""
+    if not isinstance(space, Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3):
+        return False
+    return min(space.shape[:2]) >= SMALLEST and space.shape[2:] in ((), (1,), (3,))
+
+
+def flat(picture: Any) -> np.ndarray:
+    """A picture of one channel without it."""
+    return picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+
+
+def actions_of(name: str, protocol: Protocol) -> list[str]:
+    """Numbers: Gymnasium has no names for them."""
+    env = Registered(name, protocol)
+    env.close()
+    assert isinstance(env.action_space, Discrete)
+    return [str(action) for action in range(int(env.action_space.n))]
+
+
+def game(name: str, protocol: Protocol) -> Game:
+    """The game of a name that begins with gym/; nothing is imported or made yet, for runs of others are read, too."""
+    make_env = partial(Registered, name.removeprefix(PREFIX))
+    return Game(
+        name, protocol.world, (SIDE, SIDE), frame_skip=1, frames_per_second=30,
+        make=partial(make_games, make_env, processes=True),
+        actions=partial(actions_of, name.removeprefix(PREFIX), protocol), picture=partial(GymPicture, make_env),
+    )  # fmt: skip

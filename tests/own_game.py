@@ -1,0 +1,39 @@
+"""A package of somebody's own, which registers a game when it is imported: gym/tests.own_game:Corridor-v0."""
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+
+class Corridor(gym.Env):
+    """Six places, one of them red: 1 goes left, 2 right, and the end of the corridor is worth a point."""
+
+    def __init__(self):
+        self.observation_space, self.action_space = Box(0, 255, (40, 48, 3), np.uint8), Discrete(2, start=1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(3))
+        return self._picture(), {"lives": "not a number"}
+
+    def step(self, action):
+        assert action in (1, 2)
+        self.place = max(self.place + (1 if action == 2 else -1), 0)
+        return self._picture(), int(self.place == 5), self.place == 5, False, {"achieved": self}
+
+    def _picture(self):
+        picture = np.zeros((40, 48, 3), np.uint8)
+        picture[:, 8 * self.place : 8 * (self.place + 1), 0] = 200
+        return picture
+
+
+gym.register("Corridor-v0", Corridor)
+gym.register("Drawn-v0", lambda: Drawn())
+
+
+class Drawn(Corridor):
+    """It says where it is, and draws nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = Box(0, 5, (1,), np.int64)

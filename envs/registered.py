@@ -29,9 +29,6 @@ class Registered(gym.Wrapper):
     def __init__(self, name: str, protocol: Protocol, render_mode: str | None = None):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # what draws with it needs no display, and misses it loudly
         env = made(name)
-        if "rgb_array" in env.metadata.get("render_modes", ()):
-            env.close()
-            env = made(name, render_mode="rgb_array")
         super().__init__(TimeLimit(env, protocol.max_frames))
         self.is_picture, actions = shows_pictures(env.observation_space), env.action_space
         if not self.is_picture and env.render_mode != "rgb_array":
@@ -58,18 +55,24 @@ class Registered(gym.Wrapper):
         return np.asarray(Image.fromarray(flat(seen)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))[None]
 
 
-def made(name: str, **how: Any) -> gym.Env:
-    """An environment by the name that it is registered with.
+def made(name: str) -> gym.Env:
+    """An environment by the name that it is registered with, which shows its screen if it has one.
 
     Raises:
-        ValueError: there is none, or what it needs is not installed.
+        ValueError: there is none, or what it or its screen needs is not installed.
     """
     try:
-        return gym.make(name, disable_env_checker=True, **how)
+        env = gym.make(name, disable_env_checker=True)
+        if "rgb_array" in env.metadata.get("render_modes", ()):
+            env.close()
+            env = gym.make(name, disable_env_checker=True, render_mode="rgb_array")
+            env.reset(seed=0)
+            env.render()  # some import what draws only now
     except (gym.error.Error, ModuleNotFoundError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         hint = "; a module in this folder is found with PYTHONPATH=." * isinstance(error, ModuleNotFoundError)
         raise ValueError(f"--game {PREFIX}{name}: {why}{hint}") from None
+    return env
 
 
 def shows_pictures(space: gym.Space) -> bool:

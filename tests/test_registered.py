@@ -1,5 +1,7 @@
 """Environments that are registered with Gymnasium are games like any other."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,13 @@ def test_what_cannot_be_played_is_refused_in_a_line(name, words, tmp_path, capsy
     assert run_command("train", ["dqn", "--game", f"gym/{name}", "--runs", str(tmp_path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
     assert words in err and f"gym/{name}" in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_what_draws_may_be_missing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    assert run_command("train", ["dqn", "--game", "gym/CartPole-v1", "--runs", str(tmp_path), "--wandb", "off"]) == 2
+    err = capsys.readouterr().err
+    assert 'pip install "gymnasium[classic' in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_a_name_without_its_world_is_known(capsys):

@@ -21,9 +21,9 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, SmallImpalaCNN, standardise
+from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, PaddedNatureCNN, SmallImpalaCNN, standardise
 
-TORSOS = {"nature": NatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
+TORSOS = {"nature": NatureCNN, "nature-padded": PaddedNatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
 RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN}
 HEADS = {"linear": SingleStream, "dueling": Dueling}
 

@@ -29,7 +29,7 @@ Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | OnPolicy
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "nips", "impala", "impala-small", "minatar", "mlp"] = "nature"
+    torso: Literal["nature", "nature-padded", "nips", "impala", "impala-small", "minatar", "mlp"] = "nature"
     """convolutions of Mnih et al. (2015), the smaller ones of Mnih et al. (2013), residual ones of Espeholt et al.
     (2018), these at half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a
     perceptron for the smallest"""

@@ -63,14 +63,20 @@ class NatureCNN(Convolutions):
     """
 
     layers: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, side, stride
+    padded = False
 
     def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
         super().__init__()
         layers: list[nn.Module] = []
         height, width = shape[1:]
         for out, kernel, stride in self.layers:
-            layers.append(nn.Conv2d(shape[0], out, kernel, stride))
-            shape = (out, *((side - kernel) // stride + 1 for side in shape[1:]))
+            channels, *sides = shape
+            if self.padded:
+                borders = [border(side, kernel, stride) for side in sides]
+                layers.append(nn.ZeroPad2d((*borders[1], *borders[0])))
+                sides = [before + side + after for side, (before, after) in zip(sides, borders, strict=True)]
+            layers.append(nn.Conv2d(channels, out, kernel, stride))
+            shape = (out, *((side - kernel) // stride + 1 for side in sides))
             if min(shape) < 1:
                 raise ValueError(
                     f"{type(self).__name__} is for larger observations than {height} x {width};"
@@ -79,6 +85,18 @@ class NatureCNN(Convolutions):
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
         self.conv = nn.Sequential(*layers[:-1])
         self.size = math.prod(shape)
+
+
+class PaddedNatureCNN(NatureCNN):
+    """The same in Dopamine (Castro et al. 2018), whose layers see beyond the border: 84 x 84 pixels give F = 7744."""
+
+    padded = True
+
+
+def border(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros (before, after) a side that a convolution reduces to ceil(side / stride); an odd one comes after it."""
+    zeros = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return zeros // 2, zeros - zeros // 2
 
 
 class NipsCNN(NatureCNN):

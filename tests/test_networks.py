@@ -14,7 +14,7 @@ from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
 from networks.heads import ActorCritic, Dueling, dueling
 from networks.network import initialise
-from networks.torsos import ImpalaCNN, NatureCNN, standardise, to_unit_range
+from networks.torsos import ImpalaCNN, NatureCNN, border, standardise, to_unit_range
 
 
 def some_steps(time, batch):
@@ -40,6 +40,17 @@ def test_nature_network_has_the_published_size():
     network = build_network(NetworkConfig(), (4, 84, 84), 4)
     weights = 4 * 64 * 32 + 32 * 16 * 64 + 64 * 9 * 64 + 3136 * 512 + 512 * 4
     assert sum(p.numel() for p in network.parameters()) == weights + 32 + 64 + 64 + 512 + 4
+
+
+def test_padded_layers_see_beyond_the_border_as_in_dopamine():
+    """84 to 21, 11 and 11; where an odd number of zeros is wanted, one more is below, and to the right."""
+    torso = build_torso(NetworkConfig(torso="nature-padded"), (4, 84, 84))
+    assert torso.size == 64 * 11 * 11 == torso(torch.zeros(1, 4, 84, 84, dtype=torch.uint8)).shape[1]
+    assert border(84, 8, 4) == (2, 2) and border(21, 4, 2) == (1, 2) and border(11, 3, 1) == (1, 1)
+    *_, pad, conv = (layer for layer in list(torso.conv)[:5] if not isinstance(layer, nn.ReLU))
+    nn.init.ones_(conv.weight), nn.init.zeros_(conv.bias)
+    seen = conv(pad(torch.ones(1, 32, 21, 15)))[0, 0] / 32  # pixels that a filter sees
+    assert [seen[0, 0], seen[0, 5], seen[-1, 5], seen[5, -1], seen[-1, -1]] == [9, 12, 8, 8, 4]
 
 
 def test_pixels_become_zero_to_one():

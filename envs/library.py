@@ -4,7 +4,6 @@ import gymnasium as gym
 
 from envs import atari, crafter, doom, minatar, probe, registered
 from envs.game import Game, unknown
-from envs.protocols import GYMNASIUM
 
 GAMES: dict[str, Game] = {
     game.name: game for world in (atari, doom, crafter, minatar, probe) for game in world.GAMES
@@ -18,7 +17,7 @@ def game_of(name: str) -> Game:
         ValueError: no such game; the message names the closest ones.
     """
     if name.startswith(registered.PREFIX):
-        return registered.game(name, GYMNASIUM)
+        return registered.game(name)
     if name in gym.registry:
         raise ValueError(f"there is no game called {name!r}; did you mean {registered.PREFIX}{name}?")
     if name not in GAMES:

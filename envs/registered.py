@@ -12,7 +12,7 @@ from PIL import Image
 
 from envs.game import Game
 from envs.gym_games import GymPicture, make_games
-from envs.protocols import Protocol
+from envs.protocols import GYMNASIUM, Protocol
 
 PREFIX = "gym/"
 SIDE = 84  # pixels of what the agent sees, in both directions
@@ -87,19 +87,20 @@ def flat(picture: Any) -> np.ndarray:
     return picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
 
 
-def actions_of(name: str, protocol: Protocol) -> list[str]:
+def actions_of(name: str) -> list[str]:
     """Numbers: Gymnasium has no names for them."""
-    env = Registered(name, protocol)
+    env = Registered(name, GYMNASIUM)
     env.close()
     assert isinstance(env.action_space, Discrete)
     return [str(action) for action in range(int(env.action_space.n))]
 
 
-def game(name: str, protocol: Protocol) -> Game:
+def game(name: str) -> Game:
     """The game of a name that begins with gym/; nothing is imported or made yet, for runs of others are read, too."""
-    make_env = partial(Registered, name.removeprefix(PREFIX))
+    registered = name.removeprefix(PREFIX)
+    make_env = partial(Registered, registered)
     return Game(
-        name, protocol.world, (SIDE, SIDE), frame_skip=1, frames_per_second=30,
-        make=partial(make_games, make_env, processes=True),
-        actions=partial(actions_of, name.removeprefix(PREFIX), protocol), picture=partial(GymPicture, make_env),
+        name, GYMNASIUM.world, (SIDE, SIDE), frame_skip=1, frames_per_second=30,
+        make=partial(make_games, make_env, processes=True), actions=partial(actions_of, registered),
+        picture=partial(GymPicture, make_env),
     )  # fmt: skip

@@ -30,9 +30,9 @@ class NetworkConfig:
     """torso -> memory -> head."""
 
     torso: Literal["nature", "nature-padded", "nips", "impala", "impala-small", "minatar", "mlp"] = "nature"
-    """convolutions of Mnih et al. (2015), the smaller ones of Mnih et al. (2013), residual ones of Espeholt et al.
-    (2018), these at half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a
-    perceptron for the smallest"""
+    """convolutions of Mnih et al. (2015), the same padded as in Dopamine (Castro et al. 2018), the smaller ones of Mnih
+    et al. (2013), residual ones of Espeholt et al. (2018), these at half the resolution in two stages, the one layer of
+    Young & Tian (2019) for small boards, or a perceptron for the smallest"""
     width: int = 1
     """impala, impala-small: times 16, 32 and 32 channels, or 16 and 32"""
     blocks: int = 2

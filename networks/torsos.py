@@ -63,7 +63,7 @@ class NatureCNN(Convolutions):
     """
 
     layers: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, side, stride
-    padded = False
+    padded = False  # with zeros around what each layer is given, so that it loses no border
 
     def __init__(self, shape: tuple[int, ...], layer_norm: bool = False):
         super().__init__()
@@ -94,7 +94,7 @@ class PaddedNatureCNN(NatureCNN):
 
 
 def border(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros (before, after) a side that a convolution reduces to ceil(side / stride); an odd one comes after it."""
+    """Zeros, in pixels (before, after), for a convolution to make ceil(side / stride) of a side; an odd one is after."""
     zeros = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return zeros // 2, zeros - zeros // 2
 

@@ -94,7 +94,7 @@ class PaddedNatureCNN(NatureCNN):
 
 
 def border(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros, in pixels (before, after), for a convolution to make ceil(side / stride) of a side; an odd one is after."""
+    """Zeros, in pixels (before, after): a convolution makes ceil(side / stride) of a side; an odd one is after."""
     zeros = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return zeros // 2, zeros - zeros // 2
 

@@ -1,6 +1,7 @@
 """What is refused before anything is built: settings that can only end badly, and more memory or disk than there is."""
 
 import math
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,8 @@ def check(experiment: Experiment, device: torch.device) -> None:
     """
     game = game_of(experiment.game)
     game.protocol(experiment.protocol)
+    if not re.fullmatch(r"[\w.+-]*", experiment.variant):
+        raise ValueError(f"--variant {experiment.variant!r}: use letters, digits, dots, dashes and underscores")
     for flag, count, least in least_of(experiment):
         if count < least:
             raise ValueError(f"--{flag} must be at least {least}, got {count}")

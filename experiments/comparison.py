@@ -1,6 +1,5 @@
 """What runs say side by side: agents by games, with intervals over seeds, under one fingerprint."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,13 +10,10 @@ from envs.scores import human_normalised
 from experiments import stats
 from experiments.files import RunError
 from experiments.fingerprint import conditions, differing, identity, of_result
+from experiments.labels import label, makes_another
 from experiments.published import PublishedAgent, atari5_estimate
 from experiments.records import Record, completed, evaluations, find_runs, in_training, read_record, training_hours
-from experiments.tables import brief, short
-
-# Settings that do not make another agent; how it is evaluated is in the fingerprint.
-APART = ("game", "seed", "source", "checkpoint_period", "deterministic", "evaluation", "replay.storage")
-LONGEST_LABEL = 60
+from experiments.tables import brief
 
 
 class Scored(NamedTuple):
@@ -169,33 +165,6 @@ def refusal(apart: dict[str, list[Any]]) -> str:
         " (highscore evaluate RUN --episodes 100 --protocol NAME --epsilon 0.001), choose one --protocol,"
         " or say --mixed True to compare nevertheless"
     )
-
-
-def label(settings: list[dict[str, Any]]) -> list[str]:
-    """A name per run for its agent: the preset, and what distinguishes it from others of the same preset."""
-    varied: dict[str, list[str]] = {}
-    for preset in {one["preset"] for one in settings}:
-        same = [one for one in settings if one["preset"] == preset]
-        keys = sorted({key for one in same for key in one if makes_another(key)})
-        varied[preset] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
-    labels = []
-    for one in settings:
-        words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in varied[one["preset"]]]
-        labels.append(shortened(one["preset"] + (f" ({', '.join(words)})" if words else "")))
-    return labels
-
-
-def shortened(name: str) -> str:
-    """A name that fits into tables; one that is cut ends with four digits of its hash, for it must stay another's."""
-    if len(name) <= LONGEST_LABEL:
-        return name
-    digits = hashlib.sha256(name.encode()).hexdigest()[:4]
-    return f"{name[: LONGEST_LABEL - 6]}… {digits}"
-
-
-def makes_another(key: str) -> bool:
-    """Whether another value of a setting makes another agent."""
-    return key not in APART and key.split(".")[0] not in APART
 
 
 def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:

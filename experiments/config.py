@@ -116,6 +116,8 @@ class Experiment:
     """emulator frames to train for; an agent step is 4 in Atari and Doom, else 1"""
     seed: int = 1
     """decides weights, exploration, sampling and every emulator"""
+    variant: str = ""
+    """a name of your own for these settings, such as no-double, which comparisons show instead of the preset's"""
     stack: int = 4
     """frames that the network sees at once"""
     checkpoint_period: int = 250_000
@@ -136,6 +138,11 @@ class Experiment:
     """an intrinsic reward (random network distillation, Burda et al. 2019): PPO, and all that learn from a replay"""
     source: Suppress[str] = ""
     """where the preset was published"""
+
+    @property
+    def agent(self) -> str:
+        """What comparisons call it: its variant, or its preset."""
+        return self.variant or self.preset
 
     @property
     def agent_steps(self) -> int:

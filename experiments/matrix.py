@@ -1,10 +1,13 @@
 """A suite as a file: agents x games x seeds x settings, and the runs that it stands for.
 
-    agents = ["dqn", "rainbow"]
+    agents = ["dqn", "rainbow", "no-double"] # presets, and variants of them
     games = ["Pong", "Breakout"]             # or "atari57", "atari100k", "atari5", "dev"
     seeds = "0-4"
     [settings]                               # of all runs: any flag of `highscore train PRESET`
     frames = "10M"
+    [variants.no-double]                     # a preset with settings of its own
+    preset = "rainbow"
+    "algorithm.double" = false
     [grid]                                   # every combination
     "algorithm.n-steps" = [1, 3, 5]
     [search]                                 # with --search: what is drawn
@@ -39,7 +42,7 @@ MOST = 10_000  # runs of one suite
 GIVEN = {
     "game": 'games = ["Pong"] above all tables, or --games Pong',
     "seed": 'seeds = "0-4" above all tables, or --seeds 0-4',
-    "runs": "--runs FOLDER", "name": "--name NAME",
+    "variant": "[variants.NAME], with a preset and settings of its own", "runs": "--runs FOLDER", "name": "--name NAME",
     "device": "--device cpu", "wandb": "--wandb auto", "wandb-project": "--wandb-project NAME",
 }  # fmt: skip
 """What a suite gives every run itself, of the flags of `highscore train`, and where to say it instead."""
@@ -53,6 +56,7 @@ class Spec:
     games: list[str]
     seeds: list[int]
     settings: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     grid: dict[str, list[Any]] = field(default_factory=dict)
     search: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -127,14 +131,31 @@ def make_spec(data: dict[str, Any]) -> Spec:
     agents = words(data["agents"]) if isinstance(data["agents"], str) else data["agents"]
     settings, grid = tables(data, "settings"), tables(data, "grid")
     search = tables(data, "search", leaves=("low", "choices"))
-    for name, table in (("settings", settings), ("grid", grid), ("search", search)):
+    variants = variants_of(data.get("variants", {}))
+    named = {f"variants.{name}": table for name, table in variants.items()}
+    for name, table in {"settings": settings, "grid": grid, "search": search, **named}.items():
         if given := [key for key in table if key in GIVEN]:
             raise ValueError(f"[{name}] {given[0]}: a suite gives it to every run itself; write {GIVEN[given[0]]}")
     return Spec(
-        list(agents), list(games), parse_seeds(data.get("seeds", "0-2")), settings,
+        list(agents), list(games), parse_seeds(data.get("seeds", "0-2")), settings, variants,
         {key: value if isinstance(value, list) else words(str(value)) for key, value in grid.items()},
         {key: space_of(key, value) for key, value in search.items()},
     )  # fmt: skip
+
+
+def variants_of(given: Any) -> dict[str, dict[str, Any]]:
+    """Flags and values of each variant, its preset among them.
+
+    Raises:
+        ValueError: one without a preset.
+    """
+    if not isinstance(given, dict):
+        raise ValueError("variants is a table of tables: [variants.NAME], a preset, and flags with their values")
+    found = {str(name): tables(given, name) for name in given}
+    for name, table in found.items():
+        if not isinstance(table.get("preset"), str):
+            raise ValueError(f'[variants.{name}] does not say of which preset it is one, such as preset = "rainbow"')
+    return found
 
 
 def words(text: str) -> list[str]:
@@ -218,4 +239,6 @@ def cell(spec: Spec, agent: str, game: str, seed: int, varied: dict[str, Any], p
     label = "".join(f"-{key.split('.')[-1]}{value}" for key, value in varied.items()) if not prefix else ""
     label = re.sub(r"[^\w.+-]", "_", label)
     group = f"{prefix}{agent}{label}/{game}"
-    return Cell(f"{re.sub('[/:]', '-', group)}-s{seed}", group, agent, game, seed, {**spec.settings, **varied})
+    own = {"variant": agent, **spec.variants[agent]} if agent in spec.variants else {"preset": agent}
+    settings = {**spec.settings, **own, **varied}
+    return Cell(f"{re.sub('[/:]', '-', group)}-s{seed}", group, settings.pop("preset"), game, seed, settings)

@@ -43,6 +43,11 @@ class Record(NamedTuple):
         return self.settings["preset"]
 
 
+def agent_of(settings: dict[str, Any]) -> str:
+    """What a run's settings call their agent: its variant, or its preset."""
+    return settings.get("variant") or settings["preset"]
+
+
 def finite(value: Any) -> float | None:
     """A number that JSON and arrays can hold, else None."""
     try:
@@ -79,8 +84,8 @@ def read_record(path: Path) -> Record:
         settings = flat(config["experiment"]) | begun_with(config)
         if not isinstance(config["name"], str) or not {"preset", "game", "seed", "protocol", "frames"} <= set(settings):
             raise ValueError("it is no experiment")
-        if any(not isinstance(settings[key], str) for key in ("preset", "game", "protocol")):
-            raise ValueError("preset, game and protocol are names")
+        if any(not isinstance(settings.get(key, ""), str) for key in ("preset", "variant", "game", "protocol")):
+            raise ValueError("preset, variant, game and protocol are names")
         if any(whole(settings[key]) is None for key in ("seed", "frames")):
             raise ValueError("seed and frames are whole numbers")
         if any(type(value) is int and finite(value) is None for value in settings.values()):

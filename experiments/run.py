@@ -88,7 +88,7 @@ class Run:
         """Makes a new directory, which no other run has or gets.
 
         Args:
-            name: of the directory; empty: preset, game, seed and time.
+            name: of the directory; empty: agent, game, seed and time.
             more: further entries for config.json.
 
         Raises:
@@ -99,7 +99,7 @@ class Run:
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         game = re.sub("[/:]", "-", experiment.game)
-        base = name or f"{experiment.preset}-{game}-s{experiment.seed}-{stamp}"
+        base = name or f"{experiment.agent}-{game}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:

@@ -31,7 +31,7 @@ class Suite:
     what: Annotated[str, tyro.conf.Positional]
     """a recipe by name (`highscore suite list` shows them), or a TOML, YAML or Python file"""
     agents: tuple[str, ...] = ()
-    """instead of the file's: presets, such as dqn,rainbow"""
+    """instead of the file's: presets, such as dqn,rainbow, or the file's variants of them"""
     games: tuple[str, ...] = ()
     """instead of the file's: games such as Pong,Breakout, or atari57, atari100k, atari5, dev"""
     seeds: tuple[str, ...] = ()

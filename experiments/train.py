@@ -108,7 +108,7 @@ def train_and_keep(
     if options.weights is not None:
         more["weights"] = begin_with(setup.agent, Run.open(options.weights))
     disk = check_disk(options.runs, setup.agent, experiment)
-    group = options.wandb_group or f"{experiment.preset}/{experiment.game}"
+    group = options.wandb_group or f"{experiment.agent}/{experiment.game}"
     filed = {"mode": options.wandb, "project": options.wandb_project, "group": group, "tags": options.wandb_tags}
     more |= {"device": setup.games.device.type, "wandb": filed, "changed": changes(experiment)}
     run = Run.create(options.runs, experiment, options.name, **more)

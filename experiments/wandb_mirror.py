@@ -143,13 +143,13 @@ class Mirror:
 def describe(run: Run, mode: str, project: str) -> dict[str, Any]:
     """What wandb is told about a run: names that group seeds, and the whole configuration."""
     x = run.experiment
-    filed = run.config.get("wandb", {"group": f"{x.preset}/{x.game}", "tags": []})
+    filed = run.config.get("wandb", {"group": f"{x.agent}/{x.game}", "tags": []})
     return {
         "mode": mode,
         "init": {
-            "project": project, "id": run.config["wandb_id"], "name": f"{x.preset}-{x.game}-s{x.seed}",
+            "project": project, "id": run.config["wandb_id"], "name": f"{x.agent}-{x.game}-s{x.seed}",
             "group": filed["group"], "job_type": "train", "tags": [x.preset, x.game, x.protocol, *filed["tags"]],
-            "config": run.config | {"agent": x.preset, "game": x.game, "seed": x.seed, "group": filed["group"]},
+            "config": run.config | {"agent": x.agent, "game": x.game, "seed": x.seed, "group": filed["group"]},
         },
     }  # fmt: skip
 

@@ -67,6 +67,7 @@ def refused(capsys, tmp_path, command, *args):
         (["dqn", "--protocol", "mine"], "there are machado, nature, atari100k"),
         (["dqn", "--device", "cuda"], "use --device cpu"),
         (["dqn", "--name", "../x"], "--name"),
+        (["dqn", "--variant", "a/b"], "--variant 'a/b': use letters"),
     ],
 )
 def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words, monkeypatch):

@@ -193,6 +193,11 @@ def test_agents_of_one_preset_are_told_apart_by_what_differs(tmp_path):
     comparison = load([tmp_path])
     assert set(comparison.agents) == {"c51", "dqn (n-steps 1)", "dqn (n-steps 3)"}
     assert comparison.differences["algorithm.n_steps"]["dqn (n-steps 3)"] == 3
+    make(tmp_path, "dqn", "Pong", 1, [1.0], algorithm=algorithm, variant="longer")
+    make(tmp_path, "dqn", "Pong", 2, [1.0], variant="longer")  # the same name for other settings
+    make(tmp_path, "dqn", "Pong", 3, [1.0], variant="mine")
+    named = {"longer (n-steps 1)", "longer (n-steps 3)", "mine"}
+    assert set(load([tmp_path]).agents) == {"c51", "dqn (n-steps 1)", "dqn (n-steps 3)"} | named
 
 
 def test_every_format(suite, tmp_path, capsys):

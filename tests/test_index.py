@@ -6,6 +6,8 @@ import pytest
 
 from experiments.comparison import load
 from experiments.dashboard.index import Index
+from experiments.files import RunError
+from experiments.records import read_record
 from tests.test_compare import make
 
 
@@ -36,6 +38,15 @@ def test_a_date_that_is_no_text_hides_no_run(index):
     (path / "config.json").write_text(json.dumps(config | {"created": "\ud800"}))
     make(index.root, "c51", "Pong", 1, [3.0])
     assert {run["preset"] for run in index.runs(-1)["runs"]} == {"dqn", "c51"}
+
+
+def test_a_variant_that_is_no_text_is_damage(index):
+    (path,) = (file.parent for file in index.root.glob("*/config.json"))
+    config = json.loads((path / "config.json").read_text())
+    config["experiment"]["variant"] = ["no-double"]
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="preset, variant, game and protocol are names"):
+        read_record(path)
 
 
 def test_only_evaluations_that_may_count_are_read(index, monkeypatch):

@@ -1,4 +1,4 @@
-"""Suites: what a file stands for, and real trainings that are launched, stopped, continued and compared."""
+"""Suites: real trainings that are launched, stopped, continued and compared."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from experiments.cli import parse, parse_train, run_command
 from experiments.dashboard.server import application
 from experiments.distributed.runner import Runner
 from experiments.files import RunError
-from experiments.matrix import cells, make_spec, parse_seeds, read_spec, recipes
+from experiments.matrix import cells, make_spec, read_spec, recipes
 from experiments.presets import PRESETS
 from experiments.records import status
 from experiments.resume import Resume
@@ -45,24 +45,6 @@ evaluation = {period = 1200, episodes = 1, epsilon = 0.5, video-seconds = 0}
 """
 
 
-@pytest.mark.parametrize(
-    "name, content",
-    [
-        ("s.toml", 'agents = ["dqn"]\ngames = "dev"\nseeds = "0-1"\n[grid]\n"algorithm.n-steps" = [1, 3]\n'),
-        ("s.yaml", 'agents: [dqn]\ngames: dev\nseeds: 0-1\ngrid:\n  algorithm: {n_steps: "1,3"}\n'),
-        ("s.py", 'import os\nagents, games, seeds = "dqn", "dev", [0, 1]\ngrid = {"algorithm.n-steps": [1, 3]}\n'),
-    ],
-)
-def test_a_suite_is_the_same_in_every_format(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    found = cells(make_spec(read_spec(str(tmp_path / name))))
-    assert len(found) == 4 * 2 * 2 and len({cell.name for cell in found}) == 16
-    assert found[0].seed == found[7].seed == 0 and found[8].seed == 1  # every agent on every game before the next seed
-    names = {cell.name for cell in found}
-    assert "dqn-n-steps3-Pong-s1" in names or "dqn-n_steps3-Pong-s1" in names
-    assert len({cell.group for cell in found}) == 8  # seeds share a group
-
-
 def test_the_command_line_overrides_the_file(tmp_path):
     what = str(tmp_path / "s.toml")
     Path(what).write_text(TINY)
@@ -70,13 +52,6 @@ def test_the_command_line_overrides_the_file(tmp_path):
     assert (spec.games, spec.seeds, spec.settings["frames"], spec.settings["num-envs"]) == (["Qbert"], [7], "5k", 2)
     assert spec.grid == {"algorithm.n-steps": ["1", "3", "5"]} and spec.agents == ["dqn", "c51"]
     assert len(cells(spec)) == 6
-
-
-@pytest.mark.parametrize(
-    "given, seeds", [("0-4", [0, 1, 2, 3, 4]), ("3", [3]), ("0,2", [0, 2]), ([1, 2], [1, 2]), (5, [5])]
-)
-def test_seeds(given, seeds):
-    assert parse_seeds(given) == seeds
 
 
 def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys):

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from envs.scores import baselines, human_normalised
-from experiments.comparison import choose, eligible, label
+from experiments.comparison import choose, eligible
 from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import SAMPLES, Tail
 from experiments.files import RunError
 from experiments.fingerprint import identity, of_result
+from experiments.labels import label
 from experiments.records import (
     Record,
     completed,

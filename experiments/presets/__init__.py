@@ -28,9 +28,9 @@ def preset(name: str) -> Experiment:
 
 
 def changes(experiment: Experiment) -> dict[str, list[Any]]:
-    """What an experiment changes in its preset, beside game and seed: {setting: [the preset's value, its own]}."""
+    """What an experiment changes in its preset, beside game, seed and name: {setting: [the preset's, its own]}."""
     theirs, ours = flat(to_json(PRESETS[experiment.preset])), flat(to_json(experiment))
-    names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in ("game", "seed")]
+    names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in ("game", "seed", "variant")]
     return {name: [theirs.get(name), ours.get(name)] for name in names if theirs.get(name) != ours.get(name)}
 
 

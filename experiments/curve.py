@@ -3,6 +3,7 @@
 For Atari that is a published curve; for other worlds the mean score of a player who chooses by chance.
 """
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from experiments.stats import bootstrap_interval
 MILLION = 1_000_000
 PARTS = 10  # points of a curve that no published one gives points to
 RANDOM_EPISODES = 100
+COLOURS = ("#dd8452", "#55a868", "#8172b3")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Curve:
     """a run directory"""
     out: Path
     """a folder for the files, such as experiments/evidence/dqn-breakout"""
-    reference: str = "DQN CNN (Dopamine)"
-    """for Atari, an agent with a published curve, such as QR-DQN CNN (Dopamine) or PPO (Hafner et al.)"""
+    reference: tuple[str, ...] = ("DQN CNN (Dopamine)",)
+    """for Atari, agents with a published curve, such as QR-DQN CNN (Dopamine) and Quantile (JAX) (Dopamine)"""
     goal: float | None = None
     """a score; evidence.json then says after how many frames and minutes the last 20 training episodes had it on
     average"""
@@ -168,23 +170,27 @@ def draw(
 
 def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
     """Draws; returns the table, what is to be known of it, and whether every point compares well."""
-    reference = published(run.experiment.game, options.reference)
-    found = points(episodes, reference, frames, run.experiment.num_envs * run.experiment.frame_skip)
-    if not found:
+    game, frames_per_step = run.experiment.game, run.experiment.num_envs * run.experiment.frame_skip
+    found = {name: points(episodes, published(game, name), frames, frames_per_step) for name in options.reference}
+    if not all(found.values()):
         raise RunError(f"{run.path} has not played a whole million frames yet, but {frames:_}")
 
     def compare(axes: Any) -> None:
-        x = [p.million - 0.5 for p in found]  # the middle of each million
-        theirs, spread = [p.published for p in found], [3 * p.published_sd for p in found]
-        label = f"{options.reference}, per million frames" + (
-            "" if np.isnan(spread).all() else ", and 3 sd of its seeds"
-        )
-        axes.errorbar(x, theirs, spread, fmt="o-", color="#dd8452", capsize=6, label=label)
+        for (name, theirs), colour in zip(found.items(), itertools.cycle(COLOURS), strict=False):
+            spread = [3 * p.published_sd for p in theirs]
+            label = f"{name}, per million frames" + ("" if np.isnan(spread).all() else ", and 3 sd of its seeds")
+            x, y = [p.million - 0.5 for p in theirs], [p.published for p in theirs]  # the middle of each million
+            axes.errorbar(x, y, spread, fmt="o-", color=colour, capsize=6, label=label)
 
-    draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in found])
-    table = [["million_frames", "episodes", "score", "published", "published_sd", "deviations", "score_by_middle"]]
-    table += [[*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:5], p.deviations, p.by_middle))] for p in found]
-    return table, {"reference": options.reference, "evaluation": last_evaluation(run)}, all(p.well for p in found)
+    ours = next(iter(found.values()))
+    draw(options.out / "curve.png", run, episodes, compare, [(p.million - 0.5, p.score) for p in ours])
+    table = ["million_frames episodes score published published_sd deviations score_by_middle reference".split()]
+    table += [
+        [*map(str, p[:2]), *(f"{x:.3f}" for x in (*p[2:5], p.deviations, p.by_middle)), name]
+        for name, theirs in found.items() for p in theirs
+    ]  # fmt: skip
+    well = all(p.well for theirs in found.values() for p in theirs)
+    return table, {"reference": options.reference, "evaluation": last_evaluation(run)}, well
 
 
 def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
@@ -225,7 +231,8 @@ def main(args: list[str]) -> int:
     frames = max((row["frames"] for row in read_rows(run.path / "metrics.jsonl")), default=0)
     atari = game_of(run.experiment.game).world == "atari"
     if atari:
-        published(run.experiment.game, options.reference)
+        for name in options.reference:
+            published(run.experiment.game, name)
     options.out.mkdir(parents=True, exist_ok=True)
     table, about, well = (beside_published if atari else beside_chance)(options, run, episodes, frames)
     write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in table).encode())

@@ -1,12 +1,15 @@
 """Our curves are measured as the published ones are."""
 
+import csv
 import math
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from experiments.chance import random_scores
+from experiments.cli import run_command
 from experiments.curve import Part, Point, last_evaluation, parts, points, published, reached
 from experiments.files import write_json
 from experiments.presets import preset
@@ -29,10 +32,43 @@ def test_published_curves_are_those_of_the_table():
     curve = published("Breakout", "DQN CNN (Dopamine)")
     assert [round(curve[m][0], 1) for m in (1, 2, 3, 4, 5)] == [1.8, 7.1, 14.2, 18.5, 23.4]
     assert round(published("Pong", "QR-DQN CNN (Dopamine)")[4][0], 1) == 7.4
+    assert published("Pong", "Quantile (JAX) (Dopamine)")[4] == (1.5975, 4.45)
     for game, agent in (("Tetris", "DQN CNN (Dopamine)"), ("Pong", "DQN CNN")):
         with pytest.raises(ValueError, match="there are"):
             published(game, agent)
     assert published("CrazyClimber", "PPO (Hafner et al.)")[2][0] == 18_870
+
+
+@pytest.mark.parametrize("score, status", [(-19.8, 0), (-17.0, 1)])
+def test_a_training_stands_beside_several_published_curves(tmp_path, score, status):
+    run = Run.create(tmp_path, replace(preset("qrdqn"), game="Pong"), "run")
+    for frames in (500_000, 1_000_000):
+        run.append("episodes.jsonl", {"frames": frames, "score": score, "steps": 900})
+    run.append("metrics.jsonl", {"frames": 1_000_000})
+    write_json(run.path / "summary.json", {})
+    run.close()
+    names = ["QR-DQN CNN (Dopamine)", "Quantile (JAX) (Dopamine)"]
+    assert run_command("curve", [str(run.path), str(tmp_path / "out"), "--reference", *names]) == status
+    rows = [line.split(",") for line in (tmp_path / "out/curve.csv").read_text().splitlines()]
+    assert rows[0][2:6] == ["score", "published", "published_sd", "deviations"]
+    assert [row[-1] for row in rows[1:]] == names and {row[2] for row in rows[1:]} == {f"{score:.3f}"}
+    assert [row[3] for row in rows[1:]] == ["-19.756", "-19.913"]
+    assert (tmp_path / "out/curve.png").stat().st_size > 5_000
+
+
+def test_what_is_said_of_qrdqn_is_what_was_measured():
+    """README's distances, from the scores that the evidence keeps and what was published."""
+    folder = Path(__file__).parent.parent
+    rows = list(csv.DictReader((folder / "experiments/evidence/qrdqn-pong/importance-0/curve.csv").open()))
+    readme, table = (folder / "README.md").read_text(), dict[str, list[str]]()
+    for row in rows:
+        mean, sd = published("Pong", row["reference"])[int(row["million_frames"])]
+        distance = (float(row["score"]) - mean) / sd
+        assert abs(distance - float(row["deviations"])) < 0.01
+        name = row["million_frames"]
+        table.setdefault(name, [name, f"{float(row['score']):.1f}"]).append(f"{mean:.1f} ± {sd:.1f} | {distance:+.1f}")
+    for name, score, other, first in table.values():
+        assert f"| {name} | {score} | {first} | {other} |" in readme
 
 
 def test_a_point_compares_well_within_three_deviations_or_where_none_are_known_above():

@@ -2,12 +2,15 @@
 
 import csv
 import io
-from typing import Any
+from collections import Counter
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+MANY = 4  # agents from which on, in a terminal, there is no column for each
 
 
 def number(value: float | None) -> str:
@@ -87,6 +90,26 @@ def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
+def upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table of scores, a row per agent instead of per game where agents are many and games fewer."""
+    if len(header) - 1 <= max(MANY, len(rows)):
+        return header, rows
+    first, *others = zip(header, *rows, strict=True)
+    return ["agent", *first[1:]], [list(row) for row in others]
+
+
+def apart(differences: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """What sets each agent apart from most others: settings whose value more than half of them do not share."""
+    said: dict[str, list[str]] = {agent: [] for agent in next(iter(differences.values()))}
+    for key, row in differences.items():
+        values = {agent: short(value) for agent, value in row.items()}
+        common, count = Counter(values.values()).most_common(1)[0]
+        for agent, value in values.items():
+            if row[agent] is not None and (value != common or 2 * count <= len(values)):
+                said[agent].append(f"{key} {value}")
+    return {agent: ", ".join(words) or "nothing" for agent, words in said.items()}
+
+
 def terminal(data: dict[str, Any]) -> Group:
     """Everything for the terminal."""
     how = data["conditions"]
@@ -94,7 +117,7 @@ def terminal(data: dict[str, Any]) -> Group:
         f"{how['protocol']}, epsilon {how['epsilon']}, {how['episodes']} episodes, "
         f"fingerprint {data['fingerprints'][0]}"
     )  # fmt: skip
-    parts: list[Any] = [table(f"{raw_title(data)} ({title})", *cells(data))]
+    parts: list[Any] = [table(f"{raw_title(data)} ({title})", *upright(*cells(data)))]
     if data["aggregates"]:
         count = len(data["common_games"])
         games = f"{count} games" if count > 1 else data["common_games"][0]
@@ -110,19 +133,23 @@ def terminal(data: dict[str, Any]) -> Group:
     if data["differences"]:
         agents = list(next(iter(data["differences"].values())))
         rows = [[key, *(short(row[agent]) for agent in agents)] for key, row in data["differences"].items()]
-        parts.append(table("Settings that differ", ["setting", *agents], rows))
+        if len(agents) <= MANY:
+            parts.append(table("Settings that differ", ["setting", *agents], rows))
+        else:
+            rows = [list(row) for row in apart(data["differences"]).items()]
+            parts.append(table("What sets each apart from most", ["agent", "settings"], rows, justify="left"))
     parts += [Text(f"note: {note}", style="bold red" if note.isupper() or note[:5].isupper() else "dim")
               for note in data["notes"]]  # fmt: skip
     return Group(*parts)
 
 
-def table(title: str, header: list[str], rows: list[list[str]]) -> Table:
+def table(title: str, header: list[str], rows: list[list[str]], justify: Literal["left", "right"] = "right") -> Table:
     """A table whose cells are text, never markup."""
     made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     brief = max((len(row[0]) for row in rows), default=0) <= 24  # long names wrap rather than push figures out
     for i, name in enumerate(header):
         made.add_column(
-            Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0 and brief, overflow="fold", min_width=7
+            Text(name), justify="left" if i == 0 else justify, no_wrap=i == 0 and brief, overflow="fold", min_width=7
         )
     for row in rows:
         made.add_row(*(Text(word) for word in row))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from matplotlib import pyplot
@@ -11,7 +12,8 @@ from experiments.cli import run_command
 from experiments.comparison import as_json, load
 from experiments.figures import content_of, draw_all
 from experiments.files import write_json
-from experiments.tables import brief, to_latex
+from experiments.presets import preset
+from experiments.tables import apart, brief, to_latex
 from tests.test_compare import make
 
 
@@ -50,6 +52,24 @@ def test_single_runs_have_no_intervals_and_nobody_speaks_of_any(tmp_path, capsys
     make(tmp_path, "c51", "Pong", 2, [2.0])
     raw, human = captions(as_json(load([tmp_path])))
     assert "with 1 to 2 seeds a game" in raw and "Some cells have a single seed" in human and "bootstrap" in raw
+
+
+def test_many_agents_have_a_row_each(tmp_path, capsys):
+    parts = {"whole": {}, "short": {"n_steps": 3}, "long": {"n_steps": 5}, "double": {"double": True}, "same": {}}
+    for name, changed in parts.items():
+        algorithm = replace(preset("dqn").algorithm, **changed)
+        make(tmp_path, "dqn", "Pong", 1, [float(len(name))], algorithm=algorithm, variant=name)
+    make(tmp_path, "c51", "Pong", 1, [9.0])
+    assert run_command("compare", [str(tmp_path)]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {"agent Pong", "whole 5.00", "short 5.00", "long 4.00", "double 6.00", "same 4.00", "c51 9.00"} <= {*lines}
+    assert {"short algorithm.n_steps 3", "long algorithm.n_steps 5", "whole nothing", "same nothing"} <= {*lines}
+    assert "double algorithm.double True" in lines and any(line.startswith("c51 algorithm C51, ") for line in lines)
+
+
+def test_what_most_agents_have_sets_none_of_them_apart():
+    rows = {"a": {"x": 1, "y": 1, "z": 2}, "b": {"x": None, "y": 3, "z": 3}, "c": {"x": 1, "y": 2, "z": 3}}
+    assert apart(rows) == {"x": "c 1", "y": "c 2", "z": "a 2, c 3"}
 
 
 def test_without_a_frame_cap_none_is_named(tmp_path):

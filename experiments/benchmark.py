@@ -15,6 +15,7 @@ from envs.library import game_of
 from experiments.distributed import measure as players
 from experiments.files import write_json
 from experiments.measure import Task, in_a_process_of_its_own
+from experiments.options import OptionalPath
 from experiments.peers import PEERS
 from experiments.presets import preset
 from experiments.provenance import git_commit
@@ -50,7 +51,7 @@ class Benchmark:
     """local: measure players in processes of their own instead, part by part, and what a model makes of the parts"""
     players: tuple[int, ...] = (1, 2, 4)
     """with --distributed: how many of them, one number after the other"""
-    out: Path | None = None
+    out: OptionalPath = None
     """a JSON file for the figures"""
 
     def game_for(self, name: str) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from experiments import tables
 from experiments.comparison import as_json, load
 from experiments.files import write_atomically
+from experiments.options import OptionalPath
 from experiments.published import published_agent
 
 
@@ -25,13 +26,13 @@ class Compare:
     """run directories, or folders that hold some"""
     published: tuple[str, ...] = ()
     """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
-    figures: Path | None = None
+    figures: OptionalPath = None
     """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG, SVG and PDF"""
-    latex: Path | None = None
+    latex: OptionalPath = None
     """a file for the tables as LaTeX; - is the terminal"""
-    csv: Path | None = None
+    csv: OptionalPath = None
     """a file for a row per run; - is the terminal"""
-    json: Path | None = None
+    json: OptionalPath = None
     """a file for every figure that is shown; - is the terminal"""
     protocol: str = ""
     """only evaluations under this protocol; empty: any"""

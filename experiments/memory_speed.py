@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from envs.timestep import TimeStep
 from experiments.build import device_of
 from experiments.cli import parse
 from experiments.files import write_json
+from experiments.options import OptionalPath
 from experiments.provenance import provenance
 from experiments.speed import timed
 from networks.memory import Recurrent, State
@@ -54,7 +54,7 @@ class MemorySpeed:
     """whose updates; ppo-lstm-128 has 128 games"""
     kinds: tuple[Literal["lstm", "gru"], ...] = ("lstm", "gru")
     """what to time"""
-    out: Path | None = None
+    out: OptionalPath = None
     """a JSON file for the figures"""
 
 

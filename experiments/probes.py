@@ -6,7 +6,6 @@ python -m experiments.probes t-maze --cores gru none --seeds 1 2 3 --out experim
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from experiments.cli import parse
 from experiments.config import NetworkConfig, to_json
 from experiments.files import write_json
 from experiments.loop import evaluate, train
+from experiments.options import OptionalPath
 from experiments.provenance import provenance
 from experiments.stats import bootstrap_interval
 
@@ -73,7 +73,7 @@ class Probes:
     """to train for"""
     episodes: int = 2_000
     """played afterwards, on games of their own"""
-    out: Path | None = None
+    out: OptionalPath = None
     """folder for a file per core; none: only print"""
 
 

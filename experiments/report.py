@@ -14,6 +14,7 @@ from experiments import tables
 from experiments.compare import import_matplotlib, refuse_folder
 from experiments.comparison import Comparison, as_json, load
 from experiments.files import write_atomically
+from experiments.options import OptionalPath
 from experiments.published import published_agent
 from experiments.records import is_count
 
@@ -47,7 +48,7 @@ class Report:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """a suite's folder, or run directories"""
-    out: Path | None = None
+    out: OptionalPath = None
     """the page; by default report.html in the suite's folder; where several are named, say where"""
     title: str = ""
     """of the page; empty: the suite's name, or where several are named the file's"""

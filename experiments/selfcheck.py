@@ -30,6 +30,7 @@ from experiments.interruption import Interruption
 from experiments.log import Log
 from experiments.loop import Moment
 from experiments.measure import peak_memory
+from experiments.options import OptionalPath
 from experiments.presets import preset
 from experiments.provenance import provenance
 from experiments.records import checkpoints
@@ -71,7 +72,7 @@ class Selfcheck:
     """checkpoint: agent steps in the replay"""
     seed: int = 1
     """of the trainings, and of the moments of the kills"""
-    json: Path | None = None
+    json: OptionalPath = None
     """where the figures go, too"""
 
 

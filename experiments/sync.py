@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from experiments.files import RunError, read_rows
+from experiments.options import OptionalPath
 from experiments.records import checkpoints, find_runs, summary
 
 
@@ -27,7 +28,7 @@ class Sync:
     """run directories, or folders that hold some"""
     wandb_project: str = ""
     """where Weights & Biases files them; empty: where their trainings were to be"""
-    into: Path | None = None
+    into: OptionalPath = None
     """instead of uploading: a folder for one offline run each, which `wandb sync` can upload from elsewhere"""
 
 

@@ -21,6 +21,7 @@ from experiments.distributed.world import World
 from experiments.files import RunError
 from experiments.interruption import Interruption
 from experiments.log import Log, say_what_next
+from experiments.options import OptionalPath
 from experiments.presets import changes, without_effect
 from experiments.resume import Resume, go_back
 from experiments.run import Run
@@ -55,7 +56,7 @@ class Train:
     """where run directories are made"""
     name: str = ""
     """name of the run directory; empty: preset, game, seed and time"""
-    weights: Path | None = None
+    weights: OptionalPath = None
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
     profile: bool = False
     """write trace.json into the run directory: where the time of some iterations went, once the agent learns"""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.options import OptionalPath
+
 PROGRESS_SHOWN = 4  # episodes side by side
 
 
@@ -23,7 +25,7 @@ class Watch:
     """recorded episodes from the beginning of the training to its end, side by side"""
     terminal: bool = False
     """in this terminal instead of a browser; q quits"""
-    video: Path | None = None
+    video: OptionalPath = None
     """into a file instead: out.mp4 (H.264) or out.gif"""
     overlay: bool = False
     """video: beside the game, what the agent expects of each action; on it, what it looks at"""

@@ -1,6 +1,7 @@
 """What a user types, rightly and wrongly."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -318,3 +319,11 @@ def test_presets_are_timed(monkeypatch):
         assert speed.act > 0 and speed.learn > 0 and speed.emulate == 4e-3
         assert speed.frames_per_second == 16 / (speed.act + max(speed.emulate, speed.learn))
         assert parameters > 1_000_000
+
+
+@pytest.mark.parametrize("command", ["watch", "compare", "report", "benchmark", "sync"])
+def test_files_that_need_not_be_given_are_called_paths(capsys, command):
+    with pytest.raises(SystemExit):
+        run_command(command, ["--help"])
+    said = capsys.readouterr().out
+    assert re.search(r"--(video|csv|out|into) PATH", said) and "None" not in said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
 
 class RunError(ValueError):
     """A run directory that cannot be used, and what to do about it."""
+
+
+def in_a_name(game: str) -> str:
+    """A game, or what is named after it, as part of a directory's name: without the / and : of worlds and packages."""
+    return re.sub("[/:]", "-", game)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

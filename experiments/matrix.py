@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.scores import baselines
+from experiments.files import in_a_name
 from experiments.published import ATARI5
 
 ATARI100K = (
@@ -241,4 +242,4 @@ def cell(spec: Spec, agent: str, game: str, seed: int, varied: dict[str, Any], p
     group = f"{prefix}{agent}{label}/{game}"
     own = {"variant": agent, **spec.variants[agent]} if agent in spec.variants else {"preset": agent}
     settings = {**spec.settings, **own, **varied}
-    return Cell(f"{re.sub('[/:]', '-', group)}-s{seed}", group, settings.pop("preset"), game, seed, settings)
+    return Cell(f"{in_a_name(group)}-s{seed}", group, settings.pop("preset"), game, seed, settings)

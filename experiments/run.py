@@ -38,7 +38,7 @@ from torch import Tensor
 
 from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_checkpoint
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, read_json, sync, write_json
+from experiments.files import RunError, in_a_name, read_json, sync, write_json
 from experiments.provenance import provenance
 from experiments.records import checkpoints, is_count
 
@@ -98,8 +98,7 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        game = re.sub("[/:]", "-", experiment.game)
-        base = name or f"{experiment.agent}-{game}-s{experiment.seed}-{stamp}"
+        base = name or f"{experiment.agent}-{in_a_name(experiment.game)}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-MANY = 4  # agents from which on, in a terminal, there is no column for each
+MANY = 4  # more agents than these have no column each in a terminal
 
 
 def number(value: float | None) -> str:

@@ -162,7 +162,7 @@ def draw(
         xlabel="million emulator frames", ylabel="raw training score",
         title=f"{experiment.preset} on {experiment.game}, {experiment.protocol}, seed {experiment.seed}",
     )  # fmt: skip
-    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -99,7 +99,11 @@ def upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[l
 
 
 def apart(differences: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """What sets each agent apart from most others: settings whose value more than half of them do not share."""
+    """What sets each agent apart from most others: {agent: settings whose value more than half of them do not share}.
+
+    Args:
+        differences: {setting: {agent: value}}, as of a comparison; None where an agent has no such setting.
+    """
     said: dict[str, list[str]] = {agent: [] for agent in next(iter(differences.values()))}
     for key, row in differences.items():
         values = {agent: short(value) for agent, value in row.items()}

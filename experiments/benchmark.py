@@ -88,12 +88,19 @@ def rates(rounds: list[dict[str, Any]]) -> list[float]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Medians of the rounds, the fraction of the limit, and for each peer the ratio of medians and its spread."""
+    """Medians of the rounds, the fraction of the limit, and for each peer the ratio of medians and its spread.
+
+    Where arithmetic was counted, also the model FLOPs utilisation, and the ratio that would be if it were 1.
+    """
     ours = rates(found["highscore"])
     result: dict[str, Any] = {
         "agent_steps_per_second": median(ours), "limit": median(rates(found["limits"])),
         "fraction_of_limit": median(ours) / median(rates(found["limits"])),
     }  # fmt: skip
+    counted = [x["arithmetic"] for x in found["limits"] if "arithmetic" in x]
+    if counted:
+        result["arithmetic_limit"] = median(rates(counted))
+        result["model_flops_utilisation"] = median(ours) / result["arithmetic_limit"]
     for peer in found.keys() - {"limits", "highscore"}:
         theirs = rates(found[peer])
         turns = [a / b for a, b in zip(ours, theirs, strict=True)]
@@ -101,14 +108,19 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
             "agent_steps_per_second": median(theirs), "ratio": median(ours) / median(theirs),
             "ratio_of_rounds": [min(turns), max(turns)],
         }  # fmt: skip
+        if counted:
+            result[peer]["ratio_at_most"] = result["arithmetic_limit"] / median(theirs)
     return result
 
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Prints what was found."""
     table = Table(title="Agent steps per second (in Atari one is 4 emulator frames)", title_justify="left")
-    for column in ("preset", "here", "rounds", "of the limit", "updates/s", "peak memory", "where the time goes"):
-        table.add_column(column, no_wrap=column == "preset")
+    table.caption = "MFU: model FLOPs utilisation, of this machine's speed in products of large matrices"
+    table.caption_justify = "left"
+    table.add_column("preset", no_wrap=True)
+    for column in ("here", "rounds", "of the limit", "MFU", "updates/s", "peak memory", "where the time goes"):
+        table.add_column(column)
     for name, result in results.items():
         ours, sums = result["rounds"]["highscore"], result["summary"]
         spread = f"{min(rates(ours)):,.0f} to {max(rates(ours)):,.0f}"
@@ -116,6 +128,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         table.add_row(
             name, f"{sums['agent_steps_per_second']:,.0f}", spread,
             f"{sums['fraction_of_limit']:.0%} of {sums['limit']:,.0f}",
+            f"{sums['model_flops_utilisation']:.0%}" if "model_flops_utilisation" in sums else "",
             f"{median(x['updates_per_second'] for x in ours):,.1f}",
             f"{median(x['peak_memory'] for x in ours) / 1e9:.2f} GB",
             ", ".join(f"{k} {share:.0%}" for k, share in sorted(phases.items(), key=lambda row: -row[1])),
@@ -123,7 +136,8 @@ def show(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     peers = [(name, peer) for name, x in results.items() for peer in x["rounds"] if peer in PEERS]
     if peers:
-        table = Table("preset", "peer", "theirs", "ours is faster by", "rounds", title_justify="left")
+        columns = "preset", "peer", "theirs", "ours is faster by", "rounds", "if MFU were 100 %"
+        table = Table(*columns, title_justify="left")
         table.title = (
             "Against others, in turns: the same network, batches and updates per agent step;"
             " with a replay, they play one game at a time"
@@ -131,8 +145,9 @@ def show(results: dict[str, Any], console: Console) -> None:
         for name, peer in peers:
             x = results[name]["summary"][peer]
             low, high = x["ratio_of_rounds"]
+            most = f"{x['ratio_at_most']:.2f} x" if "ratio_at_most" in x else ""
             table.add_row(name, peer, f"{x['agent_steps_per_second']:,.0f}", f"{x['ratio']:.2f} x",
-                          f"{low:.2f} to {high:.2f}")  # fmt: skip
+                          f"{low:.2f} to {high:.2f}", most)  # fmt: skip
         console.print(table)
 
 

@@ -109,14 +109,22 @@ def cycle_of(x: Experiment) -> int:
 
 
 def limits(x: Experiment, task: Task) -> dict[str, Any]:
-    """What bounds a training: acting, emulating and learning alone; emulation hidden behind the learning at best."""
+    """What bounds a training: acting, emulating and learning alone; emulation hidden behind the learning at best.
+
+    And `arithmetic`, what bounds acting and learning; not of a memory, which is not counted.
+    """
+    from experiments.arithmetic import arithmetic_of
     from experiments.build import device_of
     from experiments.speed import emulation, speed_of
 
     seconds = emulation(replace(x, game=task.game), x.num_envs)
     speed, parameters = speed_of(x, device_of(task.device), seconds)
     limit = speed.frames_per_second / speed.frame_skip
-    return {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
+    found = {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
+    if x.network.memory == "none":
+        needed = arithmetic_of(x, device_of(task.device))
+        found["arithmetic"] = {**needed._asdict(), "agent_steps_per_second": needed.agent_steps_per_second}
+    return found
 
 
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:

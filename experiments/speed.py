@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from agents.agent import Agent
 from agents.captured import WARM_UP
 from agents.replay import Replay
+from agents.sequence import Sequence
 from envs.library import game_of
 from envs.timestep import TimeStep
 from experiments.build import build_agent, build_experience, make_fast, make_games
 from experiments.config import Experiment
+from networks.memory import State
 
 
 class Speed(NamedTuple):
@@ -47,16 +50,28 @@ def emulation(x: Experiment, num_envs: int = 8) -> float:
     return seconds / num_envs
 
 
-def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed, int]:
-    """Times a preset on random frames; returns that, and how many parameters it learns.
+class Rehearsal(NamedTuple):
+    """An agent, what it acts on and what it learns from, at an experiment's sizes."""
+
+    agent: Agent
+    step: TimeStep  # [N], of noise
+    state: State
+    seq: Sequence  # what `block` updates learn from
+    block: int
+    updates: float  # of one iteration of the loop
+
+
+def rehearse(x: Experiment, device: torch.device, fast: bool = False) -> Rehearsal:
+    """Builds it on random frames.
 
     Args:
-        emulate: seconds of an agent step, from `emulation`.
+        fast: compiled or captured, as a training of it would be.
     """
     game = game_of(x.game)
     shape = (x.stack, *game.frame_shape)
     agent = build_agent(x, shape, len(game.actions()), device)
-    make_fast(agent, x, device)
+    if fast:
+        make_fast(agent, x, device)
     length, n = agent.algorithm.length, x.num_envs
     if x.replay is not None:
         x = replace(x, replay=replace(x.replay, capacity=n * max(4 * (length + 8), x.replay.stride * 4), learn_start=1))
@@ -72,6 +87,16 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         seq = experience.sample(block * experience.config.batch_size)
     else:
         seq, block = next(experience.batches(agent.room))
+    return Rehearsal(agent, step, state, seq, block, updates)
+
+
+def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed, int]:
+    """Times a preset on random frames; returns that, and how many parameters it learns.
+
+    Args:
+        emulate: seconds of an agent step, from `emulation`.
+    """
+    agent, step, state, seq, block, updates = rehearse(x, device, fast=True)
 
     def learn() -> None:
         _, metrics = agent.learn(seq, block)
@@ -81,7 +106,8 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         learn()
         agent.act(step, state, 0.1)
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
-    speed = Speed(act, emulate * n, updates / block * timed(learn, 0.5), n, game.frame_skip)
+    skip = game_of(x.game).frame_skip
+    speed = Speed(act, emulate * x.num_envs, updates / block * timed(learn, 0.5), x.num_envs, skip)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 

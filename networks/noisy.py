@@ -42,5 +42,5 @@ class NoisyLinear(nn.Module):
         if x.numel() < MANY * inputs:  # (sigma * eps_out eps_in^T) x without the matrix of the noise
             noisy = dense(x * noise_in, self.weight_sigma, self.bias_sigma)
             return dense(x, self.weight, self.bias) + noise_out * noisy
-        weight = self.weight + self.weight_sigma * torch.outer(noise_out, noise_in)
+        weight = torch.addcmul(self.weight, self.weight_sigma * noise_in, noise_out[:, None])
         return dense(x, weight, self.bias + self.bias_sigma * noise_out)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import benchmark, measure, speed
+from experiments.arithmetic import arithmetic_of, product_speed
 from experiments.build import build, make_games
 from experiments.cli import run_command
 from experiments.distributed import measure as players
@@ -77,6 +78,48 @@ def test_ratios_are_of_medians_and_their_spread_is_that_of_the_rounds():
     assert result["sb3"] == {"agent_steps_per_second": 90, "ratio": 150 / 90, "ratio_of_rounds": [1.2, 3.0]}
 
 
+def test_utilisation_is_of_the_arithmetic_if_that_was_counted():
+    rounds = {"limits": [{"agent_steps_per_second": 200}], "highscore": [{"agent_steps_per_second": 150}]}
+    assert "model_flops_utilisation" not in benchmark.summary(rounds)
+    counted = [{"agent_steps_per_second": 200, "arithmetic": {"agent_steps_per_second": n}} for n in (250, 300, 900)]
+    result = benchmark.summary(rounds | {"limits": counted, "sb3": [{"agent_steps_per_second": 100}]})
+    assert result["model_flops_utilisation"] == 0.5
+    assert result["sb3"]["ratio"] == 1.5 and result["sb3"]["ratio_at_most"] == 3.0
+
+
+CONVOLUTIONS = [2 * 20**2 * 32 * 8**2 * 4, 2 * 9**2 * 64 * 4**2 * 32, 2 * 7**2 * 64 * 3**2 * 64]  # Mnih et al. 2015
+
+
+@pytest.mark.parametrize("name", ["dqn", "c51", "ppo"])
+def test_arithmetic_is_what_a_reader_of_the_paper_counts(monkeypatch, name):
+    """One forward pass to act; to learn one of the online network, and backwards to weights and to inputs."""
+    monkeypatch.setattr("experiments.arithmetic.product_speed", lambda dtype, device: {torch.float32: 1e9}[dtype])
+    x = replace(preset(name), num_envs=4, game="Breakout")
+    found = arithmetic_of(x, torch.device("cpu"))
+    outputs = {"dqn": 4, "c51": 4 * 51, "ppo": 4 + 1}[name]  # of Breakout
+    forward = sum(CONVOLUTIONS) + 2 * 3136 * 512 + 2 * 512 * outputs
+    update = 3 * forward - CONVOLUTIONS[0]  # pixels have no gradient
+    assert found.acting == forward
+    if x.replay:  # 32 samples every four steps, of which the target network sees what came next
+        assert found.learning == pytest.approx((update + forward) * 32 / 4)
+    else:  # every sample in four epochs
+        assert found.learning == pytest.approx(update * x.rollout.epochs, rel=1e-4)
+    assert found.agent_steps_per_second == pytest.approx(1e9 / (found.acting + found.learning))
+
+
+def test_products_are_counted_by_the_second(monkeypatch):
+    monkeypatch.setattr("experiments.arithmetic.SIDE", {"cpu": 64})
+    monkeypatch.setattr("experiments.arithmetic.timed", lambda call, seconds: call() and 0.5)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert product_speed(dtype, torch.device("cpu")) == 4 * 64**3
+
+
+def test_a_memory_is_not_counted():
+    with pytest.raises(ValueError, match="gru"):
+        x = preset("ppo-lstm")
+        arithmetic_of(replace(x, network=replace(x.network, memory="gru")), torch.device("cpu"))
+
+
 def test_phases_add_up_and_change_nothing():
     x = small("prioritized")
     shown = []
@@ -106,14 +149,15 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     args = ["dqn", "--rounds", "1", "--seconds", "0.2", "--against", "cleanrl", "sb3", "--device", "cpu"]
     assert run_command("benchmark", [*args, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "of the limit" in printed and "learn" in printed and "ours is faster by" in printed
-    assert "with a replay, they play one game at a time" in printed
+    assert "of the limit" in printed and "MFU" in printed and "learn" in printed and "ours is faster by" in printed
+    assert "with a replay, they play one game at a time" in " ".join(printed.split())
     found = json.loads(out.read_text())
     assert found["machine"]["cores"] and found["command"].startswith("highscore benchmark dqn")
     ours, sums = found["results"]["dqn"]["rounds"]["highscore"][0], found["results"]["dqn"]["summary"]
     assert 0.2 < ours["phases"]["learn"] < 1 and ours["bytes_per_transition"] < 7_200
     # One update per four agent steps, whatever the number of games.
     assert ours["updates_per_second"] == pytest.approx(ours["agent_steps_per_second"] / 4, rel=0.35)
+    assert 0 < sums["model_flops_utilisation"] < 1
     for peer in ("cleanrl", "sb3"):
         theirs = sums[peer]["agent_steps_per_second"]
         assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)

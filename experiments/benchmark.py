@@ -119,21 +119,23 @@ def show(results: dict[str, Any], console: Console) -> None:
     table.caption = "MFU: model FLOPs utilisation, of this machine's speed in products of large matrices"
     table.caption_justify = "left"
     table.add_column("preset", no_wrap=True)
-    for column in ("here", "rounds", "of the limit", "MFU", "updates/s", "peak memory", "where the time goes"):
+    for column in ("here", "rounds", "of the limit", "MFU", "updates/s", "peak memory"):
         table.add_column(column)
+    phases = list(dict.fromkeys(x for r in results.values() for x in r["rounds"]["highscore"][0]["phases"]))
+    shares = Table("preset", *phases, title="Where the time goes", title_justify="left")
     for name, result in results.items():
         ours, sums = result["rounds"]["highscore"], result["summary"]
         spread = f"{min(rates(ours)):,.0f} to {max(rates(ours)):,.0f}"
-        phases = {k: median(x["phases"][k] for x in ours) for k in ours[0]["phases"]}
         table.add_row(
             name, f"{sums['agent_steps_per_second']:,.0f}", spread,
             f"{sums['fraction_of_limit']:.0%} of {sums['limit']:,.0f}",
             f"{sums['model_flops_utilisation']:.0%}" if "model_flops_utilisation" in sums else "",
             f"{median(x['updates_per_second'] for x in ours):,.1f}",
             f"{median(x['peak_memory'] for x in ours) / 1e9:.2f} GB",
-            ", ".join(f"{k} {share:.0%}" for k, share in sorted(phases.items(), key=lambda row: -row[1])),
         )  # fmt: skip
+        shares.add_row(name, *(f"{median(x['phases'].get(phase, 0.0) for x in ours):.0%}" for phase in phases))
     console.print(table)
+    console.print(shares)
     peers = [(name, peer) for name, x in results.items() for peer in x["rounds"] if peer in PEERS]
     if peers:
         columns = "preset", "peer", "theirs", "ours is faster by", "rounds", "if MFU were 100 %"

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.protocols import PROTOCOLS
 from envs.scores import human_normalised
 from experiments import stats
+from experiments.choice import choose, eligible, how, repeated
 from experiments.files import RunError
 from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.labels import label, makes_another
@@ -28,6 +30,11 @@ class Scored(NamedTuple):
     @property
     def normalised(self) -> float | None:
         return human_normalised(self.record.game, self.result["mean"])
+
+    @property
+    def frames(self) -> int:
+        """Emulator frames of training up to the last evaluation of any kind."""
+        return max([self.result["frames"], *(frames for frames, _ in self.curve)])
 
 
 class Comparison(NamedTuple):
@@ -56,7 +63,9 @@ class Comparison(NamedTuple):
     @property
     def shared_games(self) -> list[str]:
         """Games that every agent has played: only over these is one more likely to score more than another."""
-        return [game for game in self.games if all(self.of(agent, game) for agent in self.agents)]
+        played = {(run.agent, run.record.game) for run in self.runs}
+        agents = self.agents
+        return [game for game in self.games if all((agent, game) in played for agent in agents)]
 
     @property
     def common_games(self) -> list[str]:
@@ -90,14 +99,12 @@ def load(
         RunError: runs that cannot be read or scored, or whose scores are not comparable; says what to do.
     """
     records = completed([read_record(path) for path in find_runs(paths)])
-    notes, choices = [], {}
-    for record in records:
-        found = eligible(evaluations(record.path), checkpoint, protocol)
-        if found:
-            choices[record.path] = found
-        else:
-            kind = f" under {protocol}" if protocol else ""
-            notes.append(f"{record.name} is left out: it has no evaluation{kind} of its {checkpoint} weights")
+    measured = {record.path: eligible(evaluations(record.path), checkpoint, protocol) for record in records}
+    choices, notes = {path: found for path, found in measured.items() if found}, []
+    without = [record.name for record in records if record.path not in choices]
+    if without:
+        kind = f" under {protocol}" if protocol else ""
+        notes.append(f"left out, without an evaluation{kind} of the {checkpoint} weights: {listed(without)}")
     records = [record for record in records if record.path in choices]
     if not records:
         raise RunError(
@@ -115,6 +122,11 @@ def load(
             f"also measured, and not shown: {'; '.join(sorted(others))}. Of what all runs have,"
             " the most episodes count, then the smallest epsilon"
         )
+    if again := [r.name for r, one in zip(records, chosen, strict=True) if repeated(choices[r.path], one)]:
+        notes.append(
+            f"measured more than once under these conditions: {listed(again)}: what training measured counts, else the"
+            " evaluation with the smallest seed"
+        )
     labels = label([record.settings for record in records])
     runs = [
         Scored(record, name, result, curve_of(record.path), training_hours(record.path))
@@ -125,34 +137,6 @@ def load(
     comparison = Comparison(runs, apart, differences(runs), list(published), notes, unlike)
     notes += remarks(comparison, checkpoint)
     return comparison
-
-
-def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
-    """Evaluations of a run's last weights (or of its last best), under a protocol if one is named."""
-    kinds = {"protocol": str, "episodes": int}
-    found = [result for result in found if all(isinstance(result.get(key), kind) for key, kind in kinds.items())]
-    if checkpoint == "best":
-        found = [result for result in found if result.get("checkpoint") == "best"]
-    newest = max((result["agent_steps"] for result in found), default=0)
-    found = [result for result in found if result["agent_steps"] == newest]
-    found = [result for result in found if result.get("checkpoint", "last") == checkpoint]
-    return [result for result in found if protocol in ("", result["protocol"])]
-
-
-def choose(choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One evaluation per run: all under the same conditions if that can be, and then with the most episodes."""
-    by_identity = [{identity(of_result(result)): result for result in found} for found in choices]
-    shared = set.intersection(*(set(found) for found in by_identity))
-    if shared:
-        first = by_identity[0]
-        best = max(shared, key=lambda key: (first[key]["episodes"], -first[key].get("epsilon", 0), key))
-        return [found[best] for found in by_identity]
-    return [max(found, key=lambda result: result["episodes"]) for found in choices]
-
-
-def how(result: dict[str, Any]) -> str:
-    """The conditions of an evaluation that people choose."""
-    return f"{result['episodes']} episodes, {result['protocol']}, epsilon {result.get('epsilon')}"
 
 
 def refusal(apart: dict[str, list[Any]]) -> str:
@@ -197,49 +181,76 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
     same = Counter((run.agent, run.record.game, run.record.seed) for run in comparison.runs)
     if again := [f"{agent} on {game}, seed {seed}" for (agent, game, seed), count in same.items() if count > 1]:
         notes.append(
-            f"SEEDS TWICE: {'; '.join(again[:3])}{' and others' * (len(again) > 3)}: a training with the same seed"
+            f"SEEDS TWICE: {listed(again)}: a training with the same seed"
             " repeats itself, and its score counts as one more here: leave all but one of each out"
         )
-    few = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.games} - {0}
+    notes += mixed_code(comparison)
+    few = set(Counter((run.agent, run.record.game) for run in comparison.runs).values())
     if min(few) == 1:
         cells = "every cell has" if max(few) == 1 else "some cells have"
-        notes.append(f"{cells} a single seed: no interval over seeds there")
+        over = "" if max(few) == 1 else ", nor over games with such a one"
+        notes.append(f"{cells} a single seed: no interval over seeds there{over}")
     elif min(few) < 5:
         notes.append(f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow")
-    counts = {len(comparison.of(a, g)) for a in comparison.agents for g in comparison.common_games}
-    if len(comparison.common_games) > 1 and len(counts) > 1:
+    shared, common = comparison.shared_games, comparison.common_games
+    counts = {len(comparison.of(a, g)) for a in comparison.agents for g in common}
+    if len(common) > 1 and len(counts) > 1:
         notes.append(
             f"UNEQUAL SEEDS: {min(counts)} to {max(counts)} runs in a cell: in the interquartile mean, the optimality"
             " gap and the profiles, games with more runs count more; leave runs out until all have as many"
         )
-    notes += unequal_frames(comparison, checkpoint)
-    missing = [game for game in comparison.games if game not in comparison.shared_games]
+    notes += unequal_frames(comparison)
+    missing = [game for game in comparison.games if game not in shared]
     if missing:
         notes.append(
             f"aggregates and the probability of improvement leave out {', '.join(missing)}:"
             " not every agent has played that"
         )
-    inhuman = [game for game in comparison.shared_games if game not in comparison.common_games]
+    inhuman = [game for game in shared if game not in common]
     if inhuman and len(comparison.agents) > 1:
         notes.append(
             f"human-normalised aggregates leave out {', '.join(inhuman)}, for there is no human score; the probability"
             " of improvement needs none"
         )
-    unfinished = [run for run in comparison.runs if run.result["frames"] < run.record.settings["frames"]]
-    if unfinished and checkpoint == "last":
-        notes.append(f"{len(unfinished)} of {len(comparison.runs)} runs are not finished: theirs is the latest score")
+    unfinished = [run for run in comparison.runs if run.frames < run.record.settings["frames"]]
+    if unfinished:
+        score = "best so far" if checkpoint == "best" else "latest score"
+        notes.append(f"not finished: {len(unfinished)} of {len(comparison.runs)} runs, whose score is the {score}")
     for agent in comparison.published:
         notes.append(f"published {agent.name}, {trained_for(agent)}: {agent.protocol}; {agent.source}")
     return notes
 
 
-def unequal_frames(comparison: Comparison, checkpoint: str) -> list[str]:
+def listed(names: list[str]) -> str:
+    """The first few of many names."""
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
+
+
+def mixed_code(comparison: Comparison) -> list[str]:
+    """A note on runs that were begun with unlike code, or unlike emulators, if they were."""
+    begun = Counter(code_of(run.record) for run in comparison.runs)
+    if len(begun) < 2:
+        return []
+    said = listed([f"{code} ({count} runs)" for code, count in begun.most_common()])
+    return [f"MIXED CODE: these runs were begun with {said}: what they learned with may differ, too"]
+
+
+def code_of(record: Record) -> str:
+    """The commit that a run was begun at and its emulator's version, in words."""
+    commit = record.config.get("commit")
+    code = f"commit {commit[:10]}{'+' * commit.endswith('+')}" if isinstance(commit, str) else "code of no commit"
+    protocol, versions = PROTOCOLS.get(record.settings["protocol"]), record.config.get("versions")
+    package = {"atari": "ale-py", "doom": "vizdoom"}.get(protocol.world if protocol else "", "")
+    version = versions.get(package) if isinstance(versions, dict) else None
+    return f"{code} and {package} {version}" if version else code
+
+
+def unequal_frames(comparison: Comparison) -> list[str]:
     """A note on the game where lengths of training differ most, if on any they do."""
     found = []
     for game in comparison.games:
         runs = [run for run in comparison.runs if run.record.game == game]
-        lengths = [(run.result if checkpoint == "last" else run.record.settings)["frames"] for run in runs]
-        pairs = sorted(zip(lengths, (run.agent for run in runs), strict=True))
+        pairs = sorted((run.frames, run.agent) for run in runs)
         (least, shortest), (most, longest) = pairs[0], pairs[-1]
         if most > 1.01 * least:  # whole rounds of games and rollouts end a little apart
             found.append((most / max(least, 1), f"on {game} {brief(least)} ({shortest}) to {brief(most)} ({longest})"))
@@ -294,14 +305,14 @@ def means(comparison: Comparison, agent: str) -> dict[str, float]:
 
 
 def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, Any]:
-    """A published agent on the games compared; aggregates only if it has all the common ones."""
+    """A published agent on the games compared; aggregates of means only if it has all the common ones."""
     scores = {game: agent.scores[game] for game in comparison.games if game in agent.scores}
     whole = comparison.common_games and all(game in scores for game in comparison.common_games)
     normalised = [np.array([human_normalised(game, scores[game])]) for game in comparison.common_games if whole]
     return {
         "name": agent.name, "protocol": agent.protocol, "source": agent.source,
         "million_frames": agent.million_frames, "trained": trained_for(agent), "scores": scores,
-        "aggregates": {name: float(f(normalised)) for name, f in stats.AGGREGATES.items()} if whole else {},
+        "aggregates": {name: float(stats.AGGREGATES[name](normalised)) for name in stats.OF_MEANS} if whole else {},
     }  # fmt: skip
 
 

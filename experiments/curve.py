@@ -55,8 +55,9 @@ class Point(NamedTuple):
 
     @property
     def deviations(self) -> float:
-        """How many of their standard deviations lie between us and them."""
-        return (self.score - self.published) / self.published_sd
+        """How many of their standard deviations lie between us and them; infinitely many if theirs is 0."""
+        distance = self.score - self.published
+        return distance / self.published_sd if self.published_sd or not distance else math.copysign(math.inf, distance)
 
     @property
     def well(self) -> bool:
@@ -178,8 +179,11 @@ def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], f
     def compare(axes: Any) -> None:
         for (name, theirs), colour in zip(found.items(), itertools.cycle(COLOURS), strict=False):
             spread = [3 * p.published_sd for p in theirs]
-            label = f"{name}, per million frames" + ("" if np.isnan(spread).all() else ", and 3 sd of its seeds")
-            x, y = [p.million - 0.5 for p in theirs], [p.published for p in theirs]  # the middle of each million
+            window = published_curve(name, game).window
+            label = (
+                name + ", per million frames" * bool(window) + ", and 3 sd of its seeds" * (not np.isnan(spread).all())
+            )
+            x, y = [p.million - window / 2 for p in theirs], [p.published for p in theirs]
             axes.errorbar(x, y, spread, fmt="o-", color=colour, capsize=6, label=label)
 
     ours = next(iter(found.values()))

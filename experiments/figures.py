@@ -16,6 +16,7 @@ from experiments.published import curves_of, published_curve
 # Okabe & Ito (2008): told apart by the colour-blind, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
 GREY = "#8a8a8a"
+BARS = "bars: 95 % intervals, where every game has more than one run"
 POINTS = 60  # of an interpolated curve
 TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
 STYLE: Any = {
@@ -83,10 +84,10 @@ def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]
 
 
 def on_a_grid(points: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Curves on one grid over what all of them have: x [points], values [curves, points]."""
+    """Curves on one grid over what all of them have: x [points], values [curves, points]; none if there is none."""
     begin = max(curve[0][0] for curve in points)
     end = min(curve[-1][0] for curve in points)
-    grid = np.linspace(begin, end, POINTS) if end > begin else np.array([end])
+    grid = np.linspace(begin, end, POINTS if end > begin else int(end == begin))
     values = []
     for curve in points:
         x, y = zip(*curve, strict=True)
@@ -124,21 +125,22 @@ def curves(comparison: Comparison) -> Any:
             points = [[*run.curve] for run in comparison.of(agent, game) if run.curve]
             if points:
                 x, values = on_a_grid(points)  # type: ignore[arg-type]
-                end = max(end, x[-1] / 1e6)
+                end = max([end, *x / 1e6])
                 band(place, x / 1e6, values, colour_of(comparison, agent), agent)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
                 shown = [(m, y) for m, y in zip(curve.middle, curve.mean, strict=True) if m <= max(end, 1)]
                 if shown:
-                    style = ("--", ":", "-.")[i % 3]
-                    place.plot(*zip(*shown, strict=True), style, color=GREY, label=f"{published.name}, published")
+                    style, kind = ("--", ":", "-.")[i % 3], " (in training)" * ("training" in curve.protocol)
+                    name = f"{published.name}, published{kind}"
+                    place.plot(*zip(*shown, strict=True), style, color=GREY, label=name)
         place.set_title(game)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
         if number >= len(games) - columns:
             place.set_xlabel("million emulator frames")
         if number % columns == 0:
-            place.set_ylabel("raw score")
+            place.set_ylabel("raw score of evaluations")
     for place in list(axes.flat)[len(games) :]:
         place.set_visible(False)
     legend_below(figure, axes)
@@ -165,10 +167,11 @@ def aggregates(comparison: Comparison) -> Any:
     for place, (name, statistic) in zip(axes.flat, stats.AGGREGATES.items(), strict=True):
         for y, agent in enumerate(agents):
             scores, colour = comparison.scores(agent), colour_of(comparison, agent)
-            low, high = stats.interval(statistic, scores)
-            place.barh(y, high - low, left=low, height=0.55, color=colour, alpha=0.35)
+            if stats.several(scores):
+                low, high = stats.interval(statistic, scores)
+                place.barh(y, high - low, left=low, height=0.55, color=colour, alpha=0.35)
             place.plot([float(statistic(scores))] * 2, [y - 0.28, y + 0.28], color=colour, lw=2)
-        for y, other in enumerate(published, len(agents)):
+        for y, other in enumerate(published if name in stats.OF_MEANS else [], len(agents)):
             normalised = [np.array([human_normalised(g, other.scores[g])]) for g in comparison.common_games]
             place.plot(float(statistic(normalised)), y, "D", color=GREY, markersize=5)
         place.set_title(name + (" ↓" if name == "optimality gap" else ""))
@@ -178,7 +181,7 @@ def aggregates(comparison: Comparison) -> Any:
         place.set_yticks(range(len(rows)), rows if place is axes[0, 0] else [])
         place.grid(axis="y", visible=False)
         place.locator_params(axis="x", nbins=4)
-    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; bars: 95 % intervals", fontsize=8)
+    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; {BARS}", fontsize=8)
     return figure
 
 
@@ -198,15 +201,16 @@ def profiles(comparison: Comparison) -> Any:
     for agent in comparison.agents:
         scores, colour = comparison.scores(agent), colour_of(comparison, agent)
         place.step(thresholds, stats.performance_profile(scores, thresholds), where="post", color=colour, label=agent)
-        low, high = stats.profile_band(scores, thresholds)
-        place.fill_between(thresholds, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+        if stats.several(scores):
+            low, high = stats.profile_band(scores, thresholds)
+            place.fill_between(thresholds, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
     place.set(xlabel="human-normalised score", ylabel="fraction of runs above it", ylim=(-0.02, 1.02))
     legend_below(figure, axes)
     return figure
 
 
 def efficiency(comparison: Comparison) -> Any:
-    """IQM over the common games by frames, and by hours of training."""
+    """IQM over the common games by frames, and by hours of training, of agents with a curve on every one of them."""
     figure, axes = new(1, 2, 8.2, 3.2)
     views: tuple[tuple[Any, str, Callable[[Scored], Any], float], ...] = (
         (axes[0, 0], "million emulator frames", lambda run: run.curve, 1e6),
@@ -215,11 +219,12 @@ def efficiency(comparison: Comparison) -> Any:
     for place, words, points_of, unit in views:
         for agent in comparison.agents:
             runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
-            if runs:
+            if len({run.record.game for run in runs}) == len(comparison.common_games):
                 grid, middle, low, high = iqm_curve(comparison, agent, points_of)
                 colour = colour_of(comparison, agent)
                 place.plot(grid / unit, middle, color=colour, label=agent, marker="o" if len(grid) == 1 else "")
-                place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
+                if low is not None:
+                    place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
         place.set_xlabel(words)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")
@@ -231,10 +236,12 @@ def efficiency(comparison: Comparison) -> Any:
 
 def iqm_curve(
     comparison: Comparison, agent: str, points_of: Callable[[Scored], Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The IQM of an agent's runs as they learn, and its 95 % interval: (grid, middle, low, high), [points] each."""
+) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+    """The IQM of an agent's runs as they learn, and its 95 % interval: (grid, middle, low, high), [points] each.
+
+    There is no interval, but None, where a game has a single run.
+    """
     runs = [[run for run in comparison.of(agent, game) if run.curve] for game in comparison.common_games]
-    runs = [of_game for of_game in runs if of_game]
     everything = [run for of_game in runs for run in of_game]
     grid, values = on_a_grid([points_of(run) for run in everything])  # [runs, points]
     normal = np.array(
@@ -249,6 +256,8 @@ def iqm_curve(
         by_game.append(normal[at : at + len(of_game)])  # [runs of the game, points]
         at += len(of_game)
     middle = stats.iqm([game.T for game in by_game])  # [points]
+    if not stats.several(by_game):
+        return grid, middle, None, None
     draws = [game.swapaxes(-1, -2) for game in stats.resample(by_game, 300)]  # [draws, points, runs]
     low, high = np.quantile(stats.iqm(draws), [0.025, 0.975], axis=0)
     return grid, middle, low, high
@@ -262,11 +271,12 @@ def improvement(comparison: Comparison) -> Any:
     place = axes[0, 0]
     for row, (x, y) in enumerate(pairs):
         mine, theirs, colour = comparison.raw(x), comparison.raw(y), colour_of(comparison, x)
-        low, high = stats.improvement_interval(mine, theirs)
-        place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
+        if stats.several(mine, theirs):
+            low, high = stats.improvement_interval(mine, theirs)
+            place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
         place.plot([float(stats.probability_of_improvement(mine, theirs))] * 2, [row - 0.28, row + 0.28], color=colour)
     place.axvline(0.5, color=GREY, lw=1)
-    place.set(xlim=(0, 1), xlabel="probability that the first beats the second; bars: 95 % intervals")
+    place.set(xlim=(0, 1), xlabel=f"probability that the first beats the second; {BARS}")
     place.set_ylim(len(pairs) - 0.4, -0.6)
     place.set_yticks(range(len(pairs)), [f"{x} over {y}" for x, y in pairs])
     place.grid(axis="y", visible=False)

@@ -26,11 +26,11 @@ def label(settings: list[dict[str, Any]]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """A name that fits into tables; one that is cut ends with four digits of its hash, for it must stay another's."""
+    """A name that fits into tables; one that is cut ends with digits of its hash, for it must stay another's."""
     if len(name) <= LONGEST_LABEL:
         return name
-    digits = hashlib.sha256(name.encode()).hexdigest()[:4]
-    return f"{name[: LONGEST_LABEL - 6]}… {digits}"
+    digits = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_LABEL - 10]}… {digits}"
 
 
 def makes_another(key: str) -> bool:

@@ -34,10 +34,11 @@ summary { cursor: pointer; }
 @media print { video { display: none; } }
 """
 FIGURES = {
-    "curves": "Learning curves: mean over seeds, 95 % bootstrap interval; published ones under their own protocols.",
-    "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals.",
+    "curves": "Learning curves: evaluations, mean over seeds up to the shortest run, 95 % bootstrap interval; published"
+    " ones under their own protocols.",
+    "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals, if all games have several.",
     "profiles": "Performance profiles: the fraction of runs above each score.",
-    "efficiency": "The interquartile mean by emulator frames, and by hours of training.",
+    "efficiency": "The interquartile mean by emulator frames, and by hours of training, up to the shortest run.",
     "improvement": "The probability that one agent beats another on a game chosen at random.",
 }
 

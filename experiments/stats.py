@@ -41,7 +41,7 @@ def resample(scores: Scores, draws: int = DRAWS, seed: int = 0) -> list[np.ndarr
 def interval(statistic: Statistic, scores: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """Percentile interval of a statistic over stratified bootstrap draws.
 
-    With one run per game nothing varies, and the interval has no width: say so where it is shown.
+    A game with one run seems not to vary, and makes it too narrow: see `several`.
     """
     return _percentiles(statistic(resample(scores, draws, seed)))
 
@@ -69,6 +69,10 @@ def optimality_gap(scores: Scores) -> np.ndarray:
 
 
 AGGREGATES: dict[str, Statistic] = {"IQM": iqm, "median": median, "mean": mean, "optimality gap": optimality_gap}
+OF_MEANS = (
+    "median",
+    "mean",
+)  # those that need a mean for each game; of means alone, the others would come out too well
 
 
 def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
@@ -82,8 +86,8 @@ def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
 
 
 def several(*agents: Scores) -> bool:
-    """Whether some agent has more than one run on some game: else nothing varies, and there is no interval."""
-    return any(len(game) > 1 for scores in agents for game in scores)
+    """Whether every agent has more than one run on every game: a game with one would pass for one without chance."""
+    return all(len(game) > 1 for scores in agents for game in scores)
 
 
 def improvement_interval(x: Scores, y: Scores) -> tuple[float, float]:
@@ -103,7 +107,7 @@ def profile_band(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 
 
 def aggregates(scores: Scores, draws: int = DRAWS) -> dict[str, dict[str, Any]]:
-    """Every aggregate of human-normalised scores with its 95 % interval (None if no game has two runs), by name."""
+    """Every aggregate of human-normalised scores with its 95 % interval (None if some game has one run), by name."""
     varied = several(scores)
     return {
         name: {"value": float(statistic(scores)), "interval": interval(statistic, scores, draws) if varied else None}

@@ -84,7 +84,8 @@ def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for agent in data["published"]:
         if agent["aggregates"]:
             name = f"{agent['name']} (published, {agent['trained']})"
-            rows.append([name, *(two(agent["aggregates"][kind]) for kind in names), ""])
+            found = agent["aggregates"]
+            rows.append([name, *(two(found[kind]) if kind in found else "" for kind in names), ""])
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
@@ -183,7 +184,7 @@ def escape(text: str) -> str:
 # What a paper's reader must know, of the notes that are no warnings in capitals.
 PRINTED = (
     "published ", "as few as ", "some cells have a single seed", "every cell has a single seed", "aggregates ",
-    "human-normalised aggregates ",
+    "human-normalised aggregates ", "left out, ", "not finished: ", "measured more than once ",
 )  # fmt: skip
 
 

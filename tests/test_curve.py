@@ -76,6 +76,11 @@ def test_a_point_compares_well_within_three_deviations_or_where_none_are_known_a
     assert [Point(1, 1, score, 10.0, math.nan).well for score in (9.9, 10.0, 99.0)] == [False, True, True]
 
 
+def test_a_published_score_that_never_varied_is_infinitely_far():
+    assert Point(1, 10, 2.0, 0.0, 0.0).deviations == math.inf and Point(1, 10, -2.0, 0.0, 0.0).deviations == -math.inf
+    assert not Point(1, 10, 2.0, 0.0, 0.0).well and math.isnan(Point(1, 10, 0.0, 0.0, math.nan).deviations)
+
+
 def test_parts_are_means_over_tenths_of_a_training():
     episodes = [{"frames": f, "score": s} for f, s in ((10, 1), (100, 3), (101, 10), (1000, 7), (1001, 99))]
     assert parts(episodes, 1000) == [Part(100, 2, 2.0), Part(200, 1, 10.0), Part(1000, 1, 7.0)]

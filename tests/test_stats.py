@@ -84,6 +84,14 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.85 < inside / 200 < 0.99
 
 
+def test_there_is_no_interval_over_games_while_one_of_them_has_a_single_run():
+    two, one = np.array([1.0, 2.0]), np.array([1.0])
+    assert stats.several([two, two]) and not stats.several([two, one]) and not stats.several([two], [one])
+    assert stats.aggregates([two, two])["mean"]["interval"] == (1, 2)
+    assert stats.aggregates([two, one])["mean"]["interval"] is None
+    assert stats.improvements({"x": [two], "y": [one]})[0]["interval"] is None
+
+
 def test_every_published_figure_names_its_source():
     for agent in published_agents().values():
         assert agent.scores and agent.protocol and len(agent.source) > 20, agent.name

@@ -52,7 +52,11 @@ def agent_row(agent: str, runs: list[dict[str, Any]], shared: list[str]) -> dict
     games = sorted({run["game"] for run in runs})
     scores = [np.array([run["normalised"] for run in runs if run["game"] == game]) for game in shared]
     means = {game: float(np.mean([run["evaluation"] for run in runs if run["game"] == game])) for game in games}
-    found: dict[str, Any] = {"agent": agent, "games": games, "runs": len(runs), "means": means}
+    frames = [run["evaluated"] for run in runs]
+    found: dict[str, Any] = {
+        "agent": agent, "games": games, "runs": len(runs), "means": means, "frames": [min(frames), max(frames)],
+        "unfinished": sum(run["evaluated"] < run["whole"] for run in runs),
+    }  # fmt: skip
     return found | aggregates(scores)
 
 
@@ -71,6 +75,6 @@ def published_row(name: str, games: list[str], shared: list[str]) -> dict[str, A
         "agent": name, "games": known, "protocol": agent.protocol, "source": agent.source,
         "million_frames": agent.million_frames, "means": {game: agent.scores[game] for game in known},
     }  # fmt: skip
-    return found | aggregates(
-        [np.array([human_normalised(game, agent.scores[game])] if game in known else []) for game in shared]
-    )
+    scores = [np.array([human_normalised(game, agent.scores[game])] if game in known else []) for game in shared]
+    means = {name: one for name, one in aggregates(scores).items() if name in stats.OF_MEANS}
+    return dict.fromkeys(stats.AGGREGATES) | found | means

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.scores import baselines, human_normalised
-from experiments.comparison import choose, eligible
+from experiments.choice import choose, eligible, preference
 from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import SAMPLES, Tail
 from experiments.files import RunError
@@ -27,6 +27,7 @@ from experiments.records import (
     read_record,
     status,
     summary,
+    whole,
 )
 
 SCAN = 3.0  # seconds between looks for new runs and lost ones
@@ -103,8 +104,8 @@ class Entry:
         folder = self.record.path / "evaluations"
         changed = folder.stat().st_mtime_ns if folder.is_dir() else None
         if changed != self.evaluated[0]:
-            kinds = {fingerprint_of(one): one for one in of_last_weights(folder)}
-            found = [one for kind, one in kinds.items() if kind is not None]
+            found = [one for one in of_last_weights(folder) if fingerprint_of(one) is not None]
+            found = list({fingerprint_of(one): one for one in sorted(found, key=preference, reverse=True)}.values())
             first = choose([found]) if found else []
             self.evaluated = changed, first + [one for one in found if one is not first[0]]
         return self.evaluated[1]
@@ -133,7 +134,7 @@ def score(evaluation: dict[str, Any], game: str) -> dict[str, Any]:
     mean = finite(evaluation.get("mean"))
     return {
         "evaluation": mean, "normalised": None if mean is None else finite(human_normalised(game, mean)),
-        "measured": str(evaluation.get("protocol", "")),
+        "measured": str(evaluation.get("protocol", "")), "evaluated": whole(evaluation.get("frames")) or 0,
         "fingerprint": fingerprint_of(evaluation) if mean is not None else None,
     }  # fmt: skip
 
@@ -174,6 +175,7 @@ class Index:
         self.root = root
         self.lock = threading.Lock()
         self.entries: dict[str, Entry] = {}
+        self.agents: dict[str, str] = {}  # what each is called beside the others
         self.version = 0
         self.gone: list[tuple[int, str]] = []
         self.scanned = self.refreshed = float("-inf")
@@ -187,9 +189,8 @@ class Index:
         if now - self.scanned >= SCAN:
             self._scan()
             self.scanned = time.monotonic()
-        entries = list(self.entries.values())
-        for entry, agent in zip(entries, label([entry.record.settings for entry in entries]), strict=True):
-            entry.look(self.version, agent, self.root)
+        for entry in self.entries.values():
+            entry.look(self.version, self.agents[entry.id], self.root)
         self.refreshed = time.monotonic()
 
     def _scan(self) -> None:
@@ -215,8 +216,12 @@ class Index:
             entries = list(self.entries.values())
             for entry, record in zip(entries, completed([entry.record for entry in entries]), strict=True):
                 entry.record = record
-        for path in known.keys() - set(paths):
+        lost = known.keys() - set(paths)
+        for path in lost:
             self._forget(known[path])
+        if new or lost:
+            names = label([entry.record.settings for entry in self.entries.values()])
+            self.agents = dict(zip(self.entries, names, strict=True))
 
     def _forget(self, entry: Entry) -> None:
         del self.entries[entry.id]

@@ -1,6 +1,6 @@
 // Agents by human-normalised score, apart for every fingerprint, with published columns beside them.
 
-import { ask, el, number, pressed, redraw } from "./base.js";
+import { ask, el, frames, number, pressed, redraw } from "./base.js";
 import { keep, store, wishes } from "./store.js";
 
 const STATS = ["IQM", "median", "mean", "optimality gap"];
@@ -38,16 +38,19 @@ function board(data) {
   const rows = [...data.rows, ...data.published];
   const ends = Object.fromEntries(STATS.map((s) => [s, Math.max(...data.rows.filter((r) => r[s]).map((r) => (r[s].interval ? r[s].interval[1] : r[s].value)), 0.01) * 1.15]));
   const cell = (row, s, published) => {
+    if (!row[s]) return el("td", { class: "quiet", title: "published scores are means of runs, and this is not worked out from means" }, "");
     const { value, interval } = row[s], track = el("span", { class: `track few${published ? " published" : ""}` });
     const place = (x) => `${Math.max(0, Math.min(100, (100 * x) / ends[s]))}%`;
     if (interval) { const bar = el("i"); bar.style.left = place(interval[0]); bar.style.right = `calc(100% - ${place(interval[1])})`; track.append(bar); }
     const mark = el("b"); mark.style.left = place(value); track.append(mark);
     return el("td", {}, two(value), " ", el("span", { class: "interval" }, interval ? `[${interval.map(two).join(", ")}]` : ""), track);
   };
+  const runs = (row) => el("td", { class: "few", title: row.frames ? `scored after ${[...new Set(row.frames.map(frames))].join(" to ")} frames` : "" },
+    row.runs ?? "", row.unfinished ? el("div", { class: "interval" }, `${row.unfinished} not finished`) : null);
   const line = (row, published) => el("tr", {},
     el("td", { class: "left wrap" }, row.agent, published ? el("div", { class: "interval" }, `published: ${row.protocol}; ${row.source}`) : null),
-    ...(row.IQM ? STATS.map((s) => cell(row, s, published)) : [el("td", { class: "left quiet", colSpan: STATS.length }, "has not played all of these games")]),
-    el("td", { class: "few" }, `${row.games.length}${row.games.length < data.games.length ? ` of ${data.games.length}` : ""}`), el("td", { class: "few" }, row.runs ?? ""));
+    ...(row.mean ? STATS.map((s) => cell(row, s, published)) : [el("td", { class: "left quiet", colSpan: STATS.length }, "has not played all of these games")]),
+    el("td", { class: "few" }, `${row.games.length}${row.games.length < data.games.length ? ` of ${data.games.length}` : ""}`), runs(row));
   const games = data.games.map((game) => {
     const best = Math.max(...data.rows.map((r) => r.means[game] ?? -Infinity));
     return el("tr", {}, el("td", { class: "left" }, game), ...rows.map((r) => el("td", {}, r.means[game] === undefined ? "" : r.means[game] === best && rows.indexOf(r) < data.rows.length ? el("strong", {}, number(r.means[game])) : number(r.means[game]))));

@@ -135,7 +135,8 @@ export class Overview {
   scaled(run, curve) {
     const scale = store.about.scales[run.game];
     const y = wishes.metric.startsWith("eval/") ? curve.y : smooth(curve.y, wishes.smooth);
-    if (!wishes.normal || !scale || !SCORES.includes(wishes.metric)) return { ...curve, y };
+    if (!wishes.normal || !SCORES.includes(wishes.metric)) return { ...curve, y };
+    if (!scale) return null;  // a raw score is not to be averaged with normalised ones
     return { ...curve, y: y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
   }
   drawPanels() {
@@ -144,11 +145,13 @@ export class Overview {
     for (const run of this.runs) {
       const curve = this.curves.all.get(run.id), group = this.value(run, wishes.group);
       if (!curve || !curve.x.length || this.hidden.has(group)) continue;
+      const scaled = this.scaled(run, curve);
+      if (!scaled) continue;
       const split = wishes.split ? this.value(run, wishes.split) : "all runs";
       if (!bySplit.has(split)) bySplit.set(split, new Map());
       const lines = bySplit.get(split);
       if (!lines.has(group)) lines.set(group, []);
-      lines.get(group).push(this.scaled(run, curve));
+      lines.get(group).push(scaled);
     }
     const names = [...bySplit.keys()].sort();
     const shown = this.allPanels ? names : names.slice(0, FIRST_PANELS);

@@ -1,0 +1,58 @@
+"""Which of a run's evaluations counts where runs are compared."""
+
+from typing import Any
+
+from experiments.fingerprint import identity, of_result
+from experiments.records import in_training
+
+
+def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
+    """Evaluations of a run's last weights (or of its last best), under a protocol if one is named."""
+    kinds = {"protocol": str, "episodes": int}
+    found = [result for result in found if all(isinstance(result.get(key), kind) for key, kind in kinds.items())]
+    if checkpoint == "best":
+        found = [result for result in found if result.get("checkpoint") == "best"]
+    newest = max((result["agent_steps"] for result in found), default=0)
+    found = [result for result in found if result["agent_steps"] == newest]
+    found = [result for result in found if result.get("checkpoint", "last") == checkpoint]
+    return [result for result in found if protocol in ("", result["protocol"])]
+
+
+def choose(choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One evaluation per run: all under the same conditions if that can be, and then with the most episodes.
+
+    Of several of one run under the same conditions, that of its training counts, else that with the smallest seed:
+    nobody is to repeat an evaluation until it pleases.
+    """
+    by_identity = [
+        {identity(of_result(result)): result for result in sorted(found, key=preference, reverse=True)}
+        for found in choices
+    ]
+    shared = set.intersection(*(set(found) for found in by_identity))
+    if shared:
+        first = by_identity[0]
+        best = max(shared, key=lambda key: (first[key]["episodes"], -first[key].get("epsilon", 0), key))
+        return [found[best] for found in by_identity]
+    return [max(found.values(), key=lambda result: result["episodes"]) for found in by_identity]
+
+
+def preference(result: dict[str, Any]) -> tuple[bool, list[int], str]:
+    """What counts of evaluations under the same conditions: the smallest."""
+    return not in_training([result]), seeds_of(result), result["name"]
+
+
+def seeds_of(result: dict[str, Any]) -> list[int]:
+    """The seeds of an evaluation, as far as it tells them."""
+    seeds = of_result(result).get("seeds")
+    return [seed for seed in seeds if isinstance(seed, int)] if isinstance(seeds, list) else []
+
+
+def repeated(found: list[dict[str, Any]], chosen: dict[str, Any]) -> bool:
+    """Whether a run has other evaluations under the conditions of the chosen one, with other seeds."""
+    same = [result for result in found if identity(of_result(result)) == identity(of_result(chosen))]
+    return any(seeds_of(one) != seeds_of(chosen) for one in same)
+
+
+def how(result: dict[str, Any]) -> str:
+    """The conditions of an evaluation that people choose."""
+    return f"{result['episodes']} episodes, {result['protocol']}, epsilon {result.get('epsilon')}"

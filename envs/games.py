@@ -252,7 +252,11 @@ class Games:
                 raise ValueError(f"action {actions.max()} is none of the {self.num_actions} that the game has here")
             log.actions += actions.tobytes()
             log.rewards.extend(rewards.tolist())
-        obs = self._play_again()
+        try:
+            obs = self._play_again()
+        except Exception as error:  # the environment's own, which did not end so when it was played
+            self._renew(error)
+            obs = np.empty(0)
         self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
         self.on_host = TimeStep(torch.empty(0), *(tensors[f"shown.{name}"] for name in TimeStep._fields[1:]))
         exact = np.array_equal(obs, tensors["shown.obs"].numpy())

@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -61,6 +62,12 @@ def made(name: str) -> gym.Env:
     Raises:
         ValueError: there is none, or what it or its screen needs is not installed.
     """
+    package = name.partition(":")[0].partition(".")[0] if ":" in name else ""
+    if package and (spec := find_spec(package)) is not None and spec.origin is None:
+        raise ValueError(
+            f"--game {PREFIX}{name}: {package} is only a folder, of which anything could be run; if it is a package of"
+            " yours, give it an __init__.py"
+        )
     try:
         env = gym.make(name, disable_env_checker=True)
         if "rgb_array" in env.metadata.get("render_modes", ()):

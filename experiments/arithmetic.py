@@ -54,7 +54,14 @@ def flops(call: Callable[[], Any]) -> int:
 
 
 def product_speed(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOPs a second in the product of two large square matrices."""
-    side = SIDE[device.type]
+    """FLOPs a second in the product of two large square matrices.
+
+    On a GPU float32 factors are rounded to TensorFloat-32, as torch rounds those of convolutions there.
+    """
+    side, allowed = SIDE[device.type], torch.backends.cuda.matmul.allow_tf32
     a, b = torch.rand(2, side, side, device=device).to(dtype)
-    return 2 * side**3 / timed(lambda: (a @ b)[0, 0].item(), 0.5)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        return 2 * side**3 / timed(lambda: (a @ b)[0, 0].item(), 0.5)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed

@@ -1,5 +1,6 @@
 """What is refused before anything is built: settings that can only end badly, and more memory or disk than there is."""
 
+import gc
 import math
 import re
 import shutil
@@ -12,7 +13,7 @@ from rich.filesize import decimal
 
 from agents.agent import Agent
 from agents.curious import Bonus
-from agents.explore import Ladder
+from agents.explore import Ladder, Linear
 from agents.impala import IMPALA
 from agents.ppo import PPO
 from agents.replay import STEP_BYTES
@@ -61,6 +62,10 @@ def check(experiment: Experiment, device: torch.device) -> None:
         raise ValueError(
             f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
         )
+    if experiment.optimiser.clip_norm < 0:
+        raise ValueError(
+            f"--optimiser.clip-norm must be at least 0, which is no bound, got {experiment.optimiser.clip_norm}"
+        )
     if experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
     length = experiment.algorithm.length
@@ -80,6 +85,10 @@ def check(experiment: Experiment, device: torch.device) -> None:
             f"--frames {experiment.frames:_} would end before learning begins, at {begin * game.frame_skip:_} frames; "
             f"raise --frames ({advice})"
         )
+    if isinstance(experiment.explore, Linear):
+        for flag, value in ("start", experiment.explore.start), ("end", experiment.explore.end):
+            if not 0 <= value <= 1:
+                raise ValueError(f"--explore.{flag} must be from 0 to 1, got {value}")
     if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
         raise ValueError(
             f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
@@ -107,6 +116,10 @@ def check(experiment: Experiment, device: torch.device) -> None:
             "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
             " set --network.pooling 0, or do without --deterministic"
         )
+    if experiment.deterministic and device.type == "cuda" and experiment.network.memory == "dnc":
+        raise ValueError(
+            "--deterministic: the gradient of a dnc's cumulative product is not on CUDA; do without either"
+        )
     if experiment.replay is not None:
         check_memory(experiment, device)
         if experiment.replay.storage == "disk":
@@ -119,6 +132,9 @@ def least_of(x: Experiment) -> list[tuple[str, int, int]]:
         ("num-envs", x.num_envs, 1), ("seed", x.seed, 0), ("stack", x.stack, 1),
         ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
         ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
+        ("network.hidden", x.network.hidden, 1), ("network.memory-size", x.network.memory_size, 1),
+        ("network.memory-layers", x.network.memory_layers, 1), ("network.memory-window", x.network.memory_window, 1),
+        ("network.width", x.network.width, 1), ("network.blocks", x.network.blocks, 0),
     ]  # fmt: skip
     for name, least in (("n_steps", 1), ("unroll", 1), ("burn_in", 0)):
         if hasattr(x.algorithm, name):
@@ -218,6 +234,8 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
 def available_memory(device: torch.device) -> int:
     """Free memory in bytes: the GPU's, or the machine's within the container's limit if there is one."""
     if device.type == "cuda":
+        gc.collect()  # a replay that was given up
+        torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")

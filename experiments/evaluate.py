@@ -76,7 +76,7 @@ def main(args: list[str]) -> int:
         watch=lambda played: track(played, "episodes", total=options.episodes, console=console, transient=True),
     )  # fmt: skip
     result |= {key: state[key] for key in ("frames", "agent_steps", "tensors_sha256")}
-    result |= {"commit": run.config["commit"], "checkpoint": options.checkpoint}
+    result |= {"commit": run.config.get("commit"), "checkpoint": options.checkpoint}
     console.print(describe(result), highlight=False)
     how = f"{result['protocol']}-{options.checkpoint}-s{options.seed}-e{options.epsilon:g}"
     name = f"{state['agent_steps']:012d}-{how}-{time.strftime('%Y%m%d-%H%M%S')}"

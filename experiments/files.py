@@ -1,5 +1,6 @@
 """The files of a run directory, read and written: no torch, so that what only reads runs starts at once."""
 
+import errno
 import json
 import os
 import re
@@ -40,6 +41,11 @@ def sync(path: Path) -> None:
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
+    except OSError as error:
+        if (
+            error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir()
+        ):  # some shared disks cannot, of folders
+            raise
     finally:
         os.close(opened)
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Turns Ctrl-C and SIGTERM into a request to stop after this iteration.
+    """Turns Ctrl-C, SIGTERM and a terminal that goes away into a request to stop after this iteration.
 
     A second one stops at once, and so does the first while something that may be abandoned goes on.
     """
@@ -16,8 +16,9 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._ask)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup was asked to go on
+                self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: Any) -> None:

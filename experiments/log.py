@@ -1,9 +1,11 @@
 """Where figures go: the terminal, the run directory, and a mirror of it."""
 
 import math
+import os
 import shlex
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,37 @@ def plain(value: Any) -> Any:
     """A tensor's number; NaN and infinity become None, for JSON has neither."""
     number = value.item() if isinstance(value, Tensor) else value
     return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+class Lasting:
+    """A stream that says no more, without a word, once there is nobody to read it: no reason to end a training."""
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except OSError:  # a pipe whose reader has gone, a terminal that was closed
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def terminal() -> Console:
+    """A console that outlasts whoever reads it."""
+    stream: Any = Lasting(sys.stdout)
+    return Console(file=stream)
 
 
 class TwoLines(Progress):

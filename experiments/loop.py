@@ -63,10 +63,11 @@ def train(
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
         games.send(action)  # the emulators run while we learn
         experience.add(step, action, note, state, games.on_host)
+        games.start()  # if they wait for a GPU's choice
         metrics: dict[str, Tensor] = {}
         seq = None
         for seq, count in experience.batches(agent.room):
-            games.start()  # if they wait for a GPU's choice
+            games.start()
             priority, metrics = agent.learn(seq, count, games.agent_steps)
             experience.update(seq.ids, priority)
         step, state = games.recv(), next_state

@@ -141,10 +141,12 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
 
     setup = build(x, device_of(task.device))
     phases = Phases.of(setup)
-    begin = (3 if phases.waits else 1) * cycle_of(x) + 1  # it has learned, on a GPU a few times
-    if x.replay:
-        begin = x.replay.learn_start + max(200, math.ceil(8 * max(x.replay.learn_period, x.num_envs)))
     on_gpu, phases.waits = phases.waits, False
+    begin = (5 if on_gpu else 1) * cycle_of(x) + 1  # it has learned, on a GPU often enough to be recorded
+    if x.replay:  # there every number of updates that an iteration may make is recorded once
+        begin = x.replay.learn_start + max(
+            200, math.ceil((200 if on_gpu else 8) * max(x.replay.learn_period, x.num_envs))
+        )
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")
         with Log(run, x.frames, NoMirror(), Console(quiet=True)) as log:
@@ -165,6 +167,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
             if on_gpu:  # how fast is known by now; where the time goes takes waiting for it
                 phases.waits = True
                 train_until(Stopwatch(reached, cycle_of(x), task.seconds / 4, phases.begin))
+            trainer.finish_writing()
         run.close()
     setup.games.close()
     found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}

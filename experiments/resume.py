@@ -21,8 +21,9 @@ from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.files import RunError, write_json
 from experiments.interruption import Interruption
-from experiments.log import Log, say_what_next
+from experiments.log import Log, say_what_next, terminal
 from experiments.loop import Moment, Scores
+from experiments.provenance import provenance
 from experiments.run import Run
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
@@ -91,7 +92,7 @@ def go_on(
             trainer.take_up(back.state, back.segments)
             if not back.exact:
                 trainer.scores.give_up()
-            for text in back.notes:
+            for text in [*back.notes, *other_code(run.config)]:
                 log.event(text)
             if trainer.device.type != run.begun_on:
                 log.event(
@@ -105,6 +106,18 @@ def go_on(
     except Lost as lost:
         return go_back(lost, options, run, console, stop, since=back.state["agent_steps"])
     return run, asked.signal
+
+
+def other_code(config: dict[str, Any]) -> list[str]:
+    """What of the code has changed since a run was begun, for its events: [] or a line."""
+    now, versions = provenance(), config.get("versions")
+    before = versions if isinstance(versions, dict) else {}
+    changed = [
+        f"{name} {before.get(name)} to {new}" for name, new in now["versions"].items() if before.get(name) != new
+    ]
+    if config.get("commit") != now["commit"]:
+        changed.insert(0, f"commit {config.get('commit')} to {now['commit']}")
+    return [f"from here with other code: {', '.join(changed)}"] if changed else []
 
 
 def go_back(
@@ -244,7 +257,7 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
-    world, console = World.of_torchrun(), Console()
+    world, console = World.of_torchrun(), terminal()
     if world.size > 1:
         from experiments.distributed import together
 

@@ -17,7 +17,7 @@
     diverged/           the batch that ended a training whose loss was no number any more
     .lock               held while a process writes
 
-Each file is written aside and renamed, or appended to by whole lines. Nothing is ever unpickled.
+Each file is written aside and renamed, or appended to by whole lines or recordings. No file is ever unpickled.
 """
 
 import contextlib
@@ -44,6 +44,7 @@ from experiments.records import checkpoints, is_count
 
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
+APPENDED = (*REPEATED, "perf.jsonl", "events.jsonl")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -98,7 +99,7 @@ class Run:
             raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        base = name or f"{experiment.agent}-{in_a_name(experiment.game)}-s{experiment.seed}-{stamp}"
+        base = name or f"{in_a_name(experiment.agent)}-{in_a_name(experiment.game)}-s{experiment.seed}-{stamp}"
         path = root / base
         for attempt in range(2, 1000):
             try:
@@ -111,8 +112,8 @@ class Run:
                 path = root / f"{base}-{attempt}"
         known = {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), "wandb_id": wandb_id()}
         run = cls(path, known | provenance() | more)
-        run._acquire()
         try:
+            run._acquire()
             for folder in ("checkpoints", "evaluations", "recordings"):
                 (path / folder).mkdir()
             write_json(path / "config.json", run.config)
@@ -154,6 +155,8 @@ class Run:
             RunError: as `open`; or another process is at it.
         """
         run = cls.open(path)
+        if links := [name for name in APPENDED if (path / name).is_symlink()]:  # it would be cut, wherever it is
+            raise RunError(f"{path / links[0]} is a link: put the file itself there, or go on elsewhere")
         run._acquire()
         for left in (path / "checkpoints").glob(".writing-*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -162,13 +165,19 @@ class Run:
         return run
 
     def _acquire(self) -> None:
-        self._lock = (self.path / ".lock").open("w")
-        for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(patience)
+        path = self.path / ".lock"
+        try:
+            self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
+            for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    time.sleep(patience)
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be locked ({error.strerror}); put --runs on a disk that locks files"
+            ) from None
         raise RunError(f"another process is writing to {self.path}; wait for it, or stop it")
 
     def append(self, file: str, row: dict[str, Any]) -> None:

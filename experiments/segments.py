@@ -61,12 +61,14 @@ class Segments:
 
     def _append(self, number: int, replay: Replay, begin: int, end: int) -> None:
         running = self.hashes.setdefault(number, hashlib.sha256()).copy()
-        path = self.path(number)
-        size = path.stat().st_size if path.exists() else 0
+        path, due = self.path(number), (begin - number * ROWS) * row_bytes(replay)
+        path.touch()
+        if (size := path.stat().st_size) > due:  # what another failure left
+            os.truncate(path, due)
         # A segment may begin later than its file's first row, if the rows before it came and went.
-        hole = (begin - number * ROWS) * row_bytes(replay) - size
-        with path.open("ab") as file:
-            try:
+        hole = due - size
+        try:
+            with path.open("ab") as file:
                 for start in range(0, hole, 1 << 20):
                     nothing = bytes(min(1 << 20, hole - start))
                     running.update(nothing)
@@ -77,9 +79,9 @@ class Segments:
                     file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            except BaseException:
-                os.truncate(path, size)
-                raise
+        except BaseException:  # now that the file is closed, which writes what it still held
+            os.truncate(path, min(size, due))
+            raise
         self.hashes[number] = running
 
     def read(self, replay: Replay, manifest: dict[str, Any]) -> None:

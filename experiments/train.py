@@ -20,7 +20,7 @@ from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.files import RunError
 from experiments.interruption import Interruption
-from experiments.log import Log, say_what_next
+from experiments.log import Log, say_what_next, terminal
 from experiments.options import OptionalPath
 from experiments.presets import changes, without_effect
 from experiments.resume import Resume, go_back
@@ -146,7 +146,7 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse_train
 
-    world, console = World.of_torchrun(), Console()
+    world, console = World.of_torchrun(), terminal()
     if world.size > 1:
         from experiments.distributed import together
 

@@ -1,5 +1,6 @@
 """Follows one training: logs it, evaluates it, saves it. What is learned is decided in `loop.train`."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -25,12 +26,12 @@ from experiments.fingerprint import identity
 from experiments.interruption import Interruption
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores
-from experiments.run import DISK_FULL, Run
+from experiments.run import DISK_FULL, KEPT_CHECKPOINTS, Run
 from experiments.scoring import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.segments import Segments
 from experiments.sync import headline
 from experiments.usage import usage
-from experiments.video import video_of
+from experiments.video import could_film
 
 LOG_PERIOD = 10_000  # emulator frames from one row of metrics to the next
 
@@ -250,14 +251,13 @@ class Trainer:
         self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
         film = self.run.path / "recordings" / f"{name}.mp4"
-        if how.video_seconds:
-            video_of(recordings[0], film, how.video_seconds)
+        filmed = how.video_seconds > 0 and could_film(recordings[0], film, how.video_seconds, self.log.event)
         self.interruption.may_abandon = self.evaluation_due = False  # what is logged now must not be logged again
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
         row["eval/fingerprint"] = identity(result["fingerprint"])
         self.log.log(row, self.agent_steps)
         self.log.mirror.summary(headline(result))
-        if how.video_seconds:
+        if filmed:
             self.log.video(film, self.agent_steps)
         low, high = result["mean_interval"]
         self.log.say(
@@ -323,8 +323,10 @@ class Trainer:
             rows_in: finds the replay's manifest in what a checkpoint says for resuming.
         """
         if self.segments is not None:
-            kept = (json.loads((p / "checkpoint.json").read_text())["resume"] for p in self.run.checkpoints())
-            self.segments.forget([rows_in(facts) for facts in kept])
+            newest = self.run.checkpoints()[-KEPT_CHECKPOINTS:]  # of an older one something may be left
+            with contextlib.suppress(OSError, ValueError, KeyError):  # if one cannot be read, the next save forgets
+                kept = [json.loads((p / "checkpoint.json").read_text())["resume"] for p in newest]
+                self.segments.forget([rows_in(facts) for facts in kept])
 
     def take_up(self, state: dict[str, Any], segments: Any) -> None:
         """Takes counters and logs back to where a checkpoint was written; the setup must be there already."""

@@ -1,7 +1,7 @@
 """Frames to a file that every browser plays."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,18 @@ def enlarge(pixels: np.ndarray, scale: int = SCALE) -> np.ndarray:
     return pixels.repeat(scale, axis=1).repeat(scale, axis=0)  # rows last: they are copied whole
 
 
+def even(picture: np.ndarray) -> np.ndarray:
+    """A picture with a black row or column more where its sides are odd: H.264 halves the colours' resolution."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0))) if height % 2 or width % 2 else picture
+
+
 def write_video(path: Path, frames: Iterable[np.ndarray], frames_per_second: int = 60) -> int:
     """Encodes uint8 [height, width, 3] frames as H.264, enlarged; returns how many.
 
     The file appears under its name only when it is whole.
     """
-    return write_film(path, ((enlarge(pixels), SILENCE) for pixels in frames), frames_per_second)
+    return write_film(path, ((even(enlarge(pixels)), SILENCE) for pixels in frames), frames_per_second)
 
 
 def write_film(path: Path, frames: Iterable[tuple[np.ndarray, np.ndarray]], rate: int, sound: int = 0) -> int:
@@ -109,3 +115,13 @@ def video_of(recording: Recording, path: Path, max_seconds: int | None = None) -
             recording.check_score(score)
 
     return write_video(path, frames(), pace) / pace
+
+
+def could_film(recording: Recording, path: Path, seconds: int, say: Callable[[str], None]) -> bool:
+    """As `video_of`, but says what goes wrong, and returns whether nothing did: no training ends for want of a film."""
+    try:
+        video_of(recording, path, seconds)
+    except Exception as error:  # a game that does not repeat itself, an encoder's, a full disk
+        say(f"no film {path.name}: {error}")
+        return False
+    return True

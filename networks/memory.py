@@ -70,6 +70,10 @@ class Recurrent(nn.Module):
 
     def _run(self, x: Any, begin: Tensor) -> tuple[Any, Tensor]:
         """Outputs for x and the states [parts, B, F'] after it."""
+        if begin.is_cuda and torch.is_autocast_enabled("cuda"):
+            # Whatever it is asked for, autocast gives cuDNN float16, in which the gradients of a mean vanish.
+            with torch.autocast("cuda", enabled=False):
+                return self._run(x.float(), begin.float())
         if self.parts == 1:
             return self.cell(x, begin)
         output, end = self.cell(x, tuple(part[None] for part in begin))

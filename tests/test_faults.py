@@ -1,8 +1,10 @@
 """What goes wrong on real machines: full disks, lost numbers, dead emulators, jumping clocks."""
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -32,7 +34,7 @@ from experiments.run import Run
 from experiments.selfcheck import differences
 from experiments.train import Train, run_training
 from experiments.trainer import Diverged
-from tests.test_resume import run_whole, small
+from tests.test_resume import run_whole, sigterm_after, small
 
 gymnasium.register_envs(ale_py)
 
@@ -275,3 +277,53 @@ def test_selfcheck_says_when_a_promise_does_not_hold(tmp_path, monkeypatch, caps
     assert run_command("selfcheck", ["resume", "--json", "out.json"]) == 1
     assert "DOES NOT HOLD" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["holds"] is False
+
+
+def test_a_run_that_reaches_out_of_its_folder_is_not_gone_on_with(tmp_path, whole):
+    """Locking, cutting and appending would change what a link leads to."""
+    mine = tmp_path / "thesis.tex"
+    for name in (".lock", "metrics.jsonl", "recordings/training.rec"):
+        mine.write_text("years of work")
+        path = shutil.copytree(whole.path, tmp_path / name.replace("/", "-"))
+        (path / name).unlink(missing_ok=True)
+        (path / name).symlink_to(mine)
+        with pytest.raises(RunError, match=r"is a link|cannot be locked"):
+            Run.reopen(path)
+        assert mine.read_text() == "years of work"
+
+
+def test_a_disk_that_cannot_lock_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def unable(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unable)
+    with pytest.raises(RunError, match="cannot be locked"):
+        Run.create(tmp_path, small("dqn"), "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_other_code_is_written_down_where_a_run_goes_on(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    run = run_whole(x, tmp_path, "r", stop=sigterm_after(200))
+    config = json.loads((run.path / "config.json").read_text())
+    config |= {"commit": "before", "versions": config["versions"] | {"ale-py": "0.1"}}
+    (run.path / "config.json").write_text(json.dumps(config))
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    events = (run.path / "events.jsonl").read_text()
+    assert "other code: commit before to" in events and "ale-py 0.1 to" in events and "torch" not in events
+
+
+def test_a_game_that_cannot_be_played_again_costs_its_episode_and_not_the_training(tmp_path, monkeypatch):
+    x = small("dqn", "probe/catch")
+    run = run_whole(x, tmp_path, "r", stop=sigterm_after(200))
+    calls = []
+
+    def fails(games, but=0):
+        calls.append(but)
+        raise RuntimeError("this level was drawn by chance")
+
+    monkeypatch.setattr(Games, "_play_again", fails)
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert calls
+    assert "every game begins a new episode" in (run.path / "events.jsonl").read_text()
+    assert json.loads((run.path / "summary.json").read_text())["finished"]

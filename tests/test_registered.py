@@ -97,3 +97,12 @@ def test_it_can_be_a_part_of_a_suite():
     assert cell.name == "dqn-gym-tests.own_game-Corridor-v0-s1"
     x = experiment_of(cell)
     assert (x.game, x.protocol, x.frame_skip) == (OWN, "gymnasium", 1)
+
+
+def test_a_folder_that_is_no_package_is_not_imported(tmp_path, monkeypatch):
+    """Such as that of a stranger's run, which may hold anything."""
+    (tmp_path / "runs_of_others").mkdir()
+    (tmp_path / "runs_of_others/evil.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="only a folder"):
+        Registered("runs_of_others.evil:X-v0", rules())

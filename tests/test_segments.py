@@ -1,8 +1,10 @@
 """A replay's rows on disk: what comes back is what was there, and damage is seen."""
 
+import io
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,4 +127,41 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(segments, "ROWS", 7)
     assert store.write(replay)["files"]["0"] == manifest["files"]["0"]  # and it goes on from there
+    assert_equal(replay, again(replay, Segments(tmp_path / "replay"), store.write(replay)))
+
+
+def test_what_a_failed_write_leaves_in_a_buffer_does_not_come_later(tmp_path, monkeypatch):
+    """The disk is full where a file is flushed, when all of it is written and some of it still in Python's buffer."""
+    replay, store, rng = Replay(CONFIG, 3, 3), Segments(tmp_path / "replay"), np.random.default_rng(0)
+    step = play(replay, rng, 3)
+    store.write(replay)
+    step = play(replay, rng, 1, step)  # a row is smaller than the buffer
+    sizes = {p: p.stat().st_size for p in (tmp_path / "replay").iterdir()}
+
+    class Full(io.BufferedWriter):
+        def flush(self):
+            if not self.closed and self.raw.tell() < 10**9 and full:
+                full.pop()
+                raise OSError(28, "No space left on device")
+            super().flush()
+
+    opened, full = Path.open, [True]
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode: Full(io.FileIO(path, "a")) if mode == "ab" else opened(path, mode)
+    )
+    with pytest.raises(OSError, match="No space"):
+        store.write(replay)
+    monkeypatch.setattr(Path, "open", opened)
+    assert {p: p.stat().st_size for p in (tmp_path / "replay").iterdir()} == sizes
+    play(replay, rng, 2, step)
+    assert_equal(replay, again(replay, Segments(tmp_path / "replay"), store.write(replay)))
+
+
+def test_what_an_older_failure_left_is_cut_off(tmp_path):
+    replay, store, rng = Replay(CONFIG, 3, 3), Segments(tmp_path / "replay"), np.random.default_rng(0)
+    step = play(replay, rng, 3)
+    store.write(replay)
+    with store.path(0).open("ab") as file:
+        file.write(b"left")
+    play(replay, rng, 2, step)
     assert_equal(replay, again(replay, Segments(tmp_path / "replay"), store.write(replay)))

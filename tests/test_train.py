@@ -208,35 +208,59 @@ def test_a_video_that_fails_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
+def test_a_screen_of_odd_sides_is_filmed(tmp_path):
+    assert write_video(tmp_path / "x.mp4", iter([np.zeros((41, 45, 3), np.uint8)] * 3)) == 3
+    with av.open(str(tmp_path / "x.mp4")) as film:
+        assert (film.streams.video[0].height, film.streams.video[0].width) == (124, 136)
+
+
+def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
+    def fails(*args):
+        raise ValueError("played again, the episode scored 3, not 4")
+
+    monkeypatch.setattr("experiments.video.video_of", fails)
+    x = replace(TINY, evaluation=replace(TINY.evaluation, video_seconds=5))
+    run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path), Console(quiet=True))
+    assert json.loads((run.path / "summary.json").read_text())["finished"]
+    assert "no film" in (run.path / "events.jsonl").read_text() and not list(run.path.glob("recordings/*.mp4"))
+
+
+def begun_on_catch(runs, *more):
+    """A training in a process of its own that has finished an episode."""
     command = [
-        sys.executable,
-        "-m",
-        "experiments.train",
-        "demo",
-        "--runs",
-        str(tmp_path),
-        "--wandb",
-        "off",
-        "--name",
-        "r",
-    ]
-    command += ["--game", "probe/catch", "--network.torso", "mlp", "--network.hidden", "16", "--num-envs", "2"]
-    command += ["--rollout.minibatches", "2"]
+        sys.executable, *"-m experiments.train demo --wandb off --name r --game probe/catch".split(),
+        *"--network.torso mlp --network.hidden 16 --num-envs 2 --rollout.minibatches 2".split(), "--runs", str(runs),
+        *more,
+    ]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
-    episodes = tmp_path / "r/episodes.jsonl"
     until = time.monotonic() + 120
-    while not episodes.exists() and time.monotonic() < until:
+    while not (runs / "r/episodes.jsonl").exists() and time.monotonic() < until:
         time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
+    process = begun_on_catch(tmp_path)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     assert f"highscore resume {tmp_path / 'r'}" in out.split("Stopped and saved")[1]
     _, state = Run.open(tmp_path / "r").load_checkpoint()
     assert state["frames"] > 0 and not state["finished"]
+
+
+def test_a_training_outlasts_whoever_reads_what_it_prints(tmp_path):
+    process = begun_on_catch(
+        tmp_path, "--frames", "20000", "--checkpoint-period", "1000", "--evaluation.period", "4000"
+    )
+    process.stdout.close()  # as `| head` does, and a connection that is lost
+    assert process.wait(120) == 0, process.stderr.read()
+    process.stderr.close()
+    _, state = Run.open(tmp_path / "r").load_checkpoint()
+    assert state["finished"] and state["frames"] >= 20_000
 
 
 def test_a_signal_that_comes_too_late_stops_nothing(finished, tmp_path):

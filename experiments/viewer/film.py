@@ -13,7 +13,7 @@ from rich.console import Console
 
 from envs.recording import Recording
 from envs.screen import SILENCE, SOUND_RATE
-from experiments.video import SCALE, enlarge, write_film
+from experiments.video import SCALE, enlarge, even, write_film
 from experiments.viewer.overlay import COLOURS, QUIET, TEXT, Panel, font, glow, glowing
 from experiments.viewer.player import Player
 from experiments.viewer.score import score_text
@@ -112,12 +112,6 @@ def captioned(picture: np.ndarray, label: str, score: float, scale: int) -> np.n
     right = (picture.shape[1] - 4 * scale, 2 * scale)
     pen.text(right, score_text(score), TEXT, font(8 * scale), anchor="ra")
     return np.concatenate([np.asarray(line), picture])
-
-
-def even(picture: np.ndarray) -> np.ndarray:
-    """A picture with a black row or column more where its sides are odd: H.264 halves the colours' resolution."""
-    height, width = picture.shape[:2]
-    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0))) if height % 2 or width % 2 else picture
 
 
 def write_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:

@@ -20,7 +20,10 @@ from envs.timestep import TimeStep
 
 
 class Algorithm(Protocol):
-    """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state."""
+    """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state.
+
+    What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets`, too (`Rollout`).
+    """
 
     @property
     def length(self) -> int:
@@ -30,7 +33,7 @@ class Algorithm(Protocol):
         """Network output [N, ...] to (action int64 [N], note [N, ...])."""
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(loss [B], priority [B], metrics of scalars); pure, unweighted.
+        """(loss [B], priority [B], metrics of scalars); unweighted. Pure, but for the statistics of `Curious`.
 
         Args:
             online, target: networks, (TimeStep [T, B, ...], state [B, ...]) to (output [T, B, ...], next state); the

@@ -1,4 +1,4 @@
-"""Where a replay's frames are: rings [size, N, ...] that need less memory than a tensor, or another's; and stacks."""
+"""Where a replay keeps its frames: rings [size, N, ...] in RAM, in a file, compressed or on a GPU; and their stacks."""
 
 import math
 import os

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.explore import sampled
-from agents.returns import clip_reward, mean_over_live, mean_over_time, pick, vtrace
+from agents.returns import clip_reward, entropy, mean_over_live, mean_over_time, pick, vtrace
 from agents.sequence import Sequence
 
 
@@ -62,13 +62,12 @@ class IMPALA:
                 reward, seq.step.terminal, seq.step.last, value, ratio, self.discount, self.rho_max, self.c_max
             )
         error = goal - value[:-1]
-        entropy = -(log_pi.exp() * log_pi).sum(-1)
         live = ~seq.step.last[:-1]
-        loss = -advantage * log_chosen + self.value_cost * 0.5 * error**2 - self.entropy_cost * entropy
+        loss = -advantage * log_chosen + self.value_cost * 0.5 * error**2 - self.entropy_cost * entropy(log_pi)
         with torch.no_grad():
             metrics = {
                 "losses/value_loss": mean_over_live(0.5 * error**2, live),
-                "losses/entropy": mean_over_live(entropy, live),
+                "losses/entropy": mean_over_live(entropy(log_pi), live),
                 "losses/value": mean_over_live(value[:-1], live), "losses/ratio": mean_over_live(ratio, live),
                 "losses/ratio_off_by": mean_over_live((ratio - 1).abs(), live),
             }  # fmt: skip

@@ -24,6 +24,7 @@ class Adam:
     """Kingma & Ba (2015)."""
 
     learning_rate: float = 6.25e-5
+    """step size per update; with `anneal`, the first"""
     epsilon: float = 1.5e-4
     """added outside the root"""
     clip_norm: float = 0.0
@@ -52,6 +53,7 @@ class RAdam:
     """Liu et al. (2020)."""
 
     learning_rate: float = 2.5e-4
+    """step size per update; with `anneal`, the first"""
     epsilon: float = 1e-8
     """added outside the root"""
     clip_norm: float = 10.0
@@ -86,6 +88,7 @@ class Adadelta:
     """Zeiler (2012)."""
 
     learning_rate: float = 0.1
+    """step size per update; with `anneal`, the first"""
     decay: float = 0.95
     """rho, of both running means, per update"""
     epsilon: float = 1e-6
@@ -112,6 +115,7 @@ class RMSProp:
     """RMSProp with epsilon inside the root; centred as Mnih et al. (2015) use it (Graves 2013, eq. 40)."""
 
     learning_rate: float = 2.5e-4
+    """step size per update; with `anneal`, the first"""
     decay: float = 0.95
     """of the running means, per update"""
     centred: bool = True

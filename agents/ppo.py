@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.explore import sampled
-from agents.returns import clip_reward, clipped_surrogate, gae, mean_over_live, mean_over_time, pick
+from agents.returns import clip_reward, clipped_surrogate, entropy, gae, mean_over_live, mean_over_time, pick
 from agents.sequence import Sequence, tree_map
 
 
@@ -70,26 +70,35 @@ class PPO:
     def policy_loss(
         self, logits: Tensor, action: Tensor, log_mu: Tensor, advantage: Tensor, live: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The clipped surrogate and the entropy, [T, B].
+        """The clipped surrogate and the entropy (Schulman et al. 2017, eqs. 7 and 9): what is to be minimised, [T, B].
 
         Advantages are normalised over the minibatch, the steps at episodes' ends left out.
+
+        Args:
+            logits: float [T, B, A].
+            action: int64 [T, B].
+            log_mu, advantage: float [T, B], as noted when it was played.
+            live: bool [T, B]: not at an episode's end.
         """
         normal = advantage - mean_over_live(advantage, live)
         normal = normal / (mean_over_live(normal**2, live).sqrt() + 1e-8)
         log_pi = logits.log_softmax(-1)
         log_ratio = pick(log_pi, action) - log_mu
         ratio = log_ratio.exp()
-        entropy = -(log_pi.exp() * log_pi).sum(-1)
+        spread = entropy(log_pi)
         with torch.no_grad():
             metrics = {
-                "losses/entropy": mean_over_live(entropy, live),
+                "losses/entropy": mean_over_live(spread, live),
                 "losses/approx_kl": mean_over_live(ratio - 1 - log_ratio, live),
                 "losses/clipfrac": mean_over_live((ratio - 1).abs() > self.clip, live),
             }  # fmt: skip
-        return clipped_surrogate(ratio, normal, self.clip) - self.entropy_cost * entropy, metrics
+        return clipped_surrogate(ratio, normal, self.clip) - self.entropy_cost * spread, metrics
 
     def value_error(self, value: Tensor, old_value: Tensor, goal: Tensor) -> Tensor:
-        """Squared errors of values; with `clip_value`, of those moved at most `clip` if these are larger."""
+        """Squared errors of values, three times float [T, B] to [T, B].
+
+        With `clip_value`, of those moved at most `clip` if these are larger.
+        """
         error = (value - goal) ** 2
         if not self.clip_value:
             return error

@@ -9,7 +9,7 @@ from agents.sequence import tree_map
 
 
 class Bf16:
-    """A network whose matrix products and convolutions have bfloat16 factors; parameters and outputs are float32.
+    """A network whose matrix products and convolutions have bfloat16 factors; outputs are float32.
 
     Kalamkar et al. (2019): its exponent is float32's, so that no loss needs scaling.
     """

@@ -147,6 +147,11 @@ def gae(reward: Tensor, terminal: Tensor, last: Tensor, value: Tensor, discount:
     return advantages
 
 
+def entropy(log_pi: Tensor) -> Tensor:
+    """-sum_a pi(a) ln pi(a), in nats: ln pi float [..., A] to [...]."""
+    return -(log_pi.exp() * log_pi).sum(-1)
+
+
 def clip_reward(reward: Tensor, bound: float) -> Tensor:
     """Rewards of any shape within -bound and bound (Mnih et al. 2015, Methods), or with 0 as they are."""
     return reward.clamp(-bound, bound) if bound else reward

@@ -95,8 +95,8 @@ class Games:
     def send(self, action: Tensor) -> None:
         """Starts the games on an action [N], without waiting.
 
-        What a GPU chooses is not waited for, either: the first `start` that finds it there starts the games, or `recv`,
-        which waits for it. Until then the GPU, which has more to do than the emulators, may be given more.
+        An action on a GPU is not waited for, either: `start` starts the games once it has arrived, and `recv` at the
+        latest. Meanwhile the GPU may be given more to do.
 
         Raises:
             ValueError: an action outside 0..num_actions - 1 (it would hang the emulator).

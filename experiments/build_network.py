@@ -8,13 +8,11 @@ from torch import nn
 
 from agents.c51 import C51
 from agents.curious import Curious, CuriousPPO
-from agents.impala import IMPALA
 from agents.iqn import IQN
 from agents.munchausen import MunchausenIQN
-from agents.ppo import PPO
 from agents.qrdqn import QRDQN
 from agents.sequence import tree_leaves
-from experiments.config import NetworkConfig
+from experiments.config import NetworkConfig, Policies
 from networks.dense import Dense
 from networks.dnc import DNC
 from networks.gtrxl import GTrXL
@@ -93,7 +91,7 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     """What an algorithm learns, from `inputs` features."""
     if isinstance(algorithm, Curious):
         return build_head(config, inputs, num_actions, algorithm.algorithm)
-    if isinstance(algorithm, PPO | IMPALA):
+    if isinstance(algorithm, Policies):
         refuse_others(config, ("head", "noise"), f"algorithms of values; {type(algorithm).__name__}")
         values = 2 if isinstance(algorithm, CuriousPPO) else 1  # the game's return and the intrinsic one
         return ActorCritic(inputs, num_actions, config.hidden, config.layer_norm, values)

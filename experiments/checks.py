@@ -132,7 +132,7 @@ def least_of(x: Experiment) -> list[tuple[str, int, int]]:
         ("num-envs", x.num_envs, 1), ("seed", x.seed, 0), ("stack", x.stack, 1),
         ("checkpoint-period", x.checkpoint_period, 1), ("evaluation.period", x.evaluation.period, 1),
         ("evaluation.episodes", x.evaluation.episodes, 1), ("evaluation.video-seconds", x.evaluation.video_seconds, 0),
-        ("network.hidden", x.network.hidden, 1), ("network.memory-size", x.network.memory_size, 1),
+        ("network.hidden", x.network.hidden, 0), ("network.memory-size", x.network.memory_size, 1),
         ("network.memory-layers", x.network.memory_layers, 1), ("network.memory-window", x.network.memory_window, 1),
         ("network.width", x.network.width, 1), ("network.blocks", x.network.blocks, 0),
     ]  # fmt: skip

@@ -147,7 +147,7 @@ def parse_train(args: list[str]) -> Any:
     options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
     if options.experiment.seed >= 1_000_000:
         raise ValueError(
-            f"--seed {options.experiment.seed:_}: from 1_000_000 on they are evaluations'; take a smaller one"
+            f"--seed {options.experiment.seed:_}: seeds from 1_000_000 on are kept for evaluations; take a smaller one"
         )
     if options.experiment.protocol:
         return options

@@ -21,7 +21,8 @@ from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
 from envs.library import game_of
 
-OnPolicy = PQN | PPO | IMPALA  # these learn from rollouts
+Policies = PPO | IMPALA  # these learn a policy: epsilon means nothing to them
+OnPolicy = PQN | Policies  # these learn from rollouts
 Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | OnPolicy
 
 
@@ -104,7 +105,7 @@ class Experiment:
     rollout: RolloutConfig | None
     """on-policy experience"""
     target_period: int
-    """updates from one copy to the target network to the next; 0 for no target network"""
+    """updates from one copy to the target network to the next; what learns from rollouts has no such network"""
     num_envs: int
     """games played at once"""
     protocol: str

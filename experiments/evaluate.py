@@ -16,8 +16,6 @@ from experiments.fingerprint import identity
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, score_agent
 
-EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
-
 
 @dataclass(frozen=True)
 class Evaluate:

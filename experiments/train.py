@@ -48,14 +48,13 @@ class Train:
     wandb_project: str = "highscore"
     """where Weights & Biases files the run"""
     wandb_group: str = ""
-    """what Weights & Biases shows together; empty: preset/game, so that seeds stand
-    together"""
+    """what Weights & Biases shows together; empty: variant or preset/game, so that seeds stand together"""
     wandb_tags: tuple[str, ...] = ()
     """words to find the run by, besides preset, game and protocol"""
     runs: Path = Path("runs")
     """where run directories are made"""
     name: str = ""
-    """name of the run directory; empty: preset, game, seed and time"""
+    """name of the run directory; empty: variant or preset, game, seed and time"""
     weights: OptionalPath = None
     """a run whose newest weights to begin with; experience, exploration and counters begin anew"""
     profile: bool = False

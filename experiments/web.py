@@ -89,7 +89,7 @@ def listen(port: int, say: Callable[[str], None]) -> socket.socket:
         ValueError: none of them is free, or it is no port.
     """
     if not 1 <= port <= 65_535:
-        raise ValueError(f"--port {port}: a number from 1024 to 65535")
+        raise ValueError(f"--port {port}: a number from 1 to 65535")
     for candidate in range(port, min(port + TRIED_PORTS, 65_536)):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -124,7 +124,7 @@ def history_size(num_actions: int) -> int:
 def with_history(features: Tensor, step: Any, num_actions: int) -> Tensor:
     """Features [T, B, F] with the last action as one-hot and the last reward, clipped to [-1, 1].
 
-    Kapturowski et al. (2019), sec. 2.3. With 0 actions the features alone.
+    Kapturowski et al. (2019), sec. 2.3, who do not clip. With 0 actions the features alone.
     """
     if not num_actions:
         return features

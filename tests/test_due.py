@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from experiments import trainer
+from experiments import trainer, video
 from experiments.files import read_rows, write_json
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -91,7 +91,7 @@ def test_an_evaluation_that_is_stopped_while_its_film_is_made_is_not_logged_twic
         if len(made) == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(trainer, "video_of", film)
+    monkeypatch.setattr(video, "video_of", film)
     run = run_whole(x, tmp_path)
     assert not any("eval/mean" in row for row in read_rows(run.path / "metrics.jsonl"))
     resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))

@@ -68,8 +68,8 @@ def test_order_of_calls():
     moments = list(train(tape, tape, tape, lambda agent_steps: agent_steps / 10, 4, seed=9))
     assert tape.calls == [
         "reset 9",
-        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "recv",
-        "act on 1 with state 1, epsilon 0.2", "send 1", "add 1 as -1, 1, note, state 1",
+        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "start", "recv",
+        "act on 1 with state 1, epsilon 0.2", "send 1", "add 1 as -1, 1, note, state 1", "start",
         "start", "learn ids 1, 3 batches, after 4 steps", "update ids 1", "recv",
     ]  # fmt: skip
     assert [(moment.agent_steps, int(moment.step.obs[0]), moment.metrics) for moment in moments] == [

@@ -139,8 +139,8 @@ def predict(costs: Costs, players: int, learners: int, cores: int) -> float:
     """
     learning = costs.take + costs.update / costs.period / learners
     rates = [players / costs.play, 1 / learning]
-    if players + 1 > cores:
-        rates.append(cores / (costs.play + learning))
+    if players + learners > cores:  # to share an update among learners does not make it less work
+        rates.append(cores / (costs.play + costs.take + costs.update / costs.period))
     return min(rates)
 
 

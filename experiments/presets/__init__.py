@@ -4,9 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from agents.impala import IMPALA
-from agents.ppo import PPO
-from experiments.config import Experiment, to_json
+from experiments.config import Experiment, Policies, to_json
 from experiments.presets import distributional, dqn, memory, players, policy, pqn, worlds
 from experiments.records import flat
 
@@ -40,7 +38,7 @@ DEPENDENT: tuple[tuple[tuple[str, ...], Callable[[Experiment], Any], str], ...] 
      "--network.memory lstm, gru, gtrxl or dnc"),
     (("network.memory_bias",), lambda x: x.network.memory != "gtrxl", "--network.memory lstm, gru or dnc"),
     (("algorithm.burn_in",), lambda x: x.network.memory != "none", "--network.memory lstm, gru, gtrxl or dnc"),
-    (("explore",), lambda x: not isinstance(x.algorithm, PPO | IMPALA), "agents that learn values"),
+    (("explore",), lambda x: not isinstance(x.algorithm, Policies), "agents that learn values"),
     (("target_period",), lambda x: x.replay, "agents with a replay"),
     (("replay.importance_exponent", "replay.initial_priority"),
      lambda x: not x.replay or x.replay.priority_exponent, "--replay.priority-exponent above 0"),

@@ -47,7 +47,7 @@ QUANTILE = Experiment(
 )
 
 # Dabney et al. (2018b), sec. 4 and appendix, N = N' = 64. Deviations: 8 environments; 64 fractions also to
-# act, where K is 32.
+# act, where K is 32; the target's greedy action is by the fractions that its return is of, where theirs has its own.
 IMPLICIT = Experiment(
     preset="iqn",
     source="Dabney et al. 2018b",
@@ -64,7 +64,7 @@ IMPLICIT = Experiment(
 
 # Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
 # one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
-# Deviations: 8 environments; 64 fractions also to act.
+# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
     source="Castro et al. 2018 (Dopamine)",
@@ -80,13 +80,14 @@ IMPLICIT_IMPALA = Experiment(
 )
 
 # Vieillard et al. (2020), table 2 of the appendix: DQN with Adam, alpha 0.9, tau 0.03, l_0 -1.
-# Deviation: 8 environments.
+# Deviations: 8 environments; convolutions without padding, where Dopamine's, which they build on, have it
+# (--network.torso nature-padded).
 MUNCHAUSEN = Experiment(
     preset="munchausen",
     source="Vieillard et al. 2020",
     algorithm=Munchausen(discount=0.99, n_steps=1, reward_clip=1.0, scaling=0.9, temperature=0.03, clip=-1.0),
     optimiser=Adam(learning_rate=5e-5, epsilon=0.01 / 32, clip_norm=0.0),
-    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="variance"),
+    network=NetworkConfig(torso="nature", head="linear", hidden=512, initialisation="xavier"),
     explore=Linear(1.0, 0.01, steps=250_000, begin=20_000),
     replay=ReplayConfig(capacity=1_000_000, batch_size=32, learn_start=20_000, learn_period=4),
     rollout=None,
@@ -95,7 +96,8 @@ MUNCHAUSEN = Experiment(
     protocol="machado",
 )
 
-# The same paper and table: M-IQN, one step. Deviations: 8 environments; 64 fractions also to act.
+# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding, as above; 64 fractions also to act,
+# and one draw for the target's policy and its return.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
     source="Vieillard et al. 2020",
@@ -154,7 +156,9 @@ RAINBOW_IMPALA = Experiment(
 # agent steps; epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update
 # and every action draws its own noise, where the released code keeps the online network's last one; one sum
 # tree, not one per environment; the log-policy of the first step is the target network's, as in the
-# Munchausen paper, where the released code takes the online one's; initial weights are torch's.
+# Munchausen paper, where the released code takes the online one's; epsilon falls in a straight line, where it is
+# 0.01 + 0.99 exp(-t / 2 M) in the released code, still 0.29 after 10 M frames, where ours is 0.01 from 8 M on; an
+# episode that is cut short has a value after its end, where theirs has none.
 BTR = Experiment(
     preset="btr",
     source="Clark et al. 2025",

@@ -11,7 +11,8 @@ from agents.replay import ReplayConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Castro et al. (2018), Dopamine, configuration "DQN with Adam and MSE" (jax/agents/dqn/configs/dqn.gin):
-# what the field compares with today. Deviation: 8 environments.
+# what the field compares with today. Deviations: 8 environments; convolutions without padding, as Mnih et al. (2015)
+# have them, where Dopamine's are padded (--network.torso nature-padded).
 MODERN = Experiment(
     preset="dqn",
     source="Castro et al. 2018 (Dopamine)",
@@ -61,7 +62,8 @@ DOUBLE = Experiment(
 )
 
 # Wang et al. (2016), sec. 4.2: double DQN's settings, learning rate 6.25e-5, gradient norm at most 10.
-# Deviation: the gradient into the last convolution is not scaled by 1/sqrt(2).
+# Deviations: the gradient into the last convolution is not scaled by 1/sqrt(2); the bound is on gradients of a mean,
+# of a batch's sum it would be 32 times as large, and it hardly ever binds.
 DUELING = Experiment(
     preset="dueling",
     source="Wang et al. 2016",
@@ -78,7 +80,8 @@ DUELING = Experiment(
 
 # Schaul et al. (2016), sec. 4 and appendix B.2.1, proportional: double DQN, a quarter of the learning
 # rate (and, for a mean loss, a sixteenth of the optimiser's epsilon: DQN Zoo), alpha 0.6, beta 0.4 to 1
-# over 50 M agent steps. Deviation: no uniform part is mixed into the sampling.
+# over 50 M agent steps. Deviations: no uniform part is mixed into the sampling, and its 32 draws are independent, where
+# theirs are one from each 32nd of the priorities; one bias per action in the last layer.
 PRIORITIZED = Experiment(
     preset="prioritized",
     source="Schaul et al. 2016",

@@ -34,13 +34,14 @@ RECURRENT_DQN = Experiment(
     evaluation=Evaluation(epsilon=0.05),
 )  # fmt: skip
 
-# Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of 256
-# games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one update
-# per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players those of
-# a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of episodes, where
-# the memory clears; importance weights with exponent 0.6, which the published version's table has; sticky actions
-# instead of no-ops. Half of the squared errors summed over 80 steps, which their other constants are for (as in the
-# code of SEED RL and Acme), is 40 times our mean: epsilon and the gradient's bound are divided by that.
+# Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of
+# 256 games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one
+# update per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players
+# those of a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of
+# episodes, where the memory clears; importance weights with exponent 0.6, which the published version's table has;
+# sticky actions instead of no-ops; the reward that the network is told is clipped to [-1, 1]. Half of the squared
+# errors summed over 80 steps, which their other constants are for (as in the code of SEED RL and Acme), is 40 times
+# our mean: epsilon and the gradient's bound are divided by that.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",
@@ -97,10 +98,10 @@ SMALL_R2D2 = Experiment(
 
 # Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_envpool_lstm.py): one
 # frame at a time, minibatches of whole games, learning rate annealed to 0. Deviation: the LSTM's initial weights are
-# torch's, where theirs are orthogonal and its biases 0.
+# torch's, where theirs are orthogonal and its biases 0; a lost life does not clear the memory.
 RECURRENT_PQN = Experiment(
     preset="pqn-lstm",
-    source="Gallici et al. 2025",
+    source="Gallici et al. 2025, constants of CleanRL",
     algorithm=PQN(discount=0.99, trace=0.65, unroll=128, reward_clip=1.0),
     optimiser=RAdam(learning_rate=2.5e-4, epsilon=1e-8, clip_norm=0.5, anneal=True),
     network=NetworkConfig(

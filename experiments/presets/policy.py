@@ -12,7 +12,8 @@ from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Schulman et al. (2017), table 5 of the appendix, as CleanRL has it (ppo_atari.py): learning rate annealed to 0,
-# gradient norm at most 0.5, orthogonal weights. Deviation: no fire button is pressed at the start.
+# gradient norm at most 0.5, orthogonal weights. Deviations: no fire button is pressed at the start; a rollout's first
+# step was chosen before the update that ended the one before, for the games play on while the agent learns.
 ATARI = Experiment(
     preset="ppo",
     source="Schulman et al. 2017",
@@ -33,10 +34,10 @@ ATARI = Experiment(
 
 # The same with an LSTM of 128 units behind a dense layer, one frame at a time, minibatches of whole games: CleanRL's
 # ppo_atari_lstm.py. Deviations: as above; the LSTM's initial weights are torch's, where theirs are orthogonal and its
-# biases 0.
+# biases 0; a lost life does not clear the memory.
 ATARI_LSTM = Experiment(
     preset="ppo-lstm",
-    source="Schulman et al. 2017",
+    source="Huang et al. 2022 (CleanRL)",
     algorithm=PPO(
         discount=0.99, trace=0.95, unroll=128, clip=0.1, clip_value=True, value_cost=0.5, entropy_cost=0.01,
         reward_clip=1.0,

@@ -10,11 +10,12 @@ from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # The PPO that Gallici et al. (2025) compare with on MinAtar, as released (purejaxql, ppo_minatar.yaml), on the network
-# of Young & Tian (2019), sec. 4. Deviations: the protocol is Young & Tian's (sticky actions, six actions), where theirs
-# has neither.
+# of Young & Tian (2019), sec. 4; but with a hundred times their reward of entropy (0.01, theirs is 0.0001), one network
+# for policy and values, where theirs are two, and the protocol of Young & Tian (sticky actions, six actions), where
+# theirs has neither. So it is not the published baseline.
 MINATAR = Experiment(
     preset="ppo-minatar",
-    source="Gallici et al. 2025",
+    source="not published settings",
     algorithm=PPO(
         discount=0.99, trace=0.95, unroll=128, clip=0.2, clip_value=True, value_cost=0.5, entropy_cost=0.01,
         reward_clip=0.0,
@@ -81,9 +82,11 @@ DOOM_GRU = Experiment(
     evaluation=Evaluation(period=500_000, episodes=16),
 )  # fmt: skip
 
-# Moon et al. (2023), the PPO that they begin with (configs/ppo.yaml). Deviation: the network of Mnih et al. (2015), for
-# theirs is an IMPALA four times as wide, which needs a GPU: --network.torso impala --network.width 4
-# --network.dense 256 --network.hidden 1024 --network.layer-norm True.
+# Moon et al. (2023), the PPO that they begin with (configs/ppo.yaml). Deviations: the network of Mnih et al. (2015),
+# for theirs is an IMPALA four times as wide, which needs a GPU: --network.torso impala --network.width 4
+# --network.dense 256 --network.hidden 1024 --network.layer-norm True; values are clipped and learned as they are,
+# where theirs are not clipped and normalised by a moving average; advantages are normalised in each minibatch, where
+# theirs are in the whole rollout; Adam's epsilon is 1e-5, theirs 1e-8.
 CRAFTER = Experiment(
     preset="ppo-crafter",
     source="Moon et al. 2023",

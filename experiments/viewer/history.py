@@ -23,7 +23,7 @@ class Shown(NamedTuple):
     """A scene as it is kept.
 
     Fields: `scene`, its observation, memory and frames left out; `obs`, the observation, packed; `picture`, the frames
-    as a PNG, one below the other, and `sound`, as in `Frame`, joined; `facts`, for the page.
+    as a PNG, one below the other, and `sound`, as in `ScreenFrame`, joined; `facts`, for the page.
     """
 
     scene: Scene

@@ -46,7 +46,7 @@ class Scene(NamedTuple):
 class Player:
     """Plays one episode after another: an agent, a recording, or a person in the place of either.
 
-    An agent's episode is that of `experiments.evaluate.score_agent` with that seed: the same games, the same
+    An agent's episode is that of `experiments.scoring.score_agent` with that seed: the same games, the same
     `act`, the same random numbers; what is explained draws none.
 
     Args:

@@ -2,7 +2,8 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
@@ -165,6 +166,10 @@ KINDS = {
 }  # fmt: skip
 
 
+PLAIN = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}  # what JSON has for them
+hints = cache(get_type_hints)
+
+
 def to_json(settings: Any) -> Any:
     """A dataclass as JSON can hold it: its fields, and its class under "kind"."""
     if not dataclasses.is_dataclass(settings):
@@ -179,7 +184,7 @@ def from_json(data: Any) -> Any:
     A field that the writer did not know yet takes its default, which therefore must mean "as before".
 
     Raises:
-        ValueError: an unknown kind, fields that its class lacks, or that it cannot do without.
+        ValueError: an unknown kind, fields that its class lacks, or that it cannot do without, or of another type.
     """
     if not isinstance(data, dict):
         return data
@@ -191,4 +196,15 @@ def from_json(data: Any) -> Any:
     needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     if unfit := (given - known) | (needed - given):
         raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unfit))}")
+    if unlike := sorted(name for name in given if not fits(data[name], hints(kind)[name])):
+        raise ValueError(f"{data['kind']} settings are of other types: {', '.join(unlike)}")
     return kind(**{name: from_json(data[name]) for name in given})
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value as JSON has it may be one of a field's type."""
+    if hint in PLAIN:
+        return type(value) in PLAIN[hint]
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    return isinstance(value, dict) or not dataclasses.is_dataclass(hint)

@@ -175,7 +175,8 @@ class Trainer:
                 str(i): x.detach().cpu().contiguous().clone() for i, x in enumerate(tree_leaves(tuple(self.batch)))
             }
             write_atomically(path, save(leaves))
-            kept = f" the batch is kept in {path};"
+            last = "" if self.device.type == "cpu" else ", the last before this was noticed,"
+            kept = f" the batch{last} is kept in {path};"
         saved = self.run.checkpoints()
         return Diverged(
             f"{what} is no number any more, after {self.frames():_} frames and {self.setup.agent.updates:_} updates;"

@@ -15,8 +15,10 @@ from agents.rollout import Rollout
 from agents.sequence import tree_map
 from envs.atari import make_atari
 from envs.protocols import MACHADO
+from envs.timestep import TimeStep
 from experiments.build import build
 from experiments.presets import PRESETS
+from networks.memory import Recurrent
 from tests.test_captured import follow
 from tests.test_players import on_policy, small
 
@@ -156,7 +158,23 @@ def test_a_compiled_step_is_the_same_step_where_it_is_captured(settings):
             p.grad = gradient
         plain.step(rate)
     assert call.recorded
-    torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
+    # In 32 bits RAdam's rectification changes by half a percent with the last digit of a power.
+    torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-3 if isinstance(settings, RAdam) else 1e-6)
+
+
+@pytest.mark.parametrize("memory", ["lstm", "gru"])
+def test_a_memory_learns_in_float32_also_where_the_rest_is_in_bf16(memory):
+    """By itself torch's autocast gives cuDNN float16, in which small gradients are 0."""
+    core = Recurrent(memory, inputs=8, num_actions=0, size=16).cuda()
+    step = TimeStep(*(torch.zeros(5, 3, device="cuda") for _ in TimeStep._fields))._replace(
+        first=torch.zeros(5, 3, dtype=torch.bool, device="cuda")
+    )
+    features, state = torch.randn(5, 3, 8, device="cuda"), core.initial_state(3)
+    with torch.autocast("cuda", torch.bfloat16):
+        output, end = core(features.bfloat16(), step, state)
+    assert output.dtype == torch.float32 and all(x.dtype == torch.float32 for x in end)
+    (1e-9 * output.sum()).backward()
+    assert all((p.grad != 0).any() for p in core.parameters())
 
 
 @pytest.mark.parametrize("preset", ["dqn", "qrdqn"])

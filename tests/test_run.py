@@ -49,6 +49,20 @@ def settings():
     return {name: flat(to_json(x)) for name, x in PRESETS.items()}
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [{"game": 5}, {"stack": "4"}, {"protocol": []}, {"network": None}, {"precision": "int4"}, {"frames": 1.5}],
+)
+def test_settings_of_other_types_are_refused_where_they_are_read(strange, tmp_path):
+    """As a stranger's run may have them: a line, and not a traceback where they are first used."""
+    run = Run.create(tmp_path, preset("dqn"), "r")
+    run.close()
+    config = run.config | {"experiment": run.config["experiment"] | strange}
+    (run.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=f"other types: {next(iter(strange))}"):
+        Run.open(run.path)
+
+
 def test_every_preset_is_what_was_checked_against_its_source():
     """No constant changes unseen. After a change that is meant: python -m tests.test_run, and read what it changed."""
     assert json.loads(STORED.read_text()) == json.loads(json.dumps(settings()))

@@ -231,7 +231,7 @@ def mixed_code(comparison: Comparison) -> list[str]:
     begun = Counter(code_of(run.record) for run in comparison.runs)
     if len(begun) < 2:
         return []
-    said = listed([f"{code} ({count} runs)" for code, count in begun.most_common()])
+    said = listed([f"{code} ({count} run{'s' * (count > 1)})" for code, count in begun.most_common()])
     return [f"MIXED CODE: these runs were begun with {said}: what they learned with may differ, too"]
 
 

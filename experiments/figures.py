@@ -16,7 +16,6 @@ from experiments.published import curves_of, published_curve
 # Okabe & Ito (2008): told apart by the colour-blind, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
 GREY = "#8a8a8a"
-BARS = "bars: 95 % intervals, where every game has more than one run"
 POINTS = 60  # of an interpolated curve
 TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
 STYLE: Any = {
@@ -181,7 +180,7 @@ def aggregates(comparison: Comparison) -> Any:
         place.set_yticks(range(len(rows)), rows if place is axes[0, 0] else [])
         place.grid(axis="y", visible=False)
         place.locator_params(axis="x", nbins=4)
-    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; {BARS}", fontsize=8)
+    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; bars: 95 % intervals", fontsize=8)
     return figure
 
 
@@ -276,7 +275,7 @@ def improvement(comparison: Comparison) -> Any:
             place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
         place.plot([float(stats.probability_of_improvement(mine, theirs))] * 2, [row - 0.28, row + 0.28], color=colour)
     place.axvline(0.5, color=GREY, lw=1)
-    place.set(xlim=(0, 1), xlabel=f"probability that the first beats the second; {BARS}")
+    place.set(xlim=(0, 1), xlabel="probability that the first beats the second; bars: 95 % intervals")
     place.set_ylim(len(pairs) - 0.4, -0.6)
     place.set_yticks(range(len(pairs)), [f"{x} over {y}" for x, y in pairs])
     place.grid(axis="y", visible=False)

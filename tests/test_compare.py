@@ -151,7 +151,7 @@ def test_other_code_or_another_emulator_is_said(suite, tmp_path):
         config = json.loads((path / "config.json").read_text())
         write_json(path / "config.json", config | {"commit": commit, "versions": {"ale-py": version}})
     (note,) = [note for note in load(paths).notes if note.startswith("MIXED CODE")]
-    assert "aaaaaaaaaa+ and ale-py 0.11 (1 runs)" in note and "aaaaaaaaaa and ale-py 0.12 (1 runs)" in note
+    assert "aaaaaaaaaa+ and ale-py 0.11 (1 run)" in note and "aaaaaaaaaa and ale-py 0.12 (1 run)" in note
 
 
 def test_what_is_not_finished_or_left_out_is_said_in_print(tmp_path):

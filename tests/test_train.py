@@ -233,8 +233,9 @@ def begun_on_catch(runs, *more):
         *more,
     ]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup
+    )  # fmt: skip
     until = time.monotonic() + 120
     while not (runs / "r/episodes.jsonl").exists() and time.monotonic() < until:
         time.sleep(0.1)

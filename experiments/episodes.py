@@ -59,19 +59,23 @@ def evaluation_episodes(run: Run, evaluation: str) -> list[dict[str, Any]]:
     """A row per recorded episode of an evaluation: which of its games played it, and where its recording is.
 
     Raises:
-        RunError: there is no such evaluation.
+        RunError: there is no such evaluation, or its file is damaged.
     """
     known = sorted(path.stem for path in (run.path / "evaluations").glob("*.json"))
     if evaluation not in known:  # so that no name leads out of the directory
         raise RunError(f"{run.path} has no evaluation {evaluation!r}; there are {', '.join(known) or 'none yet'}")
-    result = read_json(run.path / "evaluations" / f"{evaluation}.json")
-    pairs = zip(result.get("games", []), result.get("recordings", []), strict=True)
-    return [{"game": game, "recording": where} for game, where in pairs]
+    try:
+        result = read_json(run.path / "evaluations" / f"{evaluation}.json")
+        pairs = zip(result.get("games", []), result.get("recordings", []), strict=True)
+        return [{"game": game, "recording": where} for game, where in pairs]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"evaluation {evaluation} of {run.path} is damaged: {error}") from None
 
 
 def training_episodes(path: Path) -> list[dict[str, Any]]:
     """Rows of a run's recorded training episodes, oldest first."""
-    return [row for row in read_rows(path / "episodes.jsonl") if "recording" in row]
+    rows = (row for row in read_rows(path / "episodes.jsonl") if "recording" in row)
+    return [row for row in rows if whole(row.get("frames")) is not None and whole(row.get("episode")) is not None]
 
 
 def people_episodes(path: Path) -> list[dict[str, Any]]:

@@ -3,11 +3,13 @@
 import itertools
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -18,6 +20,7 @@ from PIL import Image
 from envs.doom import BUTTONS
 from envs.screen import ScreenFrame
 from experiments.cli import run_command
+from experiments.episodes import training_episodes
 from experiments.viewer import film
 from experiments.viewer.overlay import LABEL, font, label_size
 from tests.watched import watched
@@ -103,6 +106,18 @@ def test_a_film_of_what_comes_after_the_end_is_refused(watched_run, tmp_path, ca
     path = tmp_path / "out.mp4"
     assert run_command("watch", [str(watched_run.path), "--episode", "1", "--video", str(path), "--skip", "9999"]) == 2
     assert "--skip 9999: the episode is shorter" in capsys.readouterr().err and not path.exists()
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"games": 3, "recordings": 4}'])
+def test_an_evaluation_that_is_none_is_a_line(watched_run, tmp_path, capsys, content):
+    path = Path(shutil.copytree(watched_run.path, tmp_path / "r"))
+    (path / "evaluations/000000002000.json").write_text(content)
+    with (path / "episodes.jsonl").open("a") as file:
+        file.write('{"recording": [0, 1], "frames": "many"}\n')
+    assert run_command("watch", [str(path), "--episode", "000000002000/1", "--video", str(tmp_path / "x.mp4")]) == 2
+    err = capsys.readouterr().err
+    assert "000000002000" in err and "damaged" in err and err.count("\n") == 1
+    assert all(row["frames"] != "many" for row in training_episodes(path))
 
 
 def test_a_gif_and_progress_side_by_side(watched_run, tmp_path):

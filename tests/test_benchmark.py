@@ -144,6 +144,7 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(speed, "timed", lambda call, seconds: timed(call, seconds / 10))
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", lambda module, task, what: measure.carry_out(task))
     monkeypatch.setattr(measure, "LEARN_START", 64)
+    monkeypatch.setattr("experiments.arithmetic.product_speed", lambda dtype, device: 1e11)
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "new/speed.json"
     args = ["dqn", "--rounds", "1", "--seconds", "0.2", "--against", "cleanrl", "sb3", "--device", "cpu"]
@@ -157,7 +158,11 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     assert 0.2 < ours["phases"]["learn"] < 1 and ours["bytes_per_transition"] < 7_200
     # One update per four agent steps, whatever the number of games.
     assert ours["updates_per_second"] == pytest.approx(ours["agent_steps_per_second"] / 4, rel=0.35)
-    assert 0 < sums["model_flops_utilisation"] < 1
+    needed = found["results"]["dqn"]["rounds"]["limits"][0]["arithmetic"]
+    assert needed["peak_learning"] == 1e11 and needed["learning"] > 20 * needed["acting"] > 20 * 18e6
+    assert sums["model_flops_utilisation"] * needed["agent_steps_per_second"] == pytest.approx(
+        ours["agent_steps_per_second"]
+    )
     for peer in ("cleanrl", "sb3"):
         theirs = sums[peer]["agent_steps_per_second"]
         assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)

@@ -18,7 +18,7 @@ from envs.scores import human_normalised
 from experiments.cli import run_command
 from experiments.comparison import as_json, load, means
 from experiments.config import to_json
-from experiments.figures import draw_all, on_a_grid
+from experiments.figures import draw_all
 from experiments.files import RunError, write_json
 from experiments.fingerprint import fingerprint
 from experiments.presets import preset
@@ -125,61 +125,6 @@ def test_the_evaluation_that_all_runs_share_is_taken(tmp_path):
         greedier |= {"epsilon": 0.0, "fingerprint": greedier["fingerprint"] | {"epsilon": 0.0}}
         write_json(path / "evaluations/000000250000-machado-20260102.json", greedier)
     assert {run.result["mean"] for run in load(paths).runs} == {9.0}
-
-
-def test_nobody_repeats_an_evaluation_until_it_pleases(tmp_path):
-    """What training measured counts, and without it the smallest seed; that there are others is said."""
-    path = make(tmp_path, "dqn", "Pong", 1, [1.0])
-    first = path / "evaluations/000000250000.json"
-    own = json.loads(first.read_text())
-    for seed, mean in ((2_000_001, 5.0), (2_000_000, 4.0)):
-        again = own | {"mean": mean, "fingerprint": own["fingerprint"] | {"seeds": [seed]}}
-        write_json(path / f"evaluations/000000250000-machado-last-s{seed}.json", again)
-    comparison = load([path])
-    assert comparison.runs[0].result["mean"] == 1 and any("more than once" in note for note in comparison.notes)
-    assert "easured more than once" in to_latex(as_json(comparison))
-    first.unlink()
-    assert load([path]).runs[0].result["mean"] == 4
-
-
-def test_other_code_or_another_emulator_is_said(suite, tmp_path):
-    paths = [make(tmp_path, "dqn", "Pong", seed, [1.0]) for seed in (1, 2, 3)]
-    assert not any(note.startswith("MIXED CODE") for note in load(paths).notes)
-    for path, commit, version in zip(
-        paths, ("a" * 40, "a" * 40 + "+", "a" * 40), ("0.11", "0.11", "0.12"), strict=True
-    ):
-        config = json.loads((path / "config.json").read_text())
-        write_json(path / "config.json", config | {"commit": commit, "versions": {"ale-py": version}})
-    (note,) = [note for note in load(paths).notes if note.startswith("MIXED CODE")]
-    assert "aaaaaaaaaa+ and ale-py 0.11 (1 run)" in note and "aaaaaaaaaa and ale-py 0.12 (1 run)" in note
-
-
-def test_what_is_not_finished_or_left_out_is_said_in_print(tmp_path):
-    """Of best weights, too, whose frames are fewer than those of the training."""
-    paths = [make(tmp_path, "dqn", "Pong", seed, [9.0, 3.0, 1.0]) for seed in (1, 2)]
-    for path in paths:
-        best = json.loads((path / "evaluations/000000250000.json").read_text()) | {"checkpoint": "best"}
-        write_json(path / "evaluations/000000250000-machado-best.json", best)
-    assert not any("not finished" in note for note in load(paths, checkpoint="best").notes)
-    (paths[0] / "evaluations/000000750000.json").unlink()
-    for checkpoint in ("last", "best"):
-        notes = load(paths, checkpoint=checkpoint).notes
-        assert any(note.startswith("not finished: 1 of 2") for note in notes)
-        assert any(note.startswith("UNEQUAL FRAMES") for note in notes)
-    for file in (paths[1] / "evaluations").iterdir():
-        file.unlink()
-    printed = to_latex(as_json(load(paths)))
-    assert (
-        "Not finished: 1 of 1 runs" in printed
-        and f"Left out, without an evaluation of the last weights: {escape(paths[1].name)}" in printed
-    )
-
-
-def test_curves_without_a_common_point_are_not_drawn():
-    grid, values = on_a_grid([[(0.5, 1.0), (1.0, 2.0)], [(1.2, 3.0), (2.4, 4.0)]])
-    assert grid.shape == (0,) and values.shape == (2, 0)
-    grid, values = on_a_grid([[(1.0, 1.0)], [(1.0, 3.0), (2.0, 4.0)]])
-    assert grid.tolist() == [1.0] and values.tolist() == [[1.0], [3.0]]
 
 
 def test_curves_of_agents_that_trained_under_two_protocols_say_so(tmp_path):

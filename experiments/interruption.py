@@ -1,18 +1,24 @@
 """How people stop a training: once to save, twice at once."""
 
 import signal
+import time
 from typing import Any, Self
+
+SAME_WISH = 1.0  # seconds: a second signal within it is not a second wish
 
 
 class Interruption:
     """Turns Ctrl-C, SIGTERM and a terminal that goes away into a request to stop after this iteration.
 
-    A second one stops at once, and so does the first while something that may be abandoned goes on.
+    A second one stops at once, and so does the first while something that may be abandoned goes on. What comes within
+    a second of the first says the same: Slurm and systemd signal every process of a job, and who started this one
+    passes theirs on.
     """
 
     def __init__(self) -> None:
         self.asked = 0  # the signal that did, or 0
         self.may_abandon = False
+        self._since = 0.0  # when it was asked first, by the monotonic clock
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -26,7 +32,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: Any) -> None:
-        again, self.asked = self.asked, number
+        again, now = self.asked, time.monotonic()
+        if again and now < self._since + SAME_WISH:
+            return
+        self.asked, self._since = number, self._since if again else now
         if again or self.may_abandon:
             raise KeyboardInterrupt
 

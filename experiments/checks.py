@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -26,8 +27,11 @@ from experiments.segments import ROWS
 SPARE_BYTES = 50_000_000  # for logs and videos
 
 
-def check(experiment: Experiment, device: torch.device) -> None:
+def check(experiment: Experiment, device: torch.device, here: bool = True) -> None:
     """Refuses, before anything is built, what can only end badly.
+
+    Args:
+        here: whether it shall run on this machine, whose memory and compiler then matter.
 
     Raises:
         ValueError: naming the flag to change.
@@ -36,6 +40,10 @@ def check(experiment: Experiment, device: torch.device) -> None:
     game.protocol(experiment.protocol)
     if not re.fullmatch(r"[\w.+-]*", experiment.variant):
         raise ValueError(f"--variant {experiment.variant!r}: use letters, digits, dots, dashes and underscores")
+    if experiment.seed >= 1_000_000:
+        raise ValueError(
+            f"--seed {experiment.seed:_}: seeds from 1_000_000 on are kept for evaluations; take a smaller one"
+        )
     for flag, count, least in least_of(experiment):
         if count < least:
             raise ValueError(f"--{flag} must be at least {least}, got {count}")
@@ -54,19 +62,18 @@ def check(experiment: Experiment, device: torch.device) -> None:
     if experiment.bonus.weight:
         positive["bonus.train-share"] = experiment.bonus.train_share
     for flag, value in positive.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"--{flag} must be positive, got {value}")
+    for flag, value in bounds_of(experiment):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"--{flag} must be at least 0, which is none, got {value}")
     if (experiment.replay is None) == (experiment.rollout is None):
         raise ValueError("an experiment needs a replay or a rollout, and not both")
     if experiment.frames <= 0:
         raise ValueError(
             f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
         )
-    if experiment.optimiser.clip_norm < 0:
-        raise ValueError(
-            f"--optimiser.clip-norm must be at least 0, which is no bound, got {experiment.optimiser.clip_norm}"
-        )
-    if experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+    if here and experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
     length = experiment.algorithm.length
     begin, advice = length * experiment.num_envs, "one rollout takes so many"
@@ -120,7 +127,7 @@ def check(experiment: Experiment, device: torch.device) -> None:
         raise ValueError(
             "--deterministic: the gradient of a dnc's cumulative product is not on CUDA; do without either"
         )
-    if experiment.replay is not None:
+    if experiment.replay is not None and here:
         check_memory(experiment, device)
         if experiment.replay.storage == "disk":
             check_room(experiment.replay.capacity * frame_bytes(experiment))
@@ -149,6 +156,20 @@ def least_of(x: Experiment) -> list[tuple[str, int, int]]:
     return found
 
 
+def bounds_of(x: Experiment) -> list[tuple[str, float]]:
+    """(flag, value) of an experiment's bounds and exponents, which 0 switches off."""
+    found = [("optimiser.clip-norm", x.optimiser.clip_norm), ("bonus.weight", x.bonus.weight)]
+    if hasattr(x.algorithm, "reward_clip"):
+        found.append(("algorithm.reward-clip", x.algorithm.reward_clip))
+    if x.replay is not None:
+        beta = x.replay.importance_exponent
+        found += [
+            ("replay.priority-exponent", x.replay.priority_exponent),
+            ("replay.importance-exponent.start", beta.start), ("replay.importance-exponent.end", beta.end),
+        ]  # fmt: skip
+    return found
+
+
 def frame_bytes(experiment: Experiment) -> int:
     """What one frame of the game takes in a replay, in bytes."""
     return math.prod(game_of(experiment.game).frame_shape)
@@ -172,7 +193,8 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
     Raises:
-        ValueError: there is less; with the numbers and the flag to change.
+        NoRoom: there is less; with the numbers and the flag to change.
+        ValueError: the agent is not on a GPU, and its replay would be.
     """
     assert experiment.replay is not None
     needed, steps = replay_bytes(experiment, device), replay_steps(experiment, device)
@@ -183,10 +205,11 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     free = available_memory(where)
     if needed > free:
         fits = int(0.8 * free / needed * steps) // 1000
-        raise ValueError(
+        raise NoRoom(
             f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
-            f" {free / 1e9:.1f} GB free; try --replay.capacity {fits}k"
-            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else "")
+            f" {free / 1e9:.1f} GB free",
+            f"try --replay.capacity {fits}k"
+            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else ""),
         )
     return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
 
@@ -195,13 +218,13 @@ def check_room(size: int) -> None:
     """Refuses a replay on a disk that has no room for it.
 
     Raises:
-        ValueError: with the numbers and what to change.
+        NoRoom: with the numbers and what to change.
     """
     folder = tempfile.gettempdir()
     if size > (free := shutil.disk_usage(folder).free):
-        raise ValueError(
-            f"--replay.storage disk: the replay takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free;"
-            " free some, set TMPDIR to a folder with more room, or lower --replay.capacity"
+        raise NoRoom(
+            f"--replay.storage disk: the replay takes {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free",
+            "free some, set TMPDIR to a folder with more room, or lower --replay.capacity",
         )
 
 
@@ -209,7 +232,7 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     """Says how much of the disk a training will take.
 
     Raises:
-        ValueError: there is less; with the numbers and the flags to change.
+        NoRoom: there is less; with the numbers and the flags to change.
     """
     while not folder.exists():
         folder = folder.parent
@@ -223,24 +246,59 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
         needed += steps * (frame_bytes(experiment) + STEP_BYTES) + kept
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise ValueError(
+        raise NoRoom(
             f"the disk of --runs {folder} is too full: {decimal(free)} are free, and so that it can be resumed,"
-            f" this training will take up to {decimal(needed)}; free some, choose another --runs"
-            + (", or a smaller --replay.capacity" if experiment.replay is not None else "")
+            f" this training will take up to {decimal(needed)}",
+            "free some, choose another --runs"
+            + (", or a smaller --replay.capacity" if experiment.replay is not None else ""),
         )
     return f"disk: up to {decimal(needed)} until it is finished, of {decimal(free)} free"
 
 
+class NoRoom(ValueError):
+    """There is less memory, or room on the disk, than a training takes: now, and perhaps not later.
+
+    Args:
+        what: there is, and is needed.
+        advice: what to do.
+    """
+
+    status = os.EX_TEMPFAIL  # of the command
+
+    def __init__(self, what: str, advice: str):
+        super().__init__(f"{what}; {advice}")
+        self.what = what
+
+
 def available_memory(device: torch.device) -> int:
-    """Free memory in bytes: the GPU's, or the machine's within the container's limit if there is one."""
+    """Free memory in bytes: the GPU's, or the machine's within the limits of a container or a cluster's job."""
     if device.type == "cuda":
         gc.collect()  # a replay that was given up
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
+    return min([free, *(left for group in control_groups() if (left := left_in(group)) is not None)])
+
+
+def control_groups(mounted: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The control groups (version 2) that this process is in, from its own up; of each the limits hold."""
+    try:
+        inner = next(line.removeprefix("0::/") for line in mine.read_text().splitlines() if line.startswith("0::/"))
+    except (OSError, StopIteration):
+        inner = ""
+    own = mounted / inner
+    return [own, *(above for above in own.parents if above.is_relative_to(mounted))]
+
+
+def left_in(group: Path) -> int | None:
+    """Memory in bytes that a control group's limit leaves; None: it has none.
+
+    What is kept of files counts as used there, and is given up for whoever wants memory.
+    """
     try:
         limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        return free if limit == "max" else min(free, int(limit) - used)
+        of = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        files = int(of.get("active_file", 0)) + int(of.get("inactive_file", 0))
+        return None if limit == "max" else int(limit) - used + files
     except (OSError, ValueError):
-        return free
+        return None

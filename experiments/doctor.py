@@ -22,7 +22,7 @@ from envs.atari import ROMS, make_atari
 from experiments.build import build_agent, device_of
 from experiments.checks import available_memory
 from experiments.presets import preset
-from experiments.usage import multiplies_bf16
+from experiments.usage import cores, multiplies_bf16
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def versions() -> Iterator[Finding]:
 
 def machine() -> Iterator[Finding]:
     """Cores, GPUs, memory, disk."""
-    yield Finding("cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}")
+    yield Finding("cores", f"{cores()}, torch uses {torch.get_num_threads()}")
     yield Finding("bf16", "yes: --precision bf16 learns faster" if multiplies_bf16() else "not in this processor")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("GPU", ", ".join(gpus) or "none; training runs on the CPU")

@@ -15,6 +15,7 @@ from rich.console import Console
 from experiments import snapshot
 from experiments.build import Setup, device_of
 from experiments.checkpoint import read_checkpoint
+from experiments.checks import NoRoom
 from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
@@ -170,6 +171,7 @@ def recover(
 
     Raises:
         RunError: there is none, or the run is finished.
+        NoRoom: there is less memory than it takes.
     """
     notes: list[str] = []
     for path in reversed(run.checkpoints()):
@@ -205,11 +207,15 @@ def attempt(run: Run, path: Path, make: Callable[[], Setup | DistributedSetup], 
     if state.get("finished") is True:
         if rank == 0:
             tidy_up(run, state)
+        folder = shlex.quote(str(run.path))
         raise RunError(
-            f"{run.path} is finished; to train on from its weights: highscore train {run.experiment.preset}"
-            f" --game {run.experiment.game} --weights {shlex.quote(str(run.path))}"
+            f"{run.path} is finished; to train on from its weights, as long again:"
+            f" highscore train {folder} --weights {folder}"
         )
-    setup = make()
+    try:
+        setup = make()
+    except NoRoom as error:  # what to change is the run's for good
+        raise NoRoom(error.what, f"free some, then: {run.resume_command}") from None
     try:
         tensors, facts = snapshot.part_of(rank, tensors, state["resume"])
         moment, exact, segments = bring_back(run, setup, tensors, state | {"resume": facts})

@@ -18,6 +18,9 @@ from experiments.records import alive, summary, whole
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
 LOSSES = 5  # machines that one run may lose
+NO_ROOM = os.EX_TEMPFAIL  # the status of a run that found too little memory or disk when it began
+STOPPED = {128 + signal.SIGINT, *(x for n in (signal.SIGTERM, signal.SIGHUP) for x in (128 + n, -n))}  # a run's status
+PAUSE, REFUSALS = 60.0, 10  # seconds until a run that found no room tries again, and how often, with nothing beside it
 
 
 class Work(Protocol):
@@ -56,6 +59,16 @@ def start_here(words: list[str], log: Path, env: dict[str, str]) -> "subprocess.
         )  # fmt: skip
 
 
+class Room(NamedTuple):
+    """Memory in bytes: of the machine, and of its GPU."""
+
+    host: int
+    gpu: int = 0
+
+    def within(self, other: "Room") -> bool:
+        return self.host <= other.host and self.gpu <= other.gpu
+
+
 class Job(NamedTuple):
     """A run on its way."""
 
@@ -69,13 +82,13 @@ class Scheduler:
     """Starts, watches and stops runs.
 
     Args:
-        memory_of: bytes that a run takes.
-        memory: bytes that all of them may take together.
+        memory_of: what a run takes.
+        memory: what all of them may take together.
         say: prints a line for people.
     """
 
     def __init__(
-        self, launch: Launch, jobs: int, memory_of: Callable[[Cell], int], memory: int, say: Callable[[str], None]
+        self, launch: Launch, jobs: int, memory_of: Callable[[Cell], Room], memory: Room, say: Callable[[str], None]
     ):
         self.launch, self.jobs, self.memory_of, self.memory, self.say = launch, jobs, memory_of, memory, say
         self.running: dict[str, Job] = {}
@@ -84,6 +97,8 @@ class Scheduler:
         self.failed: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.losses: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.again_at = 0.0  # by the monotonic clock; before, no run begins, for there was no room for one
         self.done = 0
         self.stopping = 0  # the signal that said so
 
@@ -93,11 +108,14 @@ class Scheduler:
         Args:
             show: called again and again, to show how it stands.
         """
-        previous = {n: signal.signal(n, self._stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup was asked to go on
+            numbers.append(signal.SIGHUP)
+        previous = {n: signal.signal(n, self._stop) for n in numbers}
         try:
             while True:
                 self._collect(work)
-                while not self.stopping and len(self.running) < self.jobs:
+                while self._may_begin():
                     self.waiting = self.waiting or self._next(work)
                     if self.waiting is None or not self._fits(self.waiting):
                         break
@@ -131,9 +149,12 @@ class Scheduler:
         if job.process.poll() is None:
             job.process.send_signal(signal.SIGTERM)
 
+    def _may_begin(self) -> bool:
+        return not self.stopping and len(self.running) < self.jobs and time.monotonic() >= self.again_at
+
     def _fits(self, cell: Cell) -> bool:
-        taken = sum(self.memory_of(job.cell) for job in self.running.values())
-        return not self.running or taken + self.memory_of(cell) <= self.memory
+        taken = [self.memory_of(one) for one in (cell, *(job.cell for job in self.running.values()))]
+        return not self.running or Room(*map(sum, zip(*taken, strict=True))).within(self.memory)
 
     def _next(self, work: Work) -> Cell | None:
         """A run that another process was at and left, or a new one, or None."""
@@ -177,15 +198,21 @@ class Scheduler:
             if status is None:
                 continue
             del self.running[name]
+            self.again_at = 0.0
             if status == LOST and self.losses[name] < LOSSES and not self.stopping:
                 self.losses[name] += 1
                 self.say(f"{name}: its machine is gone; another goes on with it")
                 self._begin(job.cell, work)
             elif summary(self.launch.folder / name).get("finished") is True:
                 self._end(job.cell, work, "finished")
-            elif status in (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM):
+            elif status in STOPPED:
                 self.stopped.add(name)
                 self._end(job.cell, work, "stopped")
+            elif status == NO_ROOM and self.refusals[name] < REFUSALS:
+                self.refusals[name] += not self.running
+                self.say(f"{name}: {self._reason(job.cell, status)}. It waits until another run ends, or for a minute")
+                self.elsewhere.append(job.cell)
+                self.again_at = time.monotonic() + PAUSE
             elif alive(self.launch.folder / name):  # which began it a moment before ours could
                 self.say(f"{name}: another process is at it; waiting")
                 self.elsewhere.append(job.cell)
@@ -234,15 +261,16 @@ class Listed:
         return len(self.cells)
 
 
-def check_fit(cells: list[Cell], memory_of: Callable[[Cell], int], memory: int) -> None:
+def check_fit(cells: list[Cell], memory_of: Callable[[Cell], Room], memory: Room) -> None:
     """Refuses a suite with a run that is too large for the machine.
 
     Raises:
         RunError: naming it, and the flag to change.
     """
     for cell in cells:
-        if memory_of(cell) > memory:
-            raise RunError(
-                f"{cell.name} takes {memory_of(cell) / 1e9:.1f} GB and {memory / 1e9:.1f} GB are free;"
-                " set a smaller replay.capacity in its settings"
-            )
+        for kind, needed, free in zip(("memory", "the GPU's memory"), memory_of(cell), memory, strict=True):
+            if needed > free:
+                raise RunError(
+                    f"{cell.name} takes {needed / 1e9:.1f} GB of {kind} and {free / 1e9:.1f} GB are free; free some,"
+                    " or, if it has not begun, set a smaller replay.capacity in its settings"
+                )

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,12 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def cut_torn(path: Path) -> None:
+    """Cuts off what a full disk left of a line, which Optuna would write the next one behind."""
+    if path.exists() and (written := path.read_bytes()) and not written.endswith(b"\n"):
+        os.truncate(path, written.rfind(b"\n") + 1)
+
+
 class Trials:
     """Work that is drawn while it goes on: `count` trials, each on every game and seed of a suite.
 
@@ -94,6 +101,7 @@ class Trials:
         optuna = import_optuna()
         from optuna.storages.journal import JournalFileBackend
 
+        cut_torn(folder / "study.journal")
         self.optuna, self.spec, self.folder, self.count, self.figure = optuna, spec, folder, count, figure
         chosen = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}[sampler]
         self.study = optuna.create_study(

@@ -1,7 +1,6 @@
 """highscore suite: many trainings, side by side, that can be stopped and continued at any time."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from rich.text import Text
 from experiments.files import RunError, read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
 from experiments.records import flat
-from experiments.scheduler import Launch, Listed, Scheduler, check_fit
+from experiments.scheduler import Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import Board, say_the_end
 
-BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation
+BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation; on a GPU as many
 SHOWN = 3  # settings that a refusal names
 
 
@@ -106,23 +105,31 @@ def experiment_of(cell: Cell) -> Any:
     return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
 
 
-def check_cells(planned: list[Cell], device_name: str) -> dict[str, int]:
-    """Tries every kind of run that is planned, without training; returns the bytes that each run takes.
+def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str, Room]:
+    """Tries every kind of run that is planned, without training; returns the memory that each run takes.
+
+    Args:
+        device: a torch.device.
+        here: whether they shall run on this machine.
 
     Raises:
         ValueError: settings that cannot work; nothing was started.
     """
-    from experiments.build import device_of, make_games
+    import torch
+
+    from experiments.build import make_games
     from experiments.checks import check, replay_bytes
 
-    device, needed, tried = device_of(device_name), {}, set()
+    needed, tried, on_gpu = {}, set(), device.type == "cuda"
     for cell in planned:
         experiment = experiment_of(cell)
-        check(experiment, device)
+        check(experiment, device, here)
         if (experiment.game, experiment.protocol) not in tried:
             tried.add((experiment.game, experiment.protocol))
-            make_games(experiment, 1, device).close()
-        needed[cell.name] = BASE_MEMORY + (replay_bytes(experiment, device) if experiment.replay else 0)
+            make_games(experiment, 1, torch.device("cpu")).close()
+        replay = replay_bytes(experiment, device) if experiment.replay else 0
+        there = replay if on_gpu and experiment.replay and experiment.replay.storage in ("auto", "cuda") else 0
+        needed[cell.name] = Room(BASE_MEMORY + replay - there, (BASE_MEMORY + there) * on_gpu)
     return needed
 
 
@@ -181,7 +188,9 @@ def of_threads(count: int) -> str:
 
 def share_of_threads(jobs: int) -> int:
     """Threads of each of so many trainings at once; 0 for as many as torch likes."""
-    return 0 if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    from experiments.usage import cores
+
+    return 0 if jobs == 1 else max(1, cores() // jobs)
 
 
 class Plan(NamedTuple):
@@ -190,8 +199,8 @@ class Plan(NamedTuple):
     spec: Spec
     cells: list[Cell]  # its runs; of a search, as many as every trial has
     folder: Path
-    memory_of: Callable[[Cell], int]  # bytes that a run takes
-    memory: int  # bytes that all of them may take together
+    memory_of: Callable[[Cell], Room]  # what a run takes
+    memory: Room  # what all of them may take together
     start: Callable[..., Any] | None  # as a Launch has it
 
 
@@ -201,6 +210,8 @@ def plan(options: Suite) -> Plan:
     Raises:
         ValueError: it cannot work, or its folder is another's.
     """
+    import torch
+
     from experiments.build import device_of
     from experiments.checks import available_memory
     from experiments.search import check_games, check_search, import_optuna
@@ -219,23 +230,28 @@ def plan(options: Suite) -> Plan:
     planned = cells(spec)
     if not options.mixed:
         check_alike(planned)
-    needed = check_cells(planned, options.device)
-    largest, start = max(needed.values()), None
-    memory = int(0.9 * available_memory(device_of("cpu")))
+    # A cluster's machines have GPUs for those who ask for one, which this machine may not have.
+    device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
+    needed = check_cells(planned, device, here=not options.ray)
+    largest, start = Room(*map(max, zip(*needed.values(), strict=True))), None
     if options.ray:
         from experiments.distributed.runner import starter
 
-        gpus = 1.0 if options.device == "cuda" else 0.0
-        start, memory = starter(options.ray, lambda name: needed.get(name, largest), gpus)
+        gpus = float(device.type == "cuda")
+        start, memory = starter(options.ray, lambda name: needed.get(name, largest).host, gpus)
+        room = Room(memory, largest.gpu)  # whether its GPU has room, a run sees itself
+    else:
+        kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
+        room = Room(*(int(0.9 * available_memory(torch.device(kind))) for kind in kinds))
     memory_of = lambda cell: needed.get(cell.name, largest)
-    check_fit(planned, memory_of, memory)
+    check_fit(planned, memory_of, room)
     folder = options.runs / (options.name or Path(options.what).stem)
     check_folder(folder, planned)
     if options.search:
         check_search(folder, spec, options.objective)
     if options.ray:
-        memory *= options.jobs  # Ray itself looks for a machine that has room
-    return Plan(spec, planned, folder, memory_of, memory, start)
+        room = Room(*(options.jobs * x for x in room))  # Ray itself looks for a machine that has room
+    return Plan(spec, planned, folder, memory_of, room, start)
 
 
 def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
@@ -318,6 +334,7 @@ def show_recipes(console: Console) -> int:
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
+    from experiments.log import terminal
 
-    options, console = parse(Suite, args), Console()
+    options, console = parse(Suite, args), terminal()
     return show_recipes(console) if options.what == "list" else run_suite(options, console)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import psutil
 import torch
 import tyro
 from rich.console import Console
@@ -27,7 +26,7 @@ from experiments.resume import Resume, go_back
 from experiments.run import Run
 from experiments.trace import Trace
 from experiments.trainer import Trainer
-from experiments.usage import crowded, others
+from experiments.usage import cores, crowded, others
 from experiments.wandb_mirror import Mirror, NoMirror
 
 LONG = 50_000_000  # emulator frames
@@ -128,7 +127,7 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     """Says what is trained, what it changes in its preset, what of that does nothing, and what memory it takes."""
     x = run.experiment
     if setup.games.device.type == "cpu":
-        if warning := crowded(others(), psutil.cpu_count() or 1, torch.get_num_threads()):
+        if warning := crowded(others(), cores(), torch.get_num_threads()):
             log.say(warning)
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
     if changed := run.config["changed"]:

@@ -1,6 +1,7 @@
 """What a training takes of the machine."""
 
 import math
+import os
 
 import psutil
 import torch
@@ -14,6 +15,11 @@ def multiplies_bf16() -> bool:
     """Whether this processor multiplies bfloat16 numbers itself; without, learning with them is no faster."""
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def cores() -> int:
+    """Cores that this process may use: where a cluster hands them out, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def others() -> float:

@@ -10,7 +10,7 @@ from experiments import checks
 from experiments.cli import COMMANDS, parse, parse_train
 from experiments.matrix import cells
 from experiments.presets import PRESETS
-from experiments.scheduler import check_fit
+from experiments.scheduler import Room, check_fit
 from experiments.suite import Suite, check_alike, check_cells, spec_of
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -54,5 +54,5 @@ def test_suites_can_begin(line, monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda device: 16 << 30)
     planned = cells(spec_of(parse(Suite, line.split())))
     check_alike(planned)
-    needed = check_cells(planned, "cpu")
-    check_fit(planned, lambda cell: needed[cell.name], 16 << 30)
+    needed = check_cells(planned, torch.device("cpu"))
+    check_fit(planned, lambda cell: needed[cell.name], Room(16 << 30))

@@ -17,7 +17,7 @@ from rich.console import Console
 from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from envs.library import game_of
-from experiments import selfcheck, snapshot, trainer
+from experiments import checks, selfcheck, snapshot, trainer
 from experiments.build import build
 from experiments.cli import run_command
 from experiments.config import Evaluation
@@ -241,6 +241,15 @@ def test_a_gpu_without_room_costs_no_checkpoint(tmp_path, monkeypatch, half):
         with pytest.raises(torch.OutOfMemoryError):
             resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
     assert run.checkpoints() == saved and len(saved) == 2
+
+
+def test_a_training_that_finds_no_room_to_go_on_is_told_what_helps(tmp_path, capsys, half, monkeypatch):
+    run = stopped(tmp_path, half)
+    monkeypatch.setattr(checks, "available_memory", lambda device: 1_000)
+    assert run_command("resume", [str(run.path)]) == os.EX_TEMPFAIL
+    said = capsys.readouterr().err
+    assert f"GB free; free some, then: highscore resume {run.path}" in said and "--replay" not in said
+    assert len(run.checkpoints()) == 2
 
 
 def test_what_cannot_go_on_is_refused(tmp_path, capsys, whole):

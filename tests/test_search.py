@@ -51,6 +51,16 @@ def play(folder, work, score_of, ends=(4_000, 8_000)):
     return stopped
 
 
+def test_a_record_that_a_full_disk_cut_short_does_not_end_a_search(folder):
+    play(folder, trials(folder, 2), lambda cell: 1.0)
+    journal = folder / "study.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "worker_id"')
+    for count in (3, 4):  # the first would write behind what is torn, and the second could not read it
+        work = trials(folder, count)
+        assert len(work.study.trials) == count - 1
+        play(folder, work, lambda cell: 1.0)
+
+
 def test_a_search_draws_reports_and_stops_what_is_hopeless(folder):
     work = trials(folder, STARTUP + 3)
 

@@ -18,16 +18,14 @@ from starlette.testclient import TestClient
 from envs.library import game_of
 from experiments.cli import parse, parse_train, run_command
 from experiments.dashboard.server import application
-from experiments.distributed.runner import Runner
 from experiments.files import RunError
 from experiments.matrix import cells, make_spec, read_spec, recipes
-from experiments.presets import PRESETS
 from experiments.records import status
 from experiments.resume import Resume
-from experiments.run import Run
-from experiments.scheduler import Job, Launch, Listed, Scheduler
+from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler
 from experiments.suite import Suite, check_alike, check_folder, experiment_of, run_suite, spec_of
-from experiments.suite_board import Board, say_the_end
+from experiments.suite_board import Board
+from tests.test_scheduler import Process
 
 TINY = """
 agents = ["dqn", "c51"]
@@ -68,7 +66,8 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--set", "name=x"], "write --name"), ([str(path), "--set", "wandb_project=x"], "--wandb-project"),
         (["learning-rate", "--search", "3", "--games", "minatar/breakout,Pong"], "minatar/breakout have none"),
     ):  # fmt: skip
-        assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == 2, args
+        status = NO_ROOM if "replay.capacity" in words else 2
+        assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == status, args
         err = capsys.readouterr().err
         assert words in err and err.count("\n") == 1
     path.write_text("agents = [")
@@ -106,56 +105,6 @@ def test_every_recipe_can_work_and_says_what_to_expect():
                 assert experiment.frames // experiment.frame_skip >= 20_000
 
 
-DONE = """echo '{"finished": true}' > summary.json"""
-
-
-class Children(Scheduler):
-    """Runs shell commands in the place of trainings."""
-
-    def _begin(self, cell, work):
-        path = self.launch.folder / cell.name
-        path.mkdir(exist_ok=True)
-        (self.launch.folder / "logs").mkdir(exist_ok=True)
-        with self.log(cell).open("wb") as log:
-            process = subprocess.Popen(["sh", "-c", cell.preset], cwd=path, stdout=log, stderr=log)
-        self.running[cell.name] = Job(cell, process, time.monotonic(), 0)
-
-
-def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path):
-    fails = ("echo begin; echo the reason >&2; exit 3", "echo bye")
-    spec = make_spec({"agents": [f"sleep 0.2; {DONE}", *fails], "games": ["a", "b"], "seeds": "0"})
-    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(spec))]
-    most, said = [], []
-    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 4, lambda cell: 4, 10, said.append)
-    scheduler.run(Listed([*planned]), lambda s, work: most.append(len(s.running)))
-    reasons = ["the reason", "it ended well, but its summary.json does not say that it is finished; its last line: bye"]
-    assert scheduler.done == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
-    assert scheduler._reason(planned[2], -63) == "killed by signal 63; its last line: bye"  # which has no name
-    assert max(most) == 2  # two of 4 bytes fit into 10
-
-
-class Process:
-    """A command that soon fails, unless it is told to stop."""
-
-    def __init__(self):
-        self.told, self.statuses = [], iter([None])
-
-    def poll(self):
-        return -signal.SIGTERM if self.told else next(self.statuses, 1)
-
-    def send_signal(self, number):
-        self.told.append(number)
-
-
-def test_a_run_that_is_being_begun_when_a_suite_is_stopped_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.scheduler.POLL", 0)
-    process = Process()
-    launch = Launch(tmp_path, (), lambda cell: [], 0, lambda *_: signal.raise_signal(signal.SIGINT) or process)
-    scheduler = Scheduler(launch, 1, lambda cell: 4, 100, print)
-    scheduler.run(Listed(cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0-1"}))), lambda s, work: None)
-    assert process.told == [signal.SIGTERM] and scheduler.stopped == {"dqn-Pong-s0"} and not scheduler.failed
-
-
 def test_a_run_goes_on_where_the_suite_says(tmp_path, monkeypatch):
     (tmp_path / "s.toml").write_text(TINY.replace('["dqn", "c51"]', '["dqn"]').replace('"1-2"', "1"))
     (tmp_path / "s/dqn-Breakout-s1/checkpoints/000000000100").mkdir(parents=True)
@@ -174,49 +123,13 @@ def test_an_experiment_is_what_train_would_make_of_its_line():
         assert experiment_of(cell) == parse_train(cell.arguments).experiment
 
 
-def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
-    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(make_spec(
-        {"agents": [DONE, "exit 143"], "games": "a", "seeds": "0"})))]  # fmt: skip
-    scheduler, said = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print), []
-    scheduler.run(Listed(planned), lambda s, work: None)
-    assert say_the_end(scheduler, tmp_path, 2, said.append) == 1
-    assert said[:2] == ["1 of 2 finished, 0 failed", "  stopped by others: 1; the same command goes on with them"]
-    assert say_the_end(scheduler, tmp_path, 2, said.append, pruned=True) == 0  # a search stops what is hopeless
-
-
-def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_path):
-    script = f"test -e once && {DONE} || {{ touch once; exit 2; }}"
-    (cell,) = cells(make_spec({"agents": [script], "games": "a", "seeds": "0"}))
-    theirs, said = Run.create(tmp_path, PRESETS["dqn"], "0"), []
-    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, said.append)
-    scheduler.run(Listed([cell._replace(name="0")]), lambda s, work: theirs.close() if s.elsewhere else None)
-    assert scheduler.done == 1 and not scheduler.failed
-    assert said[0] == "0: another process is at it; waiting"
-
-
-def test_a_command_on_a_cluster_that_is_stopped_before_it_is_there_does_not_begin(tmp_path):
-    runner = Runner()
-    runner.tell(signal.SIGTERM)
-    assert runner.run(["doctor"], tmp_path / "log", {}) == 128 + signal.SIGTERM and not (tmp_path / "log").exists()
-
-
-def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
-    """As when the same suite is stopped in one terminal, and goes on in another."""
-    planned = cells(make_spec({"agents": [f"sleep 0.2; {DONE}"], "games": ["a", "b", "c"], "seeds": "0"}))
-    planned = [cell._replace(name=cell.game) for cell in planned]
-    most, scheduler = [], Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 100, print)
-    scheduler.elsewhere = planned[1:]
-    scheduler.run(Listed(planned[:1]), lambda s, work: most.append(len(s.running)))
-    assert scheduler.done == 3 and max(most) == 1
-
-
 def test_the_table_says_what_runs_what_is_left_and_when_it_ends(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/config.json").write_text('{"experiment": {"frames": 1000000}}')
     rows = ({"frames": 0}, {"frames": 250_000, "charts/episodic_return": 12.34}, {"frames": 260_000, "eval/mean": 1.0})
     (tmp_path / "a/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cell = cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0"}))[0]._replace(name="a")
-    scheduler = Scheduler(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: 4, 10, print)
+    scheduler = Scheduler(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(10), print)
     scheduler.running["a"] = Job(cell, None, time.monotonic() - 100, 60_000)  # 200,000 frames in 100 s
     scheduler.failed["b"] = "the [reason]"
     scheduler.waiting = cell  # for memory

@@ -46,8 +46,8 @@ class Runner:
 class Remote:
     """A command on the cluster, as `subprocess.Popen` would show it."""
 
-    def __init__(self, ray: Any, actor: Any, status: Any):
-        self.ray, self.actor, self.status = ray, actor, status
+    def __init__(self, ray: Any, actor: Any, status: Any, log: Path):
+        self.ray, self.actor, self.status, self.log = ray, actor, status, log
 
     def poll(self) -> int | None:
         """Its status, or None: it runs, or waits for a machine; LOST if its machine is gone."""
@@ -57,6 +57,10 @@ class Remote:
         """Waits for its end; as `poll`."""
         try:
             return self.ray.get(self.status)
+        except self.ray.exceptions.RayTaskError as error:  # it could not be started there
+            with self.log.open("ab") as file:
+                file.write(f"{error}\nit could not be started on its machine: {error.cause}\n".encode())
+            return 1
         except self.ray.exceptions.RayError:
             return LOST
 
@@ -84,6 +88,6 @@ def starter(address: str, memory_of: Callable[[str], int], gpus: float) -> tuple
     def start(words: list[str], log: Path, env: dict[str, str]) -> Remote:
         needs = {"num_cpus": 1, "num_gpus": gpus, "memory": memory_of(log.stem), "max_concurrency": 2}
         actor = kind.options(scheduling_strategy="SPREAD", **needs).remote()
-        return Remote(ray, actor, actor.run.remote(words, log.resolve(), env))
+        return Remote(ray, actor, actor.run.remote(words, log.resolve(), env), log)
 
     return start, int(max(machines))

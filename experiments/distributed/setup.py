@@ -1,6 +1,5 @@
 """A training whose games are played elsewhere: built from its experiment, and what its Trainer asks of it."""
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from experiments.distributed.learner import learn
 from experiments.distributed.local import LocalPlayers
 from experiments.distributed.rows import ShardSegments
 from experiments.loop import Moment
+from experiments.usage import cores
 
 
 @dataclass
@@ -63,7 +63,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
     seed_everything(x)
     if x.distributed == "local":
         # Players take a core each; threads that wait for one that is taken would wait busily.
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - x.players)))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() - x.players)))
     game = game_of(x.game)
     agent = build_agent(x, (x.stack, *game.frame_shape), len(game.actions()), device)
     row = example_row(x, agent)

@@ -1,0 +1,168 @@
+"""What a scheduler does with runs that fail, find no room, are stopped, or are at work elsewhere."""
+
+import signal
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from experiments.distributed.runner import Remote, Runner
+from experiments.files import RunError
+from experiments.matrix import cells, make_spec
+from experiments.presets import PRESETS
+from experiments.run import Run
+from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler, check_fit
+from experiments.suite import check_cells
+from experiments.suite_board import say_the_end
+
+DONE = """echo '{"finished": true}' > summary.json"""
+
+
+class Children(Scheduler):
+    """Runs shell commands in the place of trainings."""
+
+    def _begin(self, cell, work):
+        path = self.launch.folder / cell.name
+        path.mkdir(exist_ok=True)
+        (self.launch.folder / "logs").mkdir(exist_ok=True)
+        with self.log(cell).open("wb") as log:
+            process = subprocess.Popen(["sh", "-c", cell.preset], cwd=path, stdout=log, stderr=log)
+        self.running[cell.name] = Job(cell, process, time.monotonic(), 0)
+
+
+def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path):
+    fails = ("echo begin; echo the reason >&2; exit 3", "echo bye")
+    spec = make_spec({"agents": [f"sleep 0.2; {DONE}", *fails], "games": ["a", "b"], "seeds": "0"})
+    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(spec))]
+    most, said = [], []
+    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 4, lambda cell: Room(4), Room(10), said.append)
+    scheduler.run(Listed([*planned]), lambda s, work: most.append(len(s.running)))
+    reasons = ["the reason", "it ended well, but its summary.json does not say that it is finished; its last line: bye"]
+    assert scheduler.done == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
+    assert scheduler._reason(planned[2], -63) == "killed by signal 63; its last line: bye"  # which has no name
+    assert max(most) == 2  # two of 4 bytes fit into 10
+
+
+def sleepers(tmp_path, *agents, jobs=2):
+    """(scheduler, work) of shell commands, named by their order."""
+    planned = [
+        cell._replace(name=f"{i}")
+        for i, cell in enumerate(cells(make_spec({"agents": [*agents], "games": ["a"], "seeds": "0"})))
+    ]
+    return Children(Launch(tmp_path, (), lambda cell: [], 0), jobs, lambda cell: Room(4), Room(100), print), planned
+
+
+def test_a_run_that_finds_no_room_waits_until_another_has_ended(tmp_path):
+    needs = f"test -e ../room || {{ echo 'no room'; exit {NO_ROOM}; }}; {DONE}"
+    scheduler, planned = sleepers(tmp_path, f"sleep 0.7; touch ../room; {DONE}", needs, f"{needs} ")
+    most = []
+    scheduler.run(Listed(planned), lambda s, work: most.append(len(s.running)))
+    assert scheduler.done == 3 and not scheduler.failed and max(most) == 2
+
+
+def test_a_run_that_never_finds_room_fails_in_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.scheduler.PAUSE", 0.0)
+    monkeypatch.setattr("experiments.scheduler.POLL", 0.01)
+    monkeypatch.setattr("experiments.scheduler.REFUSALS", 2)
+    scheduler, planned = sleepers(tmp_path, f"echo 'no room'; exit {NO_ROOM}", DONE, jobs=1)
+    scheduler.run(Listed(planned), lambda s, work: None)
+    assert scheduler.failed == {"0": "no room"} and scheduler.done == 1
+    assert capsys.readouterr().out.count("0: no room. It waits") == 2
+
+
+def test_a_gpu_s_memory_bounds_the_jobs_where_the_replay_is_there(monkeypatch):
+    monkeypatch.setattr("experiments.checks.available_memory", lambda device: 24 * 10**9)
+    agents = {"agents": ["dqn", "dqn-host", "ppo"], "games": "Pong", "seeds": "0", "variants": {
+        "dqn-host": {"preset": "dqn", "replay.storage": "ram"}}}  # fmt: skip
+    planned = cells(make_spec(agents))
+    needed = check_cells(planned, torch.device("cuda"))
+    there, here, ppo = (needed[cell.name] for cell in planned)
+    assert there.gpu == here.host > 7e9 and there.host == here.gpu == ppo.host == ppo.gpu < 1e9
+    assert there.within(Room(10**9, 10**10)) and not here.within(Room(10**9, 10**10))
+    with pytest.raises(RunError, match="of the GPU's memory and 4"):
+        check_fit(planned, lambda cell: needed[cell.name], Room(2 * 10**10, 4 * 10**9))
+    assert all(x.gpu == 0 for x in check_cells(planned, torch.device("cpu")).values())
+
+
+def test_a_suite_for_a_cluster_asks_nothing_of_this_machine(monkeypatch):
+    monkeypatch.setattr("experiments.checks.available_memory", lambda device: 0)
+    planned = cells(make_spec({"agents": "dqn", "games": "Pong"}))
+    with pytest.raises(ValueError, match="GB free"):
+        check_cells(planned, torch.device("cpu"))
+    assert check_cells(planned, torch.device("cuda"), here=False)[planned[0].name].gpu > 7e9
+
+
+def test_a_command_that_a_cluster_s_machine_cannot_start_says_why(tmp_path):
+    class Failed(Exception):
+        cause = FileNotFoundError(2, "No such file", "/not/shared")
+
+    def get(status):
+        raise Failed("in the actor")
+
+    errors = SimpleNamespace(RayTaskError=Failed, RayError=Exception)
+    ray = SimpleNamespace(exceptions=errors, get=get, wait=lambda *_, **__: ([1], []))
+    assert Remote(ray, None, None, tmp_path / "log").poll() == 1
+    assert "/not/shared" in (tmp_path / "log").read_text().splitlines()[-1]
+
+
+class Process:
+    """A command that soon fails, unless it is told to stop."""
+
+    def __init__(self):
+        self.told, self.statuses = [], iter([None])
+
+    def poll(self):
+        return -signal.SIGTERM if self.told else next(self.statuses, 1)
+
+    def send_signal(self, number):
+        self.told.append(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_being_begun_when_a_suite_is_stopped_is_told(tmp_path, monkeypatch, number):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    monkeypatch.setattr("experiments.scheduler.POLL", 0)
+    process = Process()
+    launch = Launch(tmp_path, (), lambda cell: [], 0, lambda *_: signal.raise_signal(number) or process)
+    scheduler = Scheduler(launch, 1, lambda cell: Room(4), Room(100), print)
+    scheduler.run(Listed(cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0-1"}))), lambda s, work: None)
+    signal.signal(signal.SIGHUP, before)
+    assert process.told == [signal.SIGTERM] and scheduler.stopped == {"dqn-Pong-s0"} and not scheduler.failed
+
+
+def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
+    """As when the same suite is stopped in one terminal, and goes on in another."""
+    planned = cells(make_spec({"agents": [f"sleep 0.2; {DONE}"], "games": ["a", "b", "c"], "seeds": "0"}))
+    planned = [cell._replace(name=cell.game) for cell in planned]
+    most, scheduler = [], Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(100), print)
+    scheduler.elsewhere = planned[1:]
+    scheduler.run(Listed(planned[:1]), lambda s, work: most.append(len(s.running)))
+    assert scheduler.done == 3 and max(most) == 1
+
+
+def test_a_command_on_a_cluster_that_is_stopped_before_it_is_there_does_not_begin(tmp_path):
+    runner = Runner()
+    runner.tell(signal.SIGTERM)
+    assert runner.run(["doctor"], tmp_path / "log", {}) == 128 + signal.SIGTERM and not (tmp_path / "log").exists()
+
+
+def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
+    planned = [cell._replace(name=f"{i}") for i, cell in enumerate(cells(make_spec(
+        {"agents": [DONE, "exit 143"], "games": "a", "seeds": "0"})))]  # fmt: skip
+    scheduler, said = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(100), print), []
+    scheduler.run(Listed(planned), lambda s, work: None)
+    assert say_the_end(scheduler, tmp_path, 2, said.append) == 1
+    assert said[:2] == ["1 of 2 finished, 0 failed", "  stopped by others: 1; the same command goes on with them"]
+    assert say_the_end(scheduler, tmp_path, 2, said.append, pruned=True) == 0  # a search stops what is hopeless
+
+
+def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_path):
+    script = f"test -e once && {DONE} || {{ touch once; exit 2; }}"
+    (cell,) = cells(make_spec({"agents": [script], "games": "a", "seeds": "0"}))
+    theirs, said = Run.create(tmp_path, PRESETS["dqn"], "0"), []
+    scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(100), said.append)
+    scheduler.run(Listed([cell._replace(name="0")]), lambda s, work: theirs.close() if s.elsewhere else None)
+    assert scheduler.done == 1 and not scheduler.failed
+    assert said[0] == "0: another process is at it; waiting"

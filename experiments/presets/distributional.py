@@ -46,8 +46,9 @@ QUANTILE = Experiment(
     protocol="nature",
 )
 
-# Dabney et al. (2018b), sec. 4 and appendix, N = N' = 64. Deviations: 8 environments; 64 fractions also to
-# act, where K is 32; the target's greedy action is by the fractions that its return is of, where theirs has its own.
+# Dabney et al. (2018b), sec. 4 and appendix, N = N' = 64; learning begins as in DQN (Mnih et al. 2015), where DQN Zoo
+# lets it begin after 20,000 agent steps. Deviations: 8 environments; 64 fractions also to act, where K is 32; the
+# target's greedy action is by the fractions that its return is of, where theirs has its own.
 IMPLICIT = Experiment(
     preset="iqn",
     source="Dabney et al. 2018b",
@@ -64,7 +65,8 @@ IMPLICIT = Experiment(
 
 # Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
 # one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
-# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return.
+# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return;
+# the target's period begins with learning, as in `dqn`.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
     source="Castro et al. 2018 (Dopamine)",
@@ -81,7 +83,7 @@ IMPLICIT_IMPALA = Experiment(
 
 # Vieillard et al. (2020), table 2 of the appendix: DQN with Adam, alpha 0.9, tau 0.03, l_0 -1.
 # Deviations: 8 environments; convolutions without padding, where Dopamine's, which they build on, have it
-# (--network.torso nature-padded).
+# (--network.torso nature-padded); the target's period begins with learning, as in `dqn`.
 MUNCHAUSEN = Experiment(
     preset="munchausen",
     source="Vieillard et al. 2020",
@@ -96,8 +98,8 @@ MUNCHAUSEN = Experiment(
     protocol="machado",
 )
 
-# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding, as above; 64 fractions also to act,
-# and one draw for the target's policy and its return.
+# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding and the target's period, as
+# above; 64 fractions also to act, and one draw for the target's policy and its return.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
     source="Vieillard et al. 2020",
@@ -115,7 +117,8 @@ MUNCHAUSEN_IMPLICIT = Experiment(
 )
 
 # Hessel et al. (2018), table 1 and sec. 4: all six parts; beta to 1 over 50 M agent steps; the gradient norm's
-# bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 environments.
+# bound of 10 is that of dueling (Wang et al. 2016). Deviations: 8 environments; the target's period begins with
+# learning, where DQN Zoo's begins with the first frame.
 RAINBOW = Experiment(
     preset="rainbow",
     source="Hessel et al. 2018",

@@ -47,6 +47,8 @@ class Agent:
     Args:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
+        target_phase: updates that count as made before the first: the field's code copies by agent steps, and counts
+            those before learning, too.
         bf16: learn with bfloat16 factors; acting stays as it is.
         lookahead: how many batches are drawn before the first of them is learned from, at most.
         foresee: ask the target network once about all that were drawn. Not if it has noise, which every update draws
@@ -63,6 +65,7 @@ class Agent:
         algorithm: Algorithm,
         optimiser: Optimisers,
         target_period: int,
+        target_phase: int = 0,
         bf16: bool = False,
         lookahead: int = 1,
         foresee: bool = False,
@@ -82,7 +85,7 @@ class Agent:
             if self.target is not None:
                 round_weights(self.target)
         self._target_forward: Any = self.learning[1]
-        self.target_period, self.clip_norm = target_period, optimiser.clip_norm
+        self.target_period, self.target_phase, self.clip_norm = target_period, target_phase, optimiser.clip_norm
         self.optimiser = Optimiser(optimiser, network.parameters())
         self.anneal = optimiser.anneal
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
@@ -146,7 +149,12 @@ class Agent:
         """How many batches may be drawn at once: with `lookahead` several, not past a change of the target network."""
         if not self.target_period:
             return self.lookahead
-        return min(self.lookahead, self.target_period - self.updates % self.target_period)
+        return min(self.lookahead, self.target_period - self._since_copy)
+
+    @property
+    def _since_copy(self) -> int:
+        """Updates since the last copy to the target network was due."""
+        return (self.updates + self.target_phase) % self.target_period
 
     def learn(self, seq: Sequence, count: int = 1, agent_steps: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """`count` updates, each with its part of the places: (new priorities, metrics of the last), on the device.
@@ -170,7 +178,7 @@ class Agent:
                     p.grad = gradient
                 self.optimiser.step(rates[0])
         self.updates += count
-        if self.target is not None and self.updates % self.target_period == 0:
+        if self.target is not None and self._since_copy == 0:
             self.target.load_state_dict(self.online.state_dict())
         return priority, metrics
 

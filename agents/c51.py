@@ -40,7 +40,7 @@ class C51(MultiStep):
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross entropy of the projected target (Bellemare et al. 2017, alg. 1): (loss [B], priority [B], metrics).
 
-        The priority is the Kullback-Leibler divergence (Hessel et al. 2018, sec. 3, "Prioritized replay").
+        The priority is the Kullback-Leibler divergence (Hessel et al. 2018, "The Integrated Agent").
         """
         x = self.fold(seq)
         logits = x.here(online)  # [B, A, atoms]

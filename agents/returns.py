@@ -11,8 +11,8 @@ from agents.sequence import tree_map
 def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Folds up to n steps into one, never past the end of an episode.
 
-    The target for step t is `total[t] + scale[t] * V(step t + hop[t])`: Hessel et al. 2018, sec. 2
-    ("Multi-step learning"). Near the end of the window, hops are shorter than n.
+    The target for step t is `total[t] + scale[t] * V(step t + hop[t])`: Hessel et al. 2018,
+    "Multi-step learning". Near the end of the window, hops are shorter than n.
 
     Args:
         reward: float [T, B]; reward[t] was earned on the way to step t.
@@ -85,7 +85,7 @@ def hopped(tree: Any, hop: Tensor) -> Any:
 def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector: Tensor) -> Tensor:
     """total + scale * Q_target(s', argmax_a Q_selector(s', a)).
 
-    With q_selector = q_target it is Mnih et al. (2015), eq. 1; with the online network's values it
+    With q_selector = q_target it is Mnih et al. (2015), algorithm 1; with the online network's values it
     is double Q-learning (van Hasselt et al. 2016, eq. 4).
 
     Args:

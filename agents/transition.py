@@ -84,7 +84,8 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Settings of every algorithm that bootstraps from up to n steps later (Hessel et al. 2018, sec. 2)."""
+    """Settings of every algorithm that bootstraps from up to n steps later (Hessel et al. 2018,
+    "Multi-step learning")."""
 
     foresees: ClassVar[bool] = False  # whether the loss asks the target network of nothing but `there`
 

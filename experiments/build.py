@@ -111,9 +111,10 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     lookahead = LOOKAHEAD if foresee else 1
     if captures(experiment, device):  # where several updates are one launch
         lookahead = experiment.rollout.minibatches if experiment.rollout else LOOKAHEAD if uniform else 1
+    phase = int(experiment.replay.learn_start // experiment.replay.learn_period) if experiment.replay else 0
     return Agent(
-        network.to(device), algorithm, experiment.optimiser, experiment.target_period, bf16=bf16, lookahead=lookahead,
-        foresee=foresee,
+        network.to(device), algorithm, experiment.optimiser, experiment.target_period, target_phase=phase, bf16=bf16,
+        lookahead=lookahead, foresee=foresee,
     )  # fmt: skip
 
 

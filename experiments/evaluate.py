@@ -89,9 +89,10 @@ def describe(result: dict[str, Any]) -> str:
     """An evaluation in a line or two for people."""
     low, high = result["mean_interval"]
     normalised = result["human_normalised_mean"]
+    of = f" of {result['frames']:_} frames" if "frames" in result else ""
     return (
         f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes, "
-        f"{result['checkpoint']} checkpoint, fingerprint {identity(result['fingerprint'])}: "
+        f"{result['checkpoint']} checkpoint{of}, fingerprint {identity(result['fingerprint'])}: "
         f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
         + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")

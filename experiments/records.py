@@ -91,7 +91,9 @@ def read_record(path: Path) -> Record:
         if any(type(value) is int and finite(value) is None for value in settings.values()):
             raise ValueError("it has a number that is too large")
     except FileNotFoundError:
-        raise RunError(f"{path} is not a run directory: it has no config.json") from None
+        raise RunError(
+            f"{path} is not a run directory: it has no config.json; `highscore list runs FOLDER` finds runs"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path / 'config.json'} is damaged ({error})") from None
     return Record(path, config, settings)

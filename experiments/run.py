@@ -134,7 +134,9 @@ class Run:
         try:
             config = read_json(path / "config.json")
         except FileNotFoundError:
-            raise RunError(f"{path} is not a run directory: it has no config.json") from None
+            raise RunError(
+                f"{path} is not a run directory: it has no config.json; `highscore list runs FOLDER` finds runs"
+            ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path / 'config.json'} is damaged ({error}); restore it or train anew") from None
         if not isinstance(config, dict) or config.get("schema") != SCHEMA:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -13,14 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.files import RunError, read_json, write_json
+from experiments.files import read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
-from experiments.records import flat
 from experiments.scheduler import Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import Board, say_the_end
-
-BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation; on a GPU as many
-SHOWN = 3  # settings that a refusal names
+from experiments.suite_checks import check_agents, check_alike, check_cells, check_folder
 
 
 @dataclass(frozen=True)
@@ -82,97 +78,6 @@ def spec_of(options: Suite) -> Spec:
     return make_spec(data)
 
 
-@cache
-def _parsed(preset: str, game: str, settings: tuple[tuple[str, Any], ...]) -> Any:
-    from experiments.cli import parse_train
-
-    flags = (word for key, value in settings for word in (f"--{key}", str(value)))
-    return parse_train([preset, "--game", game, *flags]).experiment
-
-
-def experiment_of(cell: Cell) -> Any:
-    """The experiment of a run, as `highscore train` has it; what differs only in seed and game is parsed once for
-    every world, whose games have the same protocols.
-
-    Raises:
-        ValueError: there is no such preset or game.
-    """
-    from envs.library import GAMES, game_of
-
-    world = game_of(cell.game).world
-    like = next((game.name for game in GAMES.values() if game.world == world), cell.game)
-    parsed = _parsed(cell.preset, like, tuple(cell.settings.items()))
-    return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
-
-
-def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str, Room]:
-    """Tries every kind of run that is planned, without training; returns the memory that each run takes.
-
-    Args:
-        device: a torch.device.
-        here: whether they shall run on this machine.
-
-    Raises:
-        ValueError: settings that cannot work; nothing was started.
-    """
-    import torch
-
-    from experiments.build import make_games
-    from experiments.checks import check, replay_bytes
-
-    needed, tried, on_gpu = {}, set(), device.type == "cuda"
-    for cell in planned:
-        experiment = experiment_of(cell)
-        check(experiment, device, here)
-        if (experiment.game, experiment.protocol) not in tried:
-            tried.add((experiment.game, experiment.protocol))
-            make_games(experiment, 1, torch.device("cpu")).close()
-        replay = replay_bytes(experiment, device) if experiment.replay else 0
-        there = replay if on_gpu and experiment.replay and experiment.replay.storage in ("auto", "cuda") else 0
-        needed[cell.name] = Room(BASE_MEMORY + replay - there, (BASE_MEMORY + there) * on_gpu)
-    return needed
-
-
-def check_alike(planned: list[Cell]) -> None:
-    """Refuses, before days are spent, scores that `highscore compare` would refuse to put side by side.
-
-    Raises:
-        ValueError: on some game two agents would be evaluated differently; names the flags that make them alike.
-    """
-    first: dict[str, tuple[Cell, dict[str, Any]]] = {}
-    for cell in planned:
-        x = experiment_of(cell)
-        how = {
-            "protocol": x.protocol, "evaluation.episodes": x.evaluation.episodes,
-            "evaluation.epsilon": x.evaluation.epsilon,
-        }  # fmt: skip
-        other, wanted = first.setdefault(cell.game, (cell, how))
-        if unlike := {key: value for key, value in wanted.items() if value != how[key]}:
-            raise ValueError(
-                f"{other.group} and {cell.group} would not be evaluated alike, and their scores could not be compared:"
-                f" add --set {' '.join(f'{key}={value}' for key, value in unlike.items())}, or --mixed True"
-            )
-
-
-def check_folder(folder: Path, planned: list[Cell]) -> None:
-    """Refuses to mix two suites in one folder.
-
-    Raises:
-        RunError: a run that was begun with other settings; names some of them.
-    """
-    from experiments.config import to_json
-    from experiments.run import Run
-
-    for cell in planned:
-        if not (folder / cell.name / "config.json").exists():
-            continue
-        begun, now = flat(to_json(Run.open(folder / cell.name).experiment)), flat(to_json(experiment_of(cell)))
-        names = [name for name in dict.fromkeys([*now, *begun]) if now.get(name) != begun.get(name)]
-        if unlike := [f"{name} {begun.get(name)}, now {now.get(name)}" for name in names if name != "source"]:
-            some = "; ".join(unlike[:SHOWN]) + (f"; and {len(unlike) - SHOWN} more" if unlike[SHOWN:] else "")
-            raise RunError(f"{folder / cell.name} was begun with other settings ({some}); choose another --name")
-
-
 def threads_of(folder: Path, jobs: int) -> int:
     """Threads of each training, decided once: another number would change the last digits of a continued run."""
     path = folder / "suite.json"
@@ -227,6 +132,7 @@ def plan(options: Suite) -> Plan:
         import_optuna()
         check_games(spec.games)
         spec = dataclasses.replace(spec, grid={})
+    check_agents(spec)
     planned = cells(spec)
     if not options.mixed:
         check_alike(planned)
@@ -325,8 +231,8 @@ def show_recipes(console: Console) -> int:
     for name, content in recipes().items():
         first = next((line for line in content.splitlines() if line.startswith("#")), "").lstrip("# ")
         data = make_spec(tomllib.loads(content))
-        size = len(data.agents) * len(data.games) * len(data.seeds)
-        table.add_row(name, Text(f"{first} ({size} runs)"))
+        runs = f"{len(cells(data))} runs" + " a trial" * bool(data.search)
+        table.add_row(name, Text(f"{first} ({runs})"))
     console.print(table)
     return 0
 

@@ -98,14 +98,26 @@ def two_steps(batch):
     return Sequence(step, torch.zeros(2, batch).long(), (), (), torch.ones(batch), torch.arange(batch))
 
 
-def test_target_follows_every_period_and_only_then():
-    agent = Agent(build_network(NetworkConfig(**SMALL), (1, 2, 2), 3), DQN(), Adam(1e-2), target_period=3)
+@pytest.mark.parametrize("phase", [0, 3, 4])
+def test_target_follows_every_period_and_only_then(phase):
+    network = build_network(NetworkConfig(**SMALL), (1, 2, 2), 3)
+    agent = Agent(network, DQN(), Adam(1e-2), target_period=3, target_phase=phase, lookahead=8)
     first = copy.deepcopy(agent.target.state_dict())
+    assert agent.room() == 3 - phase % 3  # no batch is drawn beyond a copy
     for update in range(1, 7):
         agent.learn(two_steps(4))
         target, online = agent.target.state_dict(), agent.online.state_dict()
         same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in ((target, online), (target, first))]
-        assert same == [update % 3 == 0, update < 3]
+        assert same == [(update + phase) % 3 == 0, update + phase % 3 < 3]
+
+
+def test_the_target_is_copied_when_the_sources_copy_it():
+    """Dopamine, every 8,000 agent steps from the first on, of which 20,000 come before learning."""
+    for preset, steps in (("dqn", 24_000), ("rainbow", 24_000), ("c51", 60_000), ("double-dqn", 60_000)):
+        x = PRESETS[preset]
+        agent = build_agent(x, (4, 84, 84), 3, torch.device("cpu"))
+        agent.lookahead = x.target_period
+        assert x.replay.learn_start + agent.room() * x.replay.learn_period == steps
 
 
 @pytest.mark.parametrize("bf16", [False, True])

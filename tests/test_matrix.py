@@ -4,7 +4,8 @@ import pytest
 
 from experiments.matrix import cells, make_spec, parse_seeds, read_spec
 from experiments.presets import changes
-from experiments.suite import Suite, experiment_of, spec_of
+from experiments.suite import Suite, spec_of
+from experiments.suite_checks import experiment_of
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_names_that_files_cannot_have(capsys, tmp_path):
     assert "afile" in said(capsys, "train", *options, str(tmp_path / "afile"))
 
 
+def test_a_misspelt_run_is_not_taken_for_a_preset(capsys):
+    assert said(capsys, "train", "runs/NAM").endswith(
+        "there is no run at runs/NAM; `highscore list runs` shows those there are\n"
+    )
+
+
 def test_a_finished_run_says_how_to_train_on(capsys, finished):
     line = said(capsys, "resume", str(finished.path))
     again = line.split("highscore train ")[1].split()

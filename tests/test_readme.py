@@ -11,7 +11,8 @@ from experiments.cli import COMMANDS, parse, parse_train
 from experiments.matrix import cells
 from experiments.presets import PRESETS
 from experiments.scheduler import Room, check_fit
-from experiments.suite import Suite, check_alike, check_cells, spec_of
+from experiments.suite import Suite, spec_of
+from experiments.suite_checks import check_alike, check_cells
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -10,7 +10,7 @@ from envs.registered import Registered, shows_pictures
 from experiments.cli import run_command
 from experiments.matrix import cells, make_spec
 from experiments.run import Run
-from experiments.suite import experiment_of
+from experiments.suite_checks import experiment_of
 from tests.own_game import Box, Corridor
 
 OWN = "gym/tests.own_game:Corridor-v0"

@@ -14,8 +14,8 @@ from experiments.matrix import cells, make_spec
 from experiments.presets import PRESETS
 from experiments.run import Run
 from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler, check_fit
-from experiments.suite import check_cells
 from experiments.suite_board import say_the_end
+from experiments.suite_checks import check_cells
 
 DONE = """echo '{"finished": true}' > summary.json"""
 

@@ -11,7 +11,7 @@ from experiments.matrix import cells, make_spec
 from experiments.run import Run
 from experiments.scheduler import Scheduler
 from experiments.search import STARTUP, Trials, best_trials, check_games, check_search
-from experiments.suite import check_folder, experiment_of
+from experiments.suite_checks import check_folder, experiment_of
 
 SPEC = {
     "agents": "dqn", "games": "Pong", "seeds": "1-2",

@@ -23,8 +23,9 @@ from experiments.matrix import cells, make_spec, read_spec, recipes
 from experiments.records import status
 from experiments.resume import Resume
 from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler
-from experiments.suite import Suite, check_alike, check_folder, experiment_of, run_suite, spec_of
+from experiments.suite import Suite, run_suite, spec_of
 from experiments.suite_board import Board
+from experiments.suite_checks import check_alike, check_folder, experiment_of
 from tests.test_scheduler import Process
 
 TINY = """
@@ -65,6 +66,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--set", "seed=3"], "--seeds 0-4"), ([str(path), "--grid", "game=Pong,Qbert"], "--games Pong"),
         ([str(path), "--set", "name=x"], "write --name"), ([str(path), "--set", "wandb_project=x"], "--wandb-project"),
         (["learning-rate", "--search", "3", "--games", "minatar/breakout,Pong"], "minatar/breakout have none"),
+        (["rainbow-parts", "--agents", "no-dubble"], "did you mean no-double"),
     ):  # fmt: skip
         status = NO_ROOM if "replay.capacity" in words else 2
         assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == status, args

@@ -16,9 +16,11 @@ def preset(name: str) -> Experiment:
     """The experiment that a preset stands for.
 
     Raises:
-        ValueError: no such preset; the message names the closest ones.
+        ValueError: no such preset, nor run, if that is what it looks like; names the closest presets.
     """
     if name not in PRESETS:
+        if "/" in name:
+            raise ValueError(f"there is no run at {name}; `highscore list runs` shows those there are")
         close = difflib.get_close_matches(name.lower(), PRESETS, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(PRESETS)}"
         raise ValueError(f"there is no preset called {name!r}; {hint}")

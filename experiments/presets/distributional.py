@@ -65,8 +65,7 @@ IMPLICIT = Experiment(
 
 # Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
 # one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
-# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return;
-# the target's period begins with learning, as in `dqn`.
+# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
     source="Castro et al. 2018 (Dopamine)",
@@ -83,7 +82,7 @@ IMPLICIT_IMPALA = Experiment(
 
 # Vieillard et al. (2020), table 2 of the appendix: DQN with Adam, alpha 0.9, tau 0.03, l_0 -1.
 # Deviations: 8 environments; convolutions without padding, where Dopamine's, which they build on, have it
-# (--network.torso nature-padded); the target's period begins with learning, as in `dqn`.
+# (--network.torso nature-padded).
 MUNCHAUSEN = Experiment(
     preset="munchausen",
     source="Vieillard et al. 2020",
@@ -98,8 +97,8 @@ MUNCHAUSEN = Experiment(
     protocol="machado",
 )
 
-# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding and the target's period, as
-# above; 64 fractions also to act, and one draw for the target's policy and its return.
+# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding, as above; 64 fractions also to act,
+# and one draw for the target's policy and its return.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
     source="Vieillard et al. 2020",
@@ -116,9 +115,8 @@ MUNCHAUSEN_IMPLICIT = Experiment(
     protocol="machado",
 )
 
-# Hessel et al. (2018), table 1 and sec. 4: all six parts; beta to 1 over 50 M agent steps; the gradient norm's
-# bound of 10 is that of dueling (Wang et al. 2016). Deviations: 8 environments; the target's period begins with
-# learning, where DQN Zoo's begins with the first frame.
+# Hessel et al. (2018), table 1 and "The Integrated Agent": all six parts; beta to 1 over 50 M agent steps; the
+# gradient norm's bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 environments.
 RAINBOW = Experiment(
     preset="rainbow",
     source="Hessel et al. 2018",
@@ -161,7 +159,8 @@ RAINBOW_IMPALA = Experiment(
 # tree, not one per environment; the log-policy of the first step is the target network's, as in the
 # Munchausen paper, where the released code takes the online one's; epsilon falls in a straight line, where it is
 # 0.01 + 0.99 exp(-t / 2 M) in the released code, still 0.29 after 10 M frames, where ours is 0.01 from 8 M on; an
-# episode that is cut short has a value after its end, where theirs has none.
+# episode that is cut short has a value after its end, where theirs has none; the target network's first copy comes
+# after 375 updates, for ours counts the steps before learning.
 BTR = Experiment(
     preset="btr",
     source="Clark et al. 2025",

@@ -12,8 +12,7 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Castro et al. (2018), Dopamine, configuration "DQN with Adam and MSE" (jax/agents/dqn/configs/dqn.gin):
 # what the field compares with today. Deviations: 8 environments; convolutions without padding, as Mnih et al. (2015)
-# have them, where Dopamine's are padded (--network.torso nature-padded); the target's period begins with learning,
-# where theirs begins with the first agent step: their first copy comes after 1,000 updates.
+# have them, where Dopamine's are padded (--network.torso nature-padded).
 MODERN = Experiment(
     preset="dqn",
     source="Castro et al. 2018 (Dopamine)",

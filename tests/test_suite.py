@@ -92,6 +92,12 @@ def test_agents_that_are_evaluated_differently_are_told_before_they_train(tmp_pa
         pair.split("=") for pair in flags.split())}))) is None  # fmt: skip
 
 
+def test_the_suites_that_come_with_it_are_listed_with_their_sizes(capsys):
+    assert run_command("suite", ["list"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "figure 3) (36 runs)" in said and "2 M frames (2 runs a trial)" in said and "(171 runs)" in said
+
+
 def test_every_recipe_can_work_and_says_what_to_expect():
     for name, content in recipes().items():
         spec = make_spec(read_spec(name))

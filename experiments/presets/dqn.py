@@ -30,6 +30,7 @@ MODERN = Experiment(
 # Mnih et al. (2015), Extended Data Table 1; the optimiser's epsilon for a mean loss as in DQN Zoo.
 # The table counts the target period (10,000) in parameter updates, 40,000 agent steps; DQN Zoo takes
 # 40,000 frames instead. We follow the table. Evaluated with epsilon 0.05 (ibid., Methods, "Evaluation procedure").
+# Deviation: evaluation episodes are cut after 108,000 frames, theirs after 18,000.
 NATURE = Experiment(
     preset="dqn-nature",
     source="Mnih et al. 2015",

@@ -72,7 +72,10 @@ class Processes(AsyncVectorEnv):
     """
 
     def __init__(self, env_fns: Any):
-        super().__init__(env_fns, worker=work)
+        try:
+            super().__init__(env_fns, worker=work)
+        except (EOFError, ConnectionError) as error:
+            raise RuntimeError("a game could not begin in a process of its own; why, is said above") from error
 
     def send(self, actions: np.ndarray) -> None:
         self.step_async(actions)
@@ -88,11 +91,16 @@ class Processes(AsyncVectorEnv):
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         try:
-            if terminate:
-                self._ask_to_end()
-            else:
-                with suppress(OSError, EOFError):  # one that is dead already does not hear it
-                    super().close_extras(PATIENCE if timeout is None else timeout)  # it may wait for what was heard
+            for process, pipe in zip(self.processes, self.parent_pipes, strict=True):
+                if terminate or pipe is None:
+                    process.terminate()
+                else:
+                    with suppress(OSError):  # one that is dead already does not hear it
+                        pipe.send(("close", None))
+            # Those that are well end what they have started, and its shared memory.
+            until = time.monotonic() + (PATIENCE if timeout is None else timeout)
+            for process in self.processes:
+                process.join(max(until - time.monotonic(), 0))
         finally:
             for process in self.processes:
                 with suppress(ProcessLookupError, PermissionError):
@@ -102,14 +110,6 @@ class Processes(AsyncVectorEnv):
             for pipe in self.parent_pipes:
                 if pipe is not None:
                     pipe.close()
-
-    def _ask_to_end(self) -> None:
-        """Lets those that are well end what they have started, and its shared memory."""
-        for process in self.processes:
-            process.terminate()
-        until = time.monotonic() + PATIENCE
-        for process in self.processes:
-            process.join(max(until - time.monotonic(), 0))
 
 
 def work(*args: Any) -> None:

@@ -1,5 +1,7 @@
 """Every game there is, by name; those that are registered with Gymnasium are made as they are asked for."""
 
+import re
+
 import gymnasium as gym
 
 from envs import atari, crafter, doom, minatar, probe, registered
@@ -18,6 +20,9 @@ def game_of(name: str) -> Game:
     """
     if name.startswith(registered.PREFIX):
         return registered.game(name)
+    plain = re.sub(r"^ALE/|(-ram)?(Deterministic|NoFrameskip)?-v\d+$", "", name)
+    if name not in GAMES and plain in atari.ROMS:
+        raise ValueError(f"there is no game called {name!r}; did you mean {plain}? --protocol says how it is played")
     if name in gym.registry:
         raise ValueError(f"there is no game called {name!r}; did you mean {registered.PREFIX}{name}?")
     if name not in GAMES:

@@ -15,7 +15,7 @@ from envs.library import game_of
 from envs.played import Played
 from envs.protocols import Protocol
 
-LONGEST = 1 << 20  # bytes of a recording, unpacked: what claims more is none of ours
+LONGEST = 1 << 23  # bytes of a recording, unpacked: what claims more is none of ours
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Recording:
             ValueError: it is another one.
         """
         if not math.isclose(score, self.score, rel_tol=1e-5, abs_tol=1e-4):  # the recorded one adds up 32-bit numbers
-            raise ValueError(f"played again, the episode scored {score}, not {self.score}: emulator versions differ")
+            raise ValueError(
+                f"played again, the episode scored {score}, not {self.score}: emulator versions differ, or the game"
+                " draws chance that its seed does not decide"
+            )
 
     def pack(self) -> bytes:
         """This episode as bytes: a line of JSON and its own actions, compressed; what came before is not in it."""
@@ -74,9 +77,10 @@ class Recording:
     def _of_bytes(cls, content: bytes) -> "Recording":
         try:
             unpacked = zlib.decompressobj()
-            header, actions = unpacked.decompress(content, LONGEST).split(b"\n", 1)
+            whole = unpacked.decompress(content, LONGEST)
             if not unpacked.eof:
                 raise ValueError("it is cut short, or too long to be ours")
+            header, actions = whole.split(b"\n", 1)
             fields = json.loads(header)
             protocol = Protocol(**fields.pop("protocol"))
             points = tuple((int(t), float(reward)) for t, reward in fields.pop("points"))

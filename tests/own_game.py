@@ -1,5 +1,9 @@
 """A package of somebody's own, which registers a game when it is imported: gym/tests.own_game:Corridor-v0."""
 
+import math
+import random
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -29,6 +33,9 @@ class Corridor(gym.Env):
 
 gym.register("Corridor-v0", Corridor)
 gym.register("Drawn-v0", lambda: Drawn())
+gym.register("Chancy-v0", lambda render_mode=None: Chancy())
+gym.register("Nan-v0", lambda: Nan())
+gym.register("Floats-v0", lambda render_mode=None: Floats())
 
 
 class Drawn(Corridor):
@@ -37,3 +44,37 @@ class Drawn(Corridor):
     def __init__(self):
         super().__init__()
         self.observation_space = Box(0, 5, (1,), np.int64)
+
+
+class Chancy(Drawn):
+    """Its chance is not of its seed, but that of `random` and `numpy.random`; what it draws depends on it, too."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def step(self, action):
+        place, _, _, _, _ = super().step(action)
+        self.steps += 1
+        return place, float(np.random.randint(1_000) + random.random()), self.steps == 12, False, {}
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def render(self):
+        return np.full((40, 48, 3), np.random.randint(256) * random.random() * self.np_random.random(), np.uint8)
+
+
+class Nan(Corridor):
+    """Its rewards are none."""
+
+    def step(self, action):
+        picture, _, *rest = super().step(action)
+        return picture, math.nan, *rest
+
+
+class Floats(Chancy):
+    """Its screen is no bytes."""
+
+    def render(self):
+        return np.zeros((40, 48, 3))

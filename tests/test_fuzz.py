@@ -193,6 +193,14 @@ def test_names_in_files_lead_nowhere(stopped, tmp_path):
     setup.games.close()
 
 
+def test_the_longest_episode_with_points_at_every_step_is_read_again():
+    from envs.protocols import GYMNASIUM
+
+    points = tuple((t, 0.10000000149011612) for t in range(GYMNASIUM.max_frames))
+    whole = Recording("Pong", GYMNASIUM, 5, 0, bytes(GYMNASIUM.max_frames), points, 10_800.0)
+    assert Recording.unpack(whole.pack(), lambda: b"") == whole
+
+
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=2_000, deadline=None)
 def test_damaged_recordings_are_read_or_refused(rng):

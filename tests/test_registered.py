@@ -1,13 +1,16 @@
 """Environments that are registered with Gymnasium are games like any other."""
 
+import random
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 from envs.library import game_of
-from envs.registered import Registered, shows_pictures
+from envs.registered import Registered, chance, shows_pictures
 from experiments.cli import run_command
+from experiments.files import read_rows
 from experiments.matrix import cells, make_spec
 from experiments.run import Run
 from experiments.suite_checks import experiment_of
@@ -51,6 +54,7 @@ def test_what_is_no_picture_is_looked_at_on_the_screen():
         ("nope:Nope-v0", "a module in this folder is found with PYTHONPATH=."),
         ("Pendulum-v1", "agents here choose one of 256 actions"),
         ("tests.own_game:Drawn-v0", "shows no pictures"),
+        ("tests.own_game:Floats-v0", "its screen is float64 [40, 48, 3]; rgb_array is uint8 [height, width, 3]"),
     ],
 )
 def test_what_cannot_be_played_is_refused_in_a_line(name, words, tmp_path, capsys):
@@ -64,6 +68,12 @@ def test_what_draws_may_be_missing(monkeypatch, tmp_path, capsys):
     assert run_command("train", ["dqn", "--game", "gym/CartPole-v1", "--runs", str(tmp_path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
     assert 'pip install "gymnasium[classic' in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["ALE/Pong-v5", "PongNoFrameskip-v4", "Pong-v4", "PongDeterministic-v0"])
+def test_atari_by_another_s_name_is_not_sent_to_another_benchmark(name):
+    with pytest.raises(ValueError, match=r"did you mean Pong\?"):
+        game_of(name)
 
 
 def test_a_name_without_its_world_is_known(capsys):
@@ -90,6 +100,52 @@ def test_an_own_game_is_trained_evaluated_and_watched(tmp_path, capsys):
     assert "gymnasium, epsilon 0.5, 3 episodes" in capsys.readouterr().out
     assert run_command("watch", [str(path), "--episode", "1", "--video", str(tmp_path / "v.mp4")]) == 0
     assert "score 1," in capsys.readouterr().out and (tmp_path / "v.mp4").stat().st_size > 1_000
+
+
+def test_chance_that_is_not_the_environment_s_own_follows_its_seed_all_the_same():
+    """Many draw from `numpy.random`, which processes that are forked inherit in the same state."""
+    game = game_of("gym/tests.own_game:Chancy-v0")
+
+    def rewards(games, seed):
+        games.reset(seed)
+        return torch.stack([games.step(torch.zeros(3, dtype=torch.int64)).reward for _ in range(10)])
+
+    games = game.make(3, rules(), device="cpu", stack=1)
+    first, other, again = (rewards(games, seed) for seed in (1, 2, 1))
+    games.close()
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[:, 0], first[:, 1]) and not torch.equal(first[:, 1], first[:, 2])
+    random.seed(0), np.random.seed(0)
+    before, picture = chance(), game.picture(rules())  # beside a training, whose chance is its own
+    picture.reset(1)
+    shown = [picture.act(0)[-1] for _ in range(10)]
+    picture.reset(1)
+    assert all(np.array_equal(one[0], picture.act(0)[-1][0]) for one in shown)
+    picture.close()
+    assert repr(chance()) == repr(before)
+
+
+def test_a_film_of_it_is_the_episode_that_was_played(tmp_path, capsys):
+    game = "gym/tests.own_game:Chancy-v0"
+    line = (
+        f"dqn --game {game} --num-envs 2 --frames 300 --network.torso nips --network.hidden 16 --replay.capacity 400"
+        " --replay.batch-size 4 --replay.learn-start 100 --evaluation.episodes 2 --evaluation.video-seconds 0"
+        f" --device cpu --wandb off --runs {tmp_path} --name r"
+    )
+    assert run_command("train", line.split()) == 0
+    scores = [row["score"] for row in read_rows(tmp_path / "r/episodes.jsonl")]
+    assert len({*scores[:8]}) == 8
+    capsys.readouterr()
+    assert run_command("watch", [str(tmp_path / "r"), "--episode", "5", "--video", str(tmp_path / "v.mp4")]) == 0
+    assert float(capsys.readouterr().out.split("score ")[1].split(",")[0]) == pytest.approx(scores[4], rel=1e-5)
+
+
+def test_a_reward_that_is_no_number_is_named(tmp_path, capfd):
+    games = game_of("gym/tests.own_game:Nan-v0").make(1, rules(), device="cpu", stack=1)
+    games.reset(0)
+    with pytest.raises(RuntimeError, match="gave the reward nan after action 0"):
+        games.step(torch.zeros(1, dtype=torch.int64))
+    games.close()
 
 
 def test_it_can_be_a_part_of_a_suite():

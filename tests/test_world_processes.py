@@ -59,6 +59,32 @@ def test_no_process_is_left_behind(number):
     assert gone(before)
 
 
+def test_a_game_that_takes_its_time_to_end_is_not_waited_for():
+    before, here = children(), os.getpid()
+
+    class Slow(Catch):
+        def close(self):
+            time.sleep(1_000 * (os.getpid() != here))
+
+    games = wrap(lambda protocol: Slow(), 2, PROBE, processes=True)
+    games.reset(1)
+    games.close()
+    assert gone(before)
+
+
+def test_a_game_that_cannot_begin_in_its_process_says_so(capfd):
+    here = os.getpid()
+
+    class Once(Catch):
+        def __init__(self):
+            if os.getpid() != here:
+                raise OSError("the port is taken")
+            super().__init__()
+
+    with pytest.raises(RuntimeError, match="could not begin in a process of its own"):
+        wrap(lambda protocol: Once(), 2, PROBE, processes=True)
+
+
 def test_a_game_that_hangs_is_replaced(monkeypatch, tmp_path):
     class Hanging(Catch):
         def step(self, action):

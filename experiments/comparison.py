@@ -273,8 +273,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
     scored = {agent: comparison.scores(agent) for agent in comparison.agents} if comparison.common_games else {}
     raw = {agent: comparison.raw(agent) for agent in comparison.agents} if comparison.shared_games else {}
+    mixed = {key: " or ".join(str(value) for value in values) for key, values in comparison.mixed.items()}
     return {
-        "conditions": conditions(of_result(comparison.runs[0].result)), "mixed": comparison.mixed,
+        "conditions": conditions(of_result(comparison.runs[0].result)) | mixed, "mixed": comparison.mixed,
         "fingerprints": sorted({identity(of_result(run.result)) for run in comparison.runs}),
         "games": games, "common_games": comparison.common_games,
         "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+MOST = 100  # more pairs of agents than these are not compared in a terminal
 MANY = 4  # more agents than these have no column each in a terminal
 
 
@@ -127,7 +128,10 @@ def terminal(data: dict[str, Any]) -> Group:
         count = len(data["common_games"])
         games = f"{count} games" if count > 1 else data["common_games"][0]
         parts.append(table(f"Human-normalised (1 is a human) over {games}", *aggregate_rows(data)))
-    if data["improvement"]:
+    if len(data["improvement"]) > MOST:
+        note = f"the probabilities of improvement of {len(data['improvement']):_} pairs of agents are in --json"
+        parts.append(Text(f"note: {note}", style="dim"))
+    elif data["improvement"]:
         rows = [
             [f"{x['x']}  beats  {x['y']}", f"{two(x['probability'])} {spread(x['interval'], two)}"]
             for x in data["improvement"]

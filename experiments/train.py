@@ -27,7 +27,7 @@ from experiments.run import Run
 from experiments.trace import Trace
 from experiments.trainer import Trainer
 from experiments.usage import cores, crowded, others
-from experiments.wandb_mirror import Mirror, NoMirror
+from experiments.wandb_mirror import Mirror, NoMirror, check_project
 
 LONG = 50_000_000  # emulator frames
 
@@ -106,6 +106,8 @@ def train_and_keep(
     experiment = options.experiment
     if options.weights is not None:
         more["weights"] = begin_with(setup.agent, Run.open(options.weights))
+    if options.wandb != "off":
+        check_project(options.wandb_project)
     disk = check_disk(options.runs, setup.agent, experiment)
     group = options.wandb_group or f"{experiment.agent}/{experiment.game}"
     filed = {"mode": options.wandb, "project": options.wandb_project, "group": group, "tags": options.wandb_tags}

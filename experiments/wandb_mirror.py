@@ -140,15 +140,28 @@ class Mirror:
             self.say(f"Weights & Biases {what}; training goes on without it: {OFFLINE_HINT}")
 
 
+def check_project(name: str) -> None:
+    """Refuses, before a training, what Weights & Biases would refuse after.
+
+    Raises:
+        ValueError: naming what it may not have.
+    """
+    if not 0 < len(name) <= 128 or set(name) & set("/\\#?%:"):
+        raise ValueError(
+            f"--wandb-project {name!r}: up to 128 characters, none of them / \\ # ? % or : (WANDB_ENTITY names a team)"
+        )
+
+
 def describe(run: Run, mode: str, project: str) -> dict[str, Any]:
     """What wandb is told about a run: names that group seeds, and the whole configuration."""
     x = run.experiment
     filed = run.config.get("wandb", {"group": f"{x.agent}/{x.game}", "tags": []})
+    tags = [tag[:64] for tag in (x.preset, x.game, x.protocol, *filed["tags"])]  # longer ones are refused
     return {
         "mode": mode,
         "init": {
             "project": project, "id": run.config["wandb_id"], "name": f"{x.agent}-{x.game}-s{x.seed}",
-            "group": filed["group"], "job_type": "train", "tags": [x.preset, x.game, x.protocol, *filed["tags"]],
+            "group": filed["group"], "job_type": "train", "tags": tags,
             "config": run.config | {"agent": x.agent, "game": x.game, "seed": x.seed, "group": filed["group"]},
         },
     }  # fmt: skip

@@ -88,6 +88,14 @@ def test_mixed_fingerprints_are_refused_or_said(suite, tmp_path, capsys, how, wo
     assert "MIXED FINGERPRINTS" in capsys.readouterr().out
     data = as_json(load([suite, other], mixed=True))
     assert "Scores were not measured alike" in to_latex(data) and len(data["fingerprints"]) == 2
+    assert all(data["conditions"][key] == " or ".join(map(str, values)) for key, values in data["mixed"].items())
+
+
+def test_pairs_that_are_too_many_to_read_are_left_to_the_json(suite, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.tables.MOST", 0)
+    assert run_command("compare", [str(suite)]) == 0
+    said = capsys.readouterr().out
+    assert "of 1 pairs of agents are in --json" in said and "beats" not in said
 
 
 def test_the_last_checkpoint_counts_and_the_best_only_when_asked(suite, tmp_path):

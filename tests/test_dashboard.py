@@ -108,6 +108,18 @@ def test_hours_only_go_on_while_a_run_is_watched(client, root):
     assert max(c["x"][-1] for c in charts) == pytest.approx(spent, rel=1e-3)
 
 
+def test_hours_of_a_long_training_count_every_row(client, root):
+    """A slow one, as when an evaluation came between, does not stand for its neighbours."""
+    path, speeds = next(root.glob("dqn*")), [1.0 if i == 1_000 else 1_000.0 for i in range(1, 2_001)]
+    for name, rows in (
+        ("metrics", ({"frames": 10_000 * i, "agent_steps": i, "charts/episodic_return": 1.0} for i in range(1, 2_001))),
+        ("perf", ({"frames": 10_000 * i, "charts/FPS": speed} for i, speed in enumerate(speeds, 1))),
+    ):  # fmt: skip
+        (path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    hours = max(c["x"][-1] for c in curves(client, axis="hours")["curves"])
+    assert hours == pytest.approx(sum(10_000 / speed for speed in speeds) / 3600, rel=1e-6)
+
+
 def test_a_run_that_takes_the_place_of_another_is_another(client, root):
     before = client.get("/api/runs").json()
     old = next(run for run in before["runs"] if run["agent"] == "dqn")["id"]

@@ -128,6 +128,18 @@ def test_readable_on_a_phone(page_of, scheme):
     assert page.errors == []
 
 
+def test_raw_scores_of_several_games_have_no_mean(page_of):
+    page = page_of[0]()
+    page.wait_for_selector("#page[data-ready] canvas")
+    note = page.locator("section.panel h3 .quiet").first
+    assert "95 % over runs" in note.inner_text()
+    page.select_option("label:has-text('panels') select", "")
+    page.wait_for_function("() => document.querySelectorAll('section.panel').length === 1")
+    assert "raw scores of several games: no mean" in page.locator("section.panel h3 .quiet").inner_text()
+    page.select_option("label:has-text('panels') select", "game")
+    assert page.errors == []
+
+
 def test_what_is_zoomed_into_is_drawn_anew_and_two_clicks_show_all(page_of):
     page = page_of[0]()
     page.wait_for_selector("#page[data-ready] canvas")

@@ -48,6 +48,11 @@ def test_names_that_files_cannot_have(capsys, tmp_path):
     assert "afile" in said(capsys, "train", *options, str(tmp_path / "afile"))
 
 
+def test_projects_that_weights_and_biases_would_refuse(capsys, tmp_path):
+    line = said(capsys, "train", "demo", "--wandb", "offline", "--wandb-project", "team/x", "--runs", str(tmp_path))
+    assert "--wandb-project 'team/x'" in line and "WANDB_ENTITY" in line and not [*tmp_path.iterdir()]
+
+
 def test_a_misspelt_run_is_not_taken_for_a_preset(capsys):
     assert said(capsys, "train", "runs/NAM").endswith(
         "there is no run at runs/NAM; `highscore list runs` shows those there are\n"

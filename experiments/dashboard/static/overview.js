@@ -135,7 +135,7 @@ export class Overview {
   scaled(run, curve) {
     const scale = store.about.scales[run.game];
     const y = wishes.metric.startsWith("eval/") ? curve.y : smooth(curve.y, wishes.smooth);
-    if (!wishes.normal || !SCORES.includes(wishes.metric)) return { ...curve, y };
+    if (!wishes.normal || !SCORES.includes(wishes.metric)) return { ...curve, y, game: run.game };
     if (!scale) return null;  // a raw score is not to be averaged with normalised ones
     return { ...curve, y: y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
   }
@@ -172,9 +172,12 @@ export class Overview {
     }
     plot.card.classList.toggle("one", alone);
     const everything = [...byGroup.values()].flat(), grid = gridOf(everything);
+    let unlike = false;
     const lines = this.groups.filter((g) => byGroup.has(g)).map((group) => {
-      const curves = byGroup.get(group), { mean, low, high } = band(curves, grid);
-      const several = curves.length > 1;
+      const curves = byGroup.get(group), several = curves.length > 1;
+      const alike = !SCORES.includes(wishes.metric) || new Set(curves.map((c) => c.game)).size < 2;  // raw scores of several games have no mean
+      const { mean, low, high } = alike ? band(curves, grid) : band([], grid);
+      unlike ||= !alike;
       return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
@@ -189,7 +192,7 @@ export class Overview {
     const seeds = Math.max(...[...byGroup.values()].map((c) => c.length));
     const marks = new Set(everything.map((c) => store.runs.get(c.id)?.fingerprint).filter(Boolean));
     const mixed = wishes.metric.startsWith("eval/") && marks.size > 1 ? ", MIXED FINGERPRINTS" : "";
-    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${seeds > 1 ? ", 95 % over runs" : ""}${mixed}`;
+    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${unlike ? ", raw scores of several games: no mean" : seeds > 1 ? ", 95 % over runs" : ""}${mixed}`;
     plot.draw(grid, lines);
   }
   reference(agent, game) {

@@ -92,7 +92,7 @@ def test_evaluate_writes_what_a_score_depends_on(finished, capsys):
         == 0
     )
     out = capsys.readouterr().out
-    assert "Pong, nature, epsilon 0.05, 3 episodes, last checkpoint, fingerprint" in out and "human-normalised" in out
+    assert "Pong, nature, epsilon 0.05, 3 episodes, last checkpoint of" in out and "human-normalised" in out
     (path,) = (finished.path / "evaluations").glob("*-nature-*.json")
     result = json.loads(path.read_text())
     assert len(result["scores"]) == 3 and result["mean"] == pytest.approx(np.mean(result["scores"]))

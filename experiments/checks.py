@@ -2,7 +2,6 @@
 
 import gc
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from agents.replay import STEP_BYTES
 from envs.library import game_of
 from experiments.build_network import state_bytes
 from experiments.config import Experiment, OnPolicy
+from experiments.files import NO_ROOM
 from experiments.run import KEPT_CHECKPOINTS
 from experiments.segments import ROWS
 
@@ -189,6 +189,16 @@ def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps)
 
 
+def replay_device(experiment: Experiment, device: torch.device) -> torch.device:
+    """Whose memory the replay takes.
+
+    Args:
+        device: where the agent is.
+    """
+    assert experiment.replay is not None
+    return device if experiment.replay.storage in ("auto", "cuda") else torch.device("cpu")
+
+
 def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
@@ -201,7 +211,7 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     storage = experiment.replay.storage
     if storage == "cuda" and device.type != "cuda":
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
-    where = device if storage in ("auto", "cuda") else torch.device("cpu")
+    where = replay_device(experiment, device)
     free = available_memory(where)
     if needed > free:
         fits = int(0.8 * free / needed * steps) // 1000
@@ -263,7 +273,7 @@ class NoRoom(ValueError):
         advice: what to do.
     """
 
-    status = os.EX_TEMPFAIL  # of the command
+    status = NO_ROOM  # of the command
 
     def __init__(self, what: str, advice: str):
         super().__init__(f"{what}; {advice}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
+NO_ROOM = os.EX_TEMPFAIL  # the status of a command that found too little memory or disk when it began
 
 
 class RunError(ValueError):

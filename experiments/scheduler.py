@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from experiments.files import RunError
+from experiments.files import NO_ROOM, RunError
 from experiments.matrix import Cell
 from experiments.records import alive, summary, whole
 
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
 LOSSES = 5  # machines that one run may lose
-NO_ROOM = os.EX_TEMPFAIL  # the status of a run that found too little memory or disk when it began
 STOPPED = {128 + signal.SIGINT, *(x for n in (signal.SIGTERM, signal.SIGHUP) for x in (128 + n, -n))}  # a run's status
 PAUSE, REFUSALS = 60.0, 10  # seconds until a run that found no room tries again, and how often, with nothing beside it
 

@@ -1,7 +1,6 @@
 """What a suite is refused for, before anything starts."""
 
 import dataclasses
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
     import torch
 
     from experiments.build import make_games
-    from experiments.checks import check, replay_bytes
+    from experiments.checks import check, replay_bytes, replay_device
 
     needed, tried, on_gpu = {}, set(), device.type == "cuda"
     for cell in planned:
@@ -60,9 +59,12 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
         if (experiment.game, experiment.protocol) not in tried:
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, torch.device("cpu")).close()
-        replay = replay_bytes(experiment, device) if experiment.replay else 0
-        there = replay if on_gpu and experiment.replay and experiment.replay.storage in ("auto", "cuda") else 0
-        needed[cell.name] = Room(BASE_MEMORY + replay - there, (BASE_MEMORY + there) * on_gpu)
+        host, gpu = BASE_MEMORY, BASE_MEMORY * on_gpu
+        if experiment.replay is not None:
+            there = replay_device(experiment, device).type == "cuda"
+            replay = replay_bytes(experiment, device)
+            host, gpu = host + replay * (not there), gpu + replay * there
+        needed[cell.name] = Room(host, gpu)
     return needed
 
 
@@ -72,14 +74,11 @@ def check_agents(spec: Spec) -> None:
     Raises:
         ValueError: it is neither a preset nor a variant of the suite; names the closest.
     """
-    from experiments.presets import PRESETS
+    from experiments.presets import PRESETS, closest
 
     for agent in spec.agents:
         if agent not in PRESETS and agent not in spec.variants:
-            close = difflib.get_close_matches(agent, [*spec.variants, *PRESETS], cutoff=0.5)
-            known = [*spec.variants] if spec.variants else [*PRESETS]
-            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
-            raise ValueError(f"there is no agent called {agent!r}; {hint}")
+            raise ValueError(f"there is no agent called {agent!r}; {closest(agent, [*spec.variants, *PRESETS])}")
 
 
 def check_alike(planned: list[Cell]) -> None:

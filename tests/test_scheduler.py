@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from experiments.distributed.runner import Remote, Runner
-from experiments.files import RunError
+from experiments.files import NO_ROOM, RunError
 from experiments.matrix import cells, make_spec
 from experiments.presets import PRESETS
 from experiments.run import Run
-from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler, check_fit
+from experiments.scheduler import Job, Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import say_the_end
 from experiments.suite_checks import check_cells
 

@@ -18,11 +18,11 @@ from starlette.testclient import TestClient
 from envs.library import game_of
 from experiments.cli import parse, parse_train, run_command
 from experiments.dashboard.server import application
-from experiments.files import RunError
+from experiments.files import NO_ROOM, RunError
 from experiments.matrix import cells, make_spec, read_spec, recipes
 from experiments.records import status
 from experiments.resume import Resume
-from experiments.scheduler import NO_ROOM, Job, Launch, Listed, Room, Scheduler
+from experiments.scheduler import Job, Launch, Listed, Room, Scheduler
 from experiments.suite import Suite, run_suite, spec_of
 from experiments.suite_board import Board
 from experiments.suite_checks import check_alike, check_folder, experiment_of

@@ -1,7 +1,7 @@
 """Published settings by name, complete; each cites its table and lists its deviations."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.config import Experiment, Policies, to_json
@@ -10,6 +10,13 @@ from experiments.records import flat
 
 FILES = (dqn, distributional, pqn, policy, memory, players, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Which known names are closest to one that is not, or all of them, as the end of a message."""
+    names = [*known]
+    close = difflib.get_close_matches(name.lower(), names, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
 
 
 def preset(name: str) -> Experiment:
@@ -21,9 +28,7 @@ def preset(name: str) -> Experiment:
     if name not in PRESETS:
         if "/" in name:
             raise ValueError(f"there is no run at {name}; `highscore list runs` shows those there are")
-        close = difflib.get_close_matches(name.lower(), PRESETS, cutoff=0.5)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(PRESETS)}"
-        raise ValueError(f"there is no preset called {name!r}; {hint}")
+        raise ValueError(f"there is no preset called {name!r}; {closest(name, PRESETS)}")
     return PRESETS[name]
 
 

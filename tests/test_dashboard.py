@@ -213,6 +213,18 @@ def test_the_leaderboard_keeps_fingerprints_apart(client, root):
     assert "no sticky actions" in first["published"][0]["protocol"]
 
 
+def test_a_curve_has_the_fingerprint_of_its_own_evaluations(client, root):
+    for facts in client.get("/api/runs").json()["runs"]:
+        assert facts["curve_fingerprint"] == facts["fingerprint"]
+    path = next(root.glob("dqn*")) / "evaluations"
+    result = json.loads((path / "000000500000.json").read_text())
+    result["fingerprint"]["epsilon"] = 0.3
+    write_json(path / "000000500000-by-hand.json", result | {"name": "by hand", "created": "2030"})
+    (path / "000000500000.json").unlink()
+    (facts,) = (one for one in client.get("/api/runs").json()["runs"] if one["preset"] == "dqn")
+    assert facts["curve_fingerprint"] != facts["fingerprint"]
+
+
 def test_a_summary_that_is_none_of_ours_hides_no_other_run(client, root):
     path = next(root.glob("dqn*")) / "summary.json"
     broken = json.loads(path.read_text())

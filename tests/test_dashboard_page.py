@@ -93,6 +93,9 @@ def test_keys_open_choose_and_compare(page_of):
     assert "optimality gap" in page.locator("table").first.inner_text()
     page.keyboard.press("r")
     page.wait_for_selector("#page[data-ready=runs] canvas")
+    for _ in range(62):  # on beyond those that are shown at first
+        page.keyboard.press("j")
+    assert page.locator("tr.at").count() == 1
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.type") == "search" and page.errors == []
 
@@ -137,6 +140,51 @@ def test_raw_scores_of_several_games_have_no_mean(page_of):
     page.wait_for_function("() => document.querySelectorAll('section.panel').length === 1")
     assert "raw scores of several games: no mean" in page.locator("section.panel h3 .quiet").inner_text()
     page.select_option("label:has-text('panels') select", "game")
+    assert page.errors == []
+
+
+def test_a_mean_is_of_all_seeds_and_where_some_are_missing_it_is_another_line(page_of):
+    page = page_of[0]()
+    band = page.evaluate(
+        """async () => {
+          const { band } = await import("/static/charts.js");
+          const ended = { x: [1, 3], y: [10, 30] }, running = { x: [1, 5], y: [0, 0] };
+          return [band([ended, running], [1, 2, 3, 4, 5]), band([running], [1, 5]), band([ended, ended, running], [4])];
+        }"""
+    )
+    both, alone, few = band
+    assert both["mean"] == [5, 10, 15, None, None] and both["some"] == [None, None, 15, 0, 0] and both["share"] == 0.4
+    assert both["low"][3] is None and both["low"][1] is not None
+    assert alone["mean"] == [0, 0] and alone["some"] is None
+    assert few["mean"] == [None] and few["some"] is None  # one of three is no mean of them
+
+
+def test_the_page_of_a_comparison_is_live(page_of, many):
+    paths = [many / name for name in ("one", "two")]
+    for path in paths:
+        shutil.copytree(many / "run-1", path)
+        (path / "metrics.jsonl").unlink()  # it is linked to the others'
+        (path / "metrics.jsonl").write_text(row(1, 5.0))
+    page = page_of[0]()
+    page.fill("input[type=search]", "run-1")
+    page.wait_for_function("() => document.querySelectorAll('tbody tr').length > 2")
+    with page.expect_response("**/api/runs?*"):
+        pass
+    ids = page.evaluate(
+        "async () => (await (await fetch('/api/runs?since=-1')).json()).runs"
+        ".filter((run) => run.training === 5).map((run) => run.id)"
+    )
+    assert len(ids) == 2
+    page.goto(page.url.split("#")[0] + f"#/compare/{','.join(ids)}")
+    page.wait_for_selector("#page[data-ready=compare] canvas")
+    score = page.locator("tr:has(td:text-is('training score')) td").nth(1)
+    assert score.inner_text() == "5.00"
+    with (paths[0] / "metrics.jsonl").open("a") as first, (paths[1] / "metrics.jsonl").open("a") as second:
+        first.write(row(2, 7.0))
+        second.write(row(2, 7.0))
+    page.wait_for_selector("tr:has(td:text-is('training score')) td:nth-child(2):has-text('7.00')", timeout=8_000)
+    for path in paths:
+        shutil.rmtree(path)
     assert page.errors == []
 
 

@@ -82,18 +82,21 @@ class Entry:
             "id": self.id, "name": self.record.name, "folder": folder_of(path, root), "agent": agent,
             "preset": settings["preset"], "game": settings["game"], "seed": settings["seed"],
             "protocol": settings["protocol"], "status": "", "frames": 0, "whole": settings["frames"],
-            "training": None, "speed": None, "created": str(self.record.config.get("created", "")),
+            "training": None, "speed": None, "curve_fingerprint": None,
+            "created": str(self.record.config.get("created", "")),
         } | score({}, settings["game"])  # fmt: skip
 
     def _facts(self, agent: str, root: Path) -> dict[str, Any]:
         path, found = self.record.path, summary(self.record.path)
         last = last_row(path / "metrics.jsonl")
-        measured = self._evaluations() or [one for one in [found.get("evaluation")] if isinstance(one, dict)]
+        newest = [one for one in [found.get("evaluation")] if isinstance(one, dict)]
+        measured = self._evaluations() or newest
         self.scores = [score(one, self.record.game) for one in measured]
         return self._settings(agent, root) | (self.scores[0] if self.scores else {}) | {
             "status": status(path), "frames": last.get("frames", 0),
             "training": finite(last.get("charts/episodic_return", found.get("training_score"))),
             "speed": finite(last_row(path / "perf.jsonl").get("charts/FPS")),
+            "curve_fingerprint": fingerprint_of(newest[0]) if newest else None,
         }  # fmt: skip
 
     def _evaluations(self) -> list[dict[str, Any]]:

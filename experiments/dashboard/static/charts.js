@@ -27,16 +27,17 @@ function random(seed) {
   return () => { seed = (seed * 1664525 + 1013904223) >>> 0; return seed / 4294967296; };
 }
 
-// The mean and its 95 % bootstrap interval where at least half of the seeds have come.
+// The mean and its 95 % bootstrap interval where all seeds have come. Where at least half have, `some` is the mean of
+// those, for it jumps where one ends; null if there is no such place. `share` is how much of the grid that is.
 export function band(curves, grid) {
   const values = curves.map((curve) => grid.map((x) => at(curve.x, curve.y, x)));
-  const mean = [], low = [], high = [], draw = random(7), need = Math.ceil(curves.length / 2);
+  const mean = [], low = [], high = [], some = [], draw = random(7);
   for (let i = 0; i < grid.length; i++) {
     const there = values.map((row) => row[i]).filter((v) => v !== null);
-    if (there.length < need || !there.length) { mean.push(null); low.push(null); high.push(null); continue; }
-    const m = there.reduce((a, b) => a + b, 0) / there.length;
-    mean.push(m);
-    if (there.length === 1) { low.push(null); high.push(null); continue; }
+    const m = there.length ? there.reduce((a, b) => a + b, 0) / there.length : null, all = there.length === curves.length;
+    mean.push(all ? m : null);
+    some.push(all || 2 * there.length < curves.length ? null : m);
+    if (!all || there.length < 2) { low.push(null); high.push(null); continue; }
     const means = [];
     for (let k = 0; k < 120; k++) {
       let sum = 0;
@@ -46,7 +47,9 @@ export function band(curves, grid) {
     means.sort((a, b) => a - b);
     low.push(means[3]); high.push(means[116]);
   }
-  return { mean, low, high };
+  const lone = some.filter((value) => value !== null).length, ends = (i) => some[i] !== null && some[i] !== undefined && mean[i] === null;
+  mean.forEach((value, i) => { if (value !== null && (ends(i - 1) || ends(i + 1))) some[i] = value; });  // they meet
+  return { mean, low, high, some: lone ? some : null, share: lone / grid.length };
 }
 
 export function gridOf(curves, points = 100) {
@@ -59,7 +62,7 @@ export function gridOf(curves, points = 100) {
   return [...new Set([...grid, ...lone])].sort((a, b) => a - b);
 }
 
-// One plot. `lines`: [{label, colour, x, mean, low, high, dashed}] on one grid x.
+// One plot. `lines`: [{label, colour, x, mean, low, high, some, dashed}] on one grid x.
 export class Plot {
   constructor(host, { axis, onpick }) {
     this.host = host; this.axis = axis; this.onpick = onpick; this.lines = [];
@@ -70,10 +73,10 @@ export class Plot {
   }
   size() { return { width: Math.max(this.host.clientWidth, 120), height: Math.max(this.host.clientHeight, 120) }; }
   draw(grid, lines) {
-    const few = (line) => line.mean.filter((v) => v !== null).length < 3;  // points, where a line has no length
-    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low, few(l)]), dark()]);
+    const few = (values) => values.filter((v) => v !== null).length < 3;  // points, where a line has no length
+    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low, few(l.mean), !!l.some, !!l.some && few(l.some)]), dark()]);
     const data = [grid];
-    for (const line of lines) { data.push(line.mean); if (line.low) data.push(line.high, line.low); }
+    for (const line of lines) { data.push(line.mean); if (line.low) data.push(line.high, line.low); if (line.some) data.push(line.some); }
     this.lines = lines;
     if (this.u && key === this.key) {  // what somebody has zoomed into stays
       const { min, max } = this.u.scales.x, [old] = this.u.data;
@@ -87,12 +90,16 @@ export class Plot {
     const series = [{}], bands = [];
     this.owner = [null];
     lines.forEach((line, i) => {
-      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: few(line) }, spanGaps: true });
+      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: few(line.mean) }, spanGaps: true });
       this.owner.push(i);
       if (line.low) {
         bands.push({ series: [series.length, series.length + 1], fill: line.colour + "2e" });
         series.push({ points: { show: false }, width: 0 }, { points: { show: false }, width: 0 });
         this.owner.push(null, null);
+      }
+      if (line.some) {
+        series.push({ stroke: line.colour, width: 1.5, dash: [2, 4], points: { show: few(line.some) }, spanGaps: false });
+        this.owner.push(i);
       }
     });
     const look = { stroke: ink("--quiet"), grid: { stroke: ink("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };

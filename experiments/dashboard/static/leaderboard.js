@@ -14,7 +14,7 @@ export class LeaderboardPage {
     const boards = await ask(`/api/leaderboard?${query}`);
     if (this.closed) return;
     if (!asked && pressed()) { this.stale = true; return; }
-    const add = el("select", { "data-key": "add", "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); this.load(); } } },
+    const add = el("select", { "data-key": "add", "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); add.blur(); this.load(); } } },
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
     const chips = wishes.board.map((name) => el("button", { class: "chip on", "data-key": name, title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));
     redraw(this.host, el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), add, ...chips),

@@ -176,9 +176,9 @@ export class Overview {
     const lines = this.groups.filter((g) => byGroup.has(g)).map((group) => {
       const curves = byGroup.get(group), several = curves.length > 1;
       const alike = !SCORES.includes(wishes.metric) || new Set(curves.map((c) => c.game)).size < 2;  // raw scores of several games have no mean
-      const { mean, low, high } = alike ? band(curves, grid) : band([], grid);
+      const { mean, low, high, some, share } = alike ? band(curves, grid) : band([], grid);
       unlike ||= !alike;
-      return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, low: several ? low : null, high: several ? high : null };
+      return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
       const curve = wishes.split === "game" && wishes.axis !== "hours" && SCORES.includes(wishes.metric) ? this.reference(agent, name) : null;
@@ -190,9 +190,9 @@ export class Overview {
       }
     }
     const seeds = Math.max(...[...byGroup.values()].map((c) => c.length));
-    const marks = new Set(everything.map((c) => store.runs.get(c.id)?.fingerprint).filter(Boolean));
+    const marks = new Set(everything.map((c) => store.runs.get(c.id)?.curve_fingerprint).filter(Boolean));
     const mixed = wishes.metric.startsWith("eval/") && marks.size > 1 ? ", MIXED FINGERPRINTS" : "";
-    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${unlike ? ", raw scores of several games: no mean" : seeds > 1 ? ", 95 % over runs" : ""}${mixed}`;
+    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${unlike ? ", raw scores of several games: no mean" : seeds > 1 ? `, 95 % over runs${lines.some((line) => line.share > 0.05) ? ", dotted where not all have come" : ""}` : ""}${mixed}`;
     plot.draw(grid, lines);
   }
   reference(agent, game) {
@@ -242,6 +242,7 @@ export class Overview {
     if (name === "/") { this.search.focus(); this.search.select(); return true; }
     if (name === "j" || name === "k") {
       this.at = Math.max(0, Math.min(this.rows.length - 1, this.at + (this.keys ? (name === "j" ? 1 : -1) : 0)));
+      this.all ||= this.at >= FIRST_ROWS;
       this.keys = true; this.drawTable();
       this.table.querySelector("tr.at")?.scrollIntoView({ block: "nearest" });
       return true;

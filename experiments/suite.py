@@ -120,10 +120,13 @@ def plan(options: Suite) -> Plan:
     from experiments.build import device_of
     from experiments.checks import available_memory
     from experiments.search import check_games, check_search, import_optuna
+    from experiments.wandb_mirror import check_project
 
     spec = spec_of(options)
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.wandb != "off":
+        check_project(options.wandb_project)
     if options.search < 0 or (options.search and not spec.search):
         raise ValueError("--search N needs a [search] table in the suite's file, and N of at least 1")
     if spec.search and not options.search:

@@ -20,6 +20,7 @@ from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
+from experiments.distributed.roster import NobodyPlays
 from experiments.distributed.setup import DistributedSetup
 from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.fingerprint import identity
@@ -99,16 +100,21 @@ class Trainer:
             self.setup.games.close()
 
     def _train(self, begin: Moment | None, stop: Callable[[], bool]) -> None:
-        frames = self.experiment.frames
-        if self.evaluation_due and self.frames() < frames:
+        if self.evaluation_due and self.frames() < self.experiment.frames:
             self.evaluate()
             if self.interruption.signal:
                 return  # the checkpoint that it came from says that it is due
         moment = begin
-        for moment in self.setup.moments(self.experiment, begin):
-            self.follow(moment)
-            if self.interruption.signal or stop():
-                break
+        try:
+            for moment in self.setup.moments(self.experiment, begin):
+                self.follow(moment)
+                if self.interruption.signal or stop():
+                    break
+        except NobodyPlays as error:
+            if moment is None:
+                raise
+            self.save(moment)
+            raise RunError(f"{error}. Saved; once it can: {self.run.resume_command}") from None
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()
@@ -318,11 +324,7 @@ class Trainer:
         return tensors, facts | {"rows": self.write_rows()}
 
     def forget_rows(self, rows_in: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Removes the rows that no checkpoint names.
-
-        Args:
-            rows_in: finds the replay's manifest in what a checkpoint says for resuming.
-        """
+        """Removes the rows that no checkpoint names: `rows_in` finds the manifest in what one says for resuming."""
         if self.segments is not None:
             newest = self.run.checkpoints()[-KEPT_CHECKPOINTS:]  # of an older one something may be left
             with contextlib.suppress(OSError, ValueError, KeyError):  # if one cannot be read, the next save forgets

@@ -20,9 +20,11 @@ from rich.console import Console
 from experiments import trainer
 from experiments.distributed import local
 from experiments.distributed.blocks import block_rows
+from experiments.distributed.local import LocalPlayers
 from experiments.distributed.setup import build
 from experiments.files import RunError, read_rows
 from experiments.resume import Resume, resume
+from experiments.run import Run
 from experiments.train import Train, run_training
 from tests.test_players import small
 
@@ -155,6 +157,29 @@ def test_a_player_that_cannot_play_ends_the_training(monkeypatch, capfd):
     finally:
         setup.games.close()
     assert any("failed (RuntimeError" in text for text in said)
+
+
+def test_what_was_learned_is_saved_when_nobody_can_play_any_more(monkeypatch, tmp_path):
+    """Players that can be started no more; what the others had given is kept, and goes on."""
+    monkeypatch.setattr("experiments.distributed.roster.DEATHS", 0)
+    killed = []
+
+    class Killing(LocalPlayers):
+        def recv(self):
+            if sum(self.blocks) == 12 and not killed:
+                killed.append(self.processes[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+            return super().recv()
+
+    monkeypatch.setattr("experiments.distributed.setup.LocalPlayers", Killing)
+    x = small("prioritized", frames=4_000)
+    with pytest.raises(RunError, match=r"1 times in a row; nothing more .* Saved; once it can: highscore resume"):
+        run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console())
+    saved = Run.open(tmp_path / "r").load_checkpoint()[1]
+    assert 12 * 8 <= saved["agent_steps"] < 4_000 and killed
+    monkeypatch.setattr("experiments.distributed.setup.LocalPlayers", LocalPlayers)
+    resume(Resume(tmp_path / "r", wandb="off"), Console())
+    assert Run.open(tmp_path / "r").load_checkpoint()[1]["finished"]
 
 
 ATARI = (

@@ -96,6 +96,39 @@ def test_players_die_and_a_machine_is_lost_and_only_time_with_them(cluster, tmp_
     assert sum(shard["steps_added"] for shard in state["resume"]["memory"]["shards"]) == state["agent_steps"]
 
 
+HOLD = """import time, ray
+ray.init(logging_level="error")
+@ray.remote(num_cpus=2)
+class Other:
+    def there(self): return True
+others = [Other.remote() for _ in range(2)]
+print(ray.get([other.there.remote() for other in others]), flush=True)
+time.sleep(600)
+"""
+
+
+def test_players_that_find_no_cpu_are_named(cluster, tmp_path, monkeypatch):
+    """The cluster has six, of which somebody else takes four."""
+    other = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+    assert "True" in other.stdout.readline()
+    x = small("prioritized", distributed="ray", players=4, frames=400_000)
+    run, begun = tmp_path / "r", time.monotonic()
+
+    def said():
+        return any("has played nothing" in row["event"] for row in read_rows(run / "events.jsonl"))
+
+    def stop():
+        monkeypatch.setattr("experiments.distributed.ray_players.SILENCE", 5.0)  # those that play have begun
+        return said() or time.monotonic() - begun > 120
+
+    try:
+        run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(), stop)
+    finally:
+        other.kill()
+        other.wait()
+    assert said()
+
+
 def test_one_command_starts_all_and_a_stopped_training_goes_on(tmp_path):
     """On this machine's own cluster, which ends with the training; the second has to find everything on the disk."""
     ours = "--distributed ray --players 2 --frames 12k --checkpoint-period 4k".split()

@@ -84,7 +84,7 @@ class LocalPlayers(Roster):
         """Waits for the next block of any player.
 
         Raises:
-            RunError: a player dies again and again.
+            NobodyPlays: a player dies again and again.
         """
         while True:
             while not self.ready:

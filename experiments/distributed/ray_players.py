@@ -66,6 +66,7 @@ class RayPlayers(Roster):
         self.actors: dict[int, Any] = {}
         self.filling: dict[Any, int] = {}  # what was promised, and by which player, in the order asked
         self.agent_steps, self.weights = 0, None
+        self.heard: dict[int, float] = {}  # when each player last gave a block, or was started
 
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights from their next block on, and starts those that are not there yet."""
@@ -79,7 +80,7 @@ class RayPlayers(Roster):
         """Waits until the next block of any player is beside its shard, for `RayShards.extend`.
 
         Raises:
-            RunError: a player dies again and again.
+            NobodyPlays: a player dies again and again.
             Lost: a shard is gone.
         """
         while True:
@@ -100,6 +101,8 @@ class RayPlayers(Roster):
                 self.replace(player, f"is gone ({type(error).__name__})")
                 continue
             self.blocks[player], self.deaths[player] = told.number + 1, 0
+            self.heard[player] = time.monotonic()
+            self._name_the_silent()
             return offered, told
 
     def release(self, told: Told) -> None:
@@ -114,6 +117,18 @@ class RayPlayers(Roster):
         if self.started:
             self.ray.shutdown()
 
+    def _name_the_silent(self) -> None:
+        """Says which players give nothing while others do: Ray lets an actor wait for a CPU without a word."""
+        now = time.monotonic()
+        for player in [player for player, heard in self.heard.items() if now - heard > SILENCE]:
+            self.heard[player] = now
+            oldest = next(ref for ref, whose in self.filling.items() if whose == player)
+            if not self.ray.wait([oldest], timeout=0)[0]:  # else the learner was busy
+                self.say(
+                    f"player {player} has played nothing for {SILENCE:.0f} s, while others do. Each takes a CPU:"
+                    " `ray status` shows what is free; begin with fewer --players, or add a machine"
+                )
+
     def _ask(self, player: int) -> None:
         self.filling[self.actors[player].fill.remote(self.weights, self.agent_steps)] = player
 
@@ -124,6 +139,7 @@ class RayPlayers(Roster):
     def _start(self, player: int) -> None:
         life, shard = self.lives[player], self.shards.of(player)
         self.lives[player] += 1
+        self.heard[player] = time.monotonic()
         self.blocks[player] = get(self.ray, shard.begin.remote(player, life))
         where = on_node(self.shards.machines[player % len(self.shards.machines)])
         begin = (self.x, player, life, self.blocks[player], shard)

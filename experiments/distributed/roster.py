@@ -11,6 +11,10 @@ from experiments.files import RunError
 DEATHS = 5  # of one player in a row, without a block from it, that end a training
 
 
+class NobodyPlays(RunError):
+    """Nothing more can be played; the training is as it was after its last iteration."""
+
+
 class Roster(ABC):
     """The players of a training, of whatever kind.
 
@@ -41,12 +45,14 @@ class Roster(ABC):
         """Gives the place of a player that ended to another.
 
         Raises:
-            RunError: it ends again and again.
+            NobodyPlays: it ends again and again.
         """
         self._end(player)
         self.deaths[player] += 1
         if self.deaths[player] > DEATHS:
-            raise RunError(f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played")
+            raise NobodyPlays(
+                f"player {player} {how}, {self.deaths[player]} times in a row; nothing more can be played"
+            )
         self.say(
             f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
             " Another takes its place, and its games begin new episodes"

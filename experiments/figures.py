@@ -15,6 +15,12 @@ from experiments.published import curves_of, published_curve
 
 # Okabe & Ito (2008): told apart by the colour-blind, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
+LINES: Any = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+)  # from the ninth agent on
 GREY = "#8a8a8a"
 POINTS = 60  # of an interpolated curve
 TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
@@ -75,6 +81,12 @@ def colour_of(comparison: Comparison, agent: str) -> str:
     return COLOURS[comparison.agents.index(agent) % len(COLOURS)]
 
 
+def line_of(comparison: Comparison, agent: str) -> dict[str, Any]:
+    """How an agent's lines are drawn: no two of 32 alike."""
+    lap = comparison.agents.index(agent) // len(COLOURS)
+    return {"color": colour_of(comparison, agent), "linestyle": LINES[lap % len(LINES)]}
+
+
 def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
     from matplotlib import pyplot as plt
 
@@ -100,10 +112,10 @@ def in_hours(run: Scored) -> list[tuple[float, float]]:
     return [(float(np.interp(x, frames, hours)), score) for x, score in run.curve]
 
 
-def band(axes: Any, x: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
+def band(axes: Any, x: np.ndarray, values: np.ndarray, line: dict[str, Any], label: str) -> None:
     """The mean over seeds and its 95 % bootstrap interval at each point."""
-    marker = "o" if len(x) == 1 else ""
-    axes.plot(x, values.mean(0), color=colour, label=label, marker=marker)
+    marker, colour = "o" if len(x) == 1 else "", line["color"]
+    axes.plot(x, values.mean(0), label=label, marker=marker, **line)
     if len(values) > 1:
         low, high = np.quantile(stats.resample([values], 1_000)[0].mean(1), [0.025, 0.975], axis=0)
         if len(x) == 1:
@@ -125,7 +137,7 @@ def curves(comparison: Comparison) -> Any:
             if points:
                 x, values = on_a_grid(points)  # type: ignore[arg-type]
                 end = max([end, *x / 1e6])
-                band(place, x / 1e6, values, colour_of(comparison, agent), agent)
+                band(place, x / 1e6, values, line_of(comparison, agent), agent)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
@@ -198,11 +210,11 @@ def profiles(comparison: Comparison) -> Any:
     lowest = min(0.0, *(min(x.min() for x in comparison.scores(agent)) for agent in comparison.agents))
     thresholds = np.linspace(lowest, max(highest, 0.1), 300)
     for agent in comparison.agents:
-        scores, colour = comparison.scores(agent), colour_of(comparison, agent)
-        place.step(thresholds, stats.performance_profile(scores, thresholds), where="post", color=colour, label=agent)
+        scores, line = comparison.scores(agent), line_of(comparison, agent)
+        place.step(thresholds, stats.performance_profile(scores, thresholds), where="post", label=agent, **line)
         if stats.several(scores):
             low, high = stats.profile_band(scores, thresholds)
-            place.fill_between(thresholds, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+            place.fill_between(thresholds, low, high, step="post", color=line["color"], alpha=0.15, linewidth=0)
     place.set(xlabel="human-normalised score", ylabel="fraction of runs above it", ylim=(-0.02, 1.02))
     legend_below(figure, axes)
     return figure
@@ -220,10 +232,10 @@ def efficiency(comparison: Comparison) -> Any:
             runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
             if len({run.record.game for run in runs}) == len(comparison.common_games):
                 grid, middle, low, high = iqm_curve(comparison, agent, points_of)
-                colour = colour_of(comparison, agent)
-                place.plot(grid / unit, middle, color=colour, label=agent, marker="o" if len(grid) == 1 else "")
+                line = line_of(comparison, agent)
+                place.plot(grid / unit, middle, label=agent, marker="o" if len(grid) == 1 else "", **line)
                 if low is not None:
-                    place.fill_between(grid / unit, low, high, color=colour, alpha=0.18, linewidth=0)
+                    place.fill_between(grid / unit, low, high, color=line["color"], alpha=0.18, linewidth=0)
         place.set_xlabel(words)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")

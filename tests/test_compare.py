@@ -152,6 +152,14 @@ def test_curves_of_agents_that_trained_under_two_protocols_say_so(tmp_path):
     assert not load([paths[0]]).mixed_curves
 
 
+def test_many_agents_are_drawn_unlike(tmp_path):
+    names = "dqn dqn-nature double-dqn dueling prioritized c51 qrdqn iqn munchausen m-iqn".split()
+    for name in names:
+        make(tmp_path, name, "Pong", 1, [-20.0, 3.0])
+    lines = draw_all(load([tmp_path]))["curves"].axes[0].get_lines()
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == len(names)
+
+
 def test_agents_whose_names_are_cut_stay_apart(tmp_path):
     x = preset("rainbow")
     for rate, beta in itertools.product((1e-3, 1e-4), (0.4, 0.5)):

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from experiments.fingerprint import identity, of_result
+from envs.protocols import PROTOCOLS
+from experiments.fingerprint import differing, identity, of_result
 from experiments.records import in_training
 
 
@@ -34,6 +35,30 @@ def choose(choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         best = max(shared, key=lambda key: (first[key]["episodes"], -first[key].get("epsilon", 0), key))
         return [found[best] for found in by_identity]
     return [max(found.values(), key=lambda result: result["episodes"]) for found in by_identity]
+
+
+def world_of(protocol: str) -> str:
+    """The world whose games a protocol is for."""
+    return PROTOCOLS[protocol].world if protocol in PROTOCOLS else ""
+
+
+def choose_in_each(worlds: list[str], choices: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """As `choose`, among the runs of each world by themselves, for no protocol is for games of two."""
+    chosen: dict[int, dict[str, Any]] = {}
+    for world in set(worlds):
+        mine = [i for i, its in enumerate(worlds) if its == world]
+        chosen |= zip(mine, choose([choices[i] for i in mine]), strict=True)
+    return [chosen[i] for i in range(len(worlds))]
+
+
+def apart_in(worlds: list[str], found: list[list[dict[str, Any]]]) -> dict[str, list[Any]]:
+    """The conditions in which evaluations of one world's games differ, and the values they have: {} if comparable."""
+    apart: dict[str, list[Any]] = {}
+    for world in sorted(set(worlds)):
+        mine = [one for results, its in zip(found, worlds, strict=True) if its == world for one in results]
+        for key, values in differing([of_result(result) for result in mine]).items():
+            apart[key] = apart.get(key, []) + [value for value in values if value not in apart.get(key, [])]
+    return apart
 
 
 def preference(result: dict[str, Any]) -> tuple[bool, list[int], str]:

@@ -9,7 +9,7 @@ import numpy as np
 from envs.protocols import PROTOCOLS
 from envs.scores import human_normalised
 from experiments import stats
-from experiments.choice import choose, eligible, how, repeated
+from experiments.choice import apart_in, choose_in_each, eligible, how, repeated, world_of
 from experiments.files import RunError
 from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.labels import label, makes_another
@@ -88,7 +88,8 @@ def load(
     """Reads runs and decides which of their scores may stand side by side.
 
     Each run is scored by an evaluation of its last checkpoint: of those that every run has under the same
-    conditions, the one with the most episodes, and of these with the smallest epsilon.
+    conditions, the one with the most episodes, and of these with the smallest epsilon. Games of two worlds, such as
+    Atari and Doom, have protocols of their own; what must be alike is how the games of each world were measured.
 
     Args:
         checkpoint: last, or best: the weights that scored best in training, which flatters.
@@ -112,8 +113,9 @@ def load(
             + (f" --protocol {protocol}" if protocol else "")
             + (" --checkpoint best" if checkpoint == "best" else "")
         )
-    chosen = choose([choices[record.path] for record in records])
-    apart = differing([of_result(result) for result in chosen])
+    worlds = [world_of(choices[record.path][0]["protocol"]) for record in records]
+    chosen = choose_in_each(worlds, [choices[record.path] for record in records])
+    apart = apart_in(worlds, [[result] for result in chosen])
     if apart and not mixed:
         raise RunError(refusal(apart))
     others = {how(result) for found in choices.values() for result in found} - {how(result) for result in chosen}
@@ -132,8 +134,7 @@ def load(
         Scored(record, name, result, curve_of(record.path), training_hours(record.path))
         for record, name, result in zip(records, labels, chosen, strict=True)
     ]
-    on_curves = [of_result(result) for run in runs for result in in_training(evaluations(run.record.path))]
-    unlike = differing(on_curves) if on_curves else {}
+    unlike = apart_in(worlds, [in_training(evaluations(run.record.path)) for run in runs])
     comparison = Comparison(runs, apart, differences(runs), list(published), notes, unlike)
     notes += remarks(comparison, checkpoint)
     return comparison
@@ -273,10 +274,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
     scored = {agent: comparison.scores(agent) for agent in comparison.agents} if comparison.common_games else {}
     raw = {agent: comparison.raw(agent) for agent in comparison.agents} if comparison.shared_games else {}
-    mixed = {key: " or ".join(str(value) for value in values) for key, values in comparison.mixed.items()}
+    prints = [of_result(run.result) for run in comparison.runs]
+    several = {key: " or ".join(str(value) for value in values) for key, values in differing(prints).items()}
     return {
-        "conditions": conditions(of_result(comparison.runs[0].result)) | mixed, "mixed": comparison.mixed,
-        "fingerprints": sorted({identity(of_result(run.result)) for run in comparison.runs}),
+        "conditions": conditions(prints[0]) | several, "mixed": comparison.mixed,
+        "fingerprints": sorted({identity(one) for one in prints}),
         "games": games, "common_games": comparison.common_games,
         "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},
         "atari5": {agent: atari5_estimate(means(comparison, agent)) for agent in comparison.agents},

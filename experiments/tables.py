@@ -121,7 +121,7 @@ def terminal(data: dict[str, Any]) -> Group:
     how = data["conditions"]
     title = "MIXED FINGERPRINTS, not comparable" if data["mixed"] else (
         f"{how['protocol']}, epsilon {how['epsilon']}, {how['episodes']} episodes, "
-        f"fingerprint {data['fingerprints'][0]}"
+        f"fingerprint {' and '.join(data['fingerprints'])}"
     )  # fmt: skip
     parts: list[Any] = [table(f"{raw_title(data)} ({title})", *upright(*cells(data)))]
     if data["aggregates"]:

@@ -45,6 +45,11 @@ class Game:
     actions: Callable[[], list[str]]  # their names in the agent's order
     picture: Callable[[Protocol], Picture]  # what people see of it under a protocol
     achievements: tuple[str, ...] = ()  # besides points, in the order of the bits of `Played.achieved`
+    own_pace: Callable[[], float | None] = lambda: None  # frames a second, where only the game itself can tell
+
+    def pace(self) -> int:
+        """Frames a second as people shall see it; asks the game itself if it may know better."""
+        return round(self.own_pace() or self.frames_per_second)
 
     @property
     def protocols(self) -> list[str]:

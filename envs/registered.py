@@ -171,6 +171,14 @@ def actions_of(name: str) -> list[str]:
     return [str(action) for action in range(int(env.action_space.n))]
 
 
+def pace_of(name: str) -> float | None:
+    """Frames a second as the environment has it, if it does."""
+    env = Registered(name, GYMNASIUM)
+    env.close()
+    rate = env.metadata.get("render_fps")
+    return float(rate) if isinstance(rate, (int, float, np.number)) and 1 <= rate <= 240 else None
+
+
 def game(name: str) -> Game:
     """The game of a name that begins with gym/; nothing is imported or made yet, for runs of others are read, too."""
     registered = name.removeprefix(PREFIX)
@@ -178,5 +186,5 @@ def game(name: str) -> Game:
     return Game(
         name, GYMNASIUM.world, (SIDE, SIDE), frame_skip=1, frames_per_second=30,
         make=partial(make_games, make_env, processes=True), actions=partial(actions_of, registered),
-        picture=partial(GymPicture, make_env),
+        picture=partial(GymPicture, make_env), own_pace=partial(pace_of, registered),
     )  # fmt: skip

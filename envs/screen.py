@@ -98,7 +98,7 @@ class PictureScreen:
     """The picture of a game that has no sound, as for its recordings."""
 
     def __init__(self, game: Game, protocol: Protocol):
-        self.frames_per_second, self.frames_per_step = game.frames_per_second, game.frame_skip
+        self.frames_per_second, self.frames_per_step = game.pace(), game.frame_skip
         self.action_names, self.picture = game.actions(), game.picture(protocol)
 
     def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:

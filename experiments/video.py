@@ -103,7 +103,7 @@ def video_of(recording: Recording, path: Path, max_seconds: int | None = None) -
     Raises:
         ValueError: the whole episode was played again and its score is not the recorded one.
     """
-    pace = game_of(recording.game).frames_per_second
+    pace = game_of(recording.game).pace()
     max_frames = None if max_seconds is None else max_seconds * pace
 
     def frames() -> Iterable[np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 
 from envs.library import game_of
 from envs.registered import Registered, chance, shows_pictures
+from envs.screen import screen_of
 from experiments.cli import run_command
 from experiments.files import read_rows
 from experiments.matrix import cells, make_spec
@@ -138,6 +139,12 @@ def test_a_film_of_it_is_the_episode_that_was_played(tmp_path, capsys):
     capsys.readouterr()
     assert run_command("watch", [str(tmp_path / "r"), "--episode", "5", "--video", str(tmp_path / "v.mp4")]) == 0
     assert float(capsys.readouterr().out.split("score ")[1].split(",")[0]) == pytest.approx(scores[4], rel=1e-5)
+
+
+def test_it_is_shown_at_its_own_pace():
+    assert game_of("gym/CartPole-v1").pace() == 50  # its render_fps
+    assert game_of(OWN).pace() == 30  # which has none
+    assert screen_of("gym/CartPole-v1", rules()).frames_per_second == 50
 
 
 def test_a_reward_that_is_no_number_is_named(tmp_path, capfd):

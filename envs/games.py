@@ -155,7 +155,8 @@ class Games:
     def _replace(self, error: Exception) -> Any:
         """Makes the environment anew, plays the logs up to the last action, then that; returns what came of it."""
         self._renew(error)
-        if not np.array_equal(self._play_again(but=1), self._shown.obs.cpu().numpy()):
+        obs, alike = self._play_again(but=1)
+        if not alike or not np.array_equal(obs, self._shown.obs.cpu().numpy()):
             raise RuntimeError(UNLIKE) from error
         return self.env.step(self._action)
 
@@ -179,8 +180,8 @@ class Games:
             fresh, info = self._reset(mask)
         except Exception as error:
             self._renew(error)
-            fresh, info = self._play_again(), self.info  # it is told of the episodes that begin already
-            if not np.array_equal(fresh[~mask], obs[~mask]):
+            (fresh, alike), info = self._play_again(), self.info  # it is told of the episodes that begin already
+            if not alike or not np.array_equal(fresh[~mask], obs[~mask]):
                 raise RuntimeError(UNLIKE) from error
         obs[mask] = fresh[mask]
         self._lives = self._lives_in(info)
@@ -235,8 +236,9 @@ class Games:
         """Plays every environment's log again, and so brings it back to where `state` found it.
 
         Returns:
-            The TimeStep [N] that was shown last, and whether the environments show it again: some cannot
-            repeat themselves, and none can with another version of its emulator. `restart` is the way on then.
+            The TimeStep [N] that was shown last, and whether the environments show it again and have earned the same
+            on the way: some cannot repeat themselves, and none can with another version of its emulator. `restart`
+            is the way on then.
 
         Raises:
             ValueError: an action that the game does not have.
@@ -253,13 +255,13 @@ class Games:
             log.actions += actions.tobytes()
             log.rewards.extend(rewards.tolist())
         try:
-            obs = self._play_again()
+            obs, alike = self._play_again()
         except Exception as error:  # the environment's own, which did not end so when it was played
             self._renew(error)
-            obs = np.empty(0)
+            obs, alike = np.empty(0), False
         self._shown = TimeStep(*(tensors[f"shown.{name}"].to(self.device) for name in TimeStep._fields))
         self.on_host = TimeStep(torch.empty(0), *(tensors[f"shown.{name}"] for name in TimeStep._fields[1:]))
-        exact = np.array_equal(obs, tensors["shown.obs"].numpy())
+        exact = alike and np.array_equal(obs, tensors["shown.obs"].numpy())
         self._ended, self._lives = tensors["ended"].numpy().copy(), tensors["lives"].numpy().copy()
         self._action = tensors["action"].numpy().copy()
         self._seeds.bit_generator.state = facts["seeder"]
@@ -279,12 +281,13 @@ class Games:
         begin, achieved = len(log.actions) - len(log.rewards), int(self._achieved[game])
         return Played(log.seed, begin, bytes(log.actions), list(log.rewards), achieved)
 
-    def _play_again(self, but: int = 0) -> np.ndarray:
+    def _play_again(self, but: int = 0) -> tuple[np.ndarray, bool]:
         """Seeds every environment as its log says and plays the log, but for its last few actions.
 
         Returns:
-            The last observations [N, ...].
+            The last observations [N, ...], and whether the present episodes have earned what the logs say.
         """
+        earned = []
         # Logs end together, so they begin apart: each environment is seeded when its own begins.
         lengths = np.array([len(log) for log in self.logs]) - but
         begins, patience = lengths.max() - lengths, PATIENCE
@@ -300,8 +303,11 @@ class Games:
             if t < lengths.max():
                 parts = zip(self.logs, begins, strict=True)
                 actions = [log.actions[t - begin] if t >= begin else 0 for log, begin in parts]
-                obs, *_ = self.env.step(np.array(actions, np.int64))
-        return obs
+                obs, reward, *_ = self.env.step(np.array(actions, np.int64))
+                earned.append(reward)
+        by_game = np.array(earned, np.float32).reshape(-1, self.num_envs).T
+        pairs = zip(self.logs, by_game, strict=True)
+        return obs, all(np.array_equal(row[len(row) - len(log.rewards) :], log.rewards) for log, row in pairs)
 
     def close(self) -> None:
         self.env.close()

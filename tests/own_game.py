@@ -1,6 +1,7 @@
 """A package of somebody's own, which registers a game when it is imported: gym/tests.own_game:Corridor-v0."""
 
 import math
+import os
 import random
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ gym.register("Corridor-v0", Corridor)
 gym.register("Drawn-v0", lambda: Drawn())
 gym.register("Chancy-v0", lambda render_mode=None: Chancy())
 gym.register("Nan-v0", lambda: Nan())
+gym.register("Lottery-v0", lambda: Lottery())
 gym.register("Floats-v0", lambda render_mode=None: Floats())
 
 
@@ -63,6 +65,14 @@ class Chancy(Drawn):
 
     def render(self):
         return np.full((40, 48, 3), np.random.randint(256) * random.random() * self.np_random.random(), np.uint8)
+
+
+class Lottery(Corridor):
+    """What it shows repeats itself, what it pays does not."""
+
+    def step(self, action):
+        seen, *_ = super().step(action)
+        return seen, int.from_bytes(os.urandom(3), "big"), False, False, {}
 
 
 class Nan(Corridor):

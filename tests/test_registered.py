@@ -141,6 +141,19 @@ def test_a_film_of_it_is_the_episode_that_was_played(tmp_path, capsys):
     assert float(capsys.readouterr().out.split("score ")[1].split(",")[0]) == pytest.approx(scores[4], rel=1e-5)
 
 
+@pytest.mark.parametrize("name, repeats", [("Corridor-v0", True), ("Lottery-v0", False)])
+def test_a_game_that_pays_otherwise_has_not_been_brought_back(name, repeats):
+    games, other = (game_of(f"gym/tests.own_game:{name}").make(2, rules(), device="cpu", stack=1) for _ in range(2))
+    games.reset(0)
+    for _ in range(9):
+        games.step(torch.tensor([0, 1]))
+    other.reset(0)
+    _, exact = other.restore(*games.state())
+    games.close()
+    other.close()
+    assert exact == repeats
+
+
 def test_it_is_shown_at_its_own_pace():
     assert game_of("gym/CartPole-v1").pace() == 50  # its render_fps
     assert game_of(OWN).pace() == 30  # which has none

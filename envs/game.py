@@ -20,7 +20,13 @@ Frame = tuple[np.ndarray, float]
 
 
 class Picture(typing.Protocol):
-    """A second copy of one game, for people; with the same seed and the same actions it repeats the agent's."""
+    """A second copy of one game, for people; with the same seed and the same actions it repeats the agent's.
+
+    Attributes:
+        ended: whether the episode is over; the next action then begins another.
+    """
+
+    ended: bool
 
     def reset(self, seed: int) -> Frame:
         """Begins as an environment that was given this seed."""

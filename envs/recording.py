@@ -42,11 +42,7 @@ class Recording:
         Raises:
             ValueError: it is another one.
         """
-        if not math.isclose(score, self.score, rel_tol=1e-5, abs_tol=1e-4):  # the recorded one adds up 32-bit numbers
-            raise ValueError(
-                f"played again, the episode scored {score}, not {self.score}: emulator versions differ, or the game"
-                " draws chance that its seed does not decide"
-            )
+        check_equal(score, self.score, "the episode")
 
     def pack(self) -> bytes:
         """This episode as bytes: a line of JSON and its own actions, compressed; what came before is not in it."""
@@ -96,14 +92,30 @@ class Recording:
         return recording
 
 
+def check_equal(points: float, recorded: float, what: str) -> None:
+    """Compares what is earned when an episode is played again with what was.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not math.isclose(points, recorded, rel_tol=1e-5, abs_tol=1e-4):  # what was recorded is of 32-bit numbers
+        raise ValueError(
+            f"played again, {what} scored {points}, not {recorded}: emulator versions differ, or the game draws chance"
+            " that its seed does not decide"
+        )
+
+
 def render(recording: Recording) -> Iterator[Frame]:
     """Plays a recording again; what came before its episode is played unseen.
 
     Yields:
         (frame, reward) per emulator frame: uint8 [height, width, 3], the game's own screen in colour, and the
         raw points earned on the way to it. The first is the screen after the reset.
+
+    Raises:
+        ValueError: what was played is another episode.
     """
-    picture = game_of(recording.game).picture(recording.protocol)
+    picture, points = game_of(recording.game).picture(recording.protocol), dict(recording.points)
     try:
         newest = picture.reset(recording.seed)
         for t, action in enumerate(recording.actions):
@@ -112,6 +124,7 @@ def render(recording: Recording) -> Iterator[Frame]:
             played = picture.act(action)
             newest = played[-1]
             if t >= recording.begin:
+                check_equal(sum(reward for _, reward in played), points.get(t - recording.begin, 0.0), "an agent step")
                 yield from played
     finally:
         picture.close()

@@ -105,8 +105,11 @@ class PictureScreen:
         """See `Screen`."""
         (log,) = games.logs
         played = self.picture.act(log.actions[-1]) if log.actions else [self.picture.reset(log.seed)]
+        earned = np.float32(sum(reward for _, reward in played))
         if bool(step.first[0]):
             played = played[-1:]
+        elif earned != np.float32(step.reward[0]) or self.picture.ended != bool(step.last[0]):
+            raise ValueError(f"the picture is not that of the game: it earned {earned}, the agent {step.reward[0]}")
         return [ScreenFrame(pixels, SILENCE) for pixels, _ in played] if show else []
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from experiments.log import say_what_next
 from experiments.presets import preset
 from experiments.run import Run
 from experiments.scoring import evaluation_seed, score_agent
+from experiments.stats import typical
 from experiments.train import Train, run_training
 from experiments.video import video_of
 
@@ -59,7 +60,7 @@ def main(args: list[str]) -> int:
     if stopped_by:
         return say_what_next(console, run, stopped_by)
     minutes = (time.monotonic() - began) / 60
-    video_of(films[0], run.path / "recordings/untrained.mp4", how.video_seconds)
+    video_of(films[typical(before["scores"])], run.path / "recordings/untrained.mp4", how.video_seconds)
     after = json.loads((run.path / "summary.json").read_text())["evaluation"]
     write_json(run.path / "demo.json", {"minutes": minutes, "before": before, "after": after})
     show(console, run, before, after, minutes)

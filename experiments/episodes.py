@@ -8,8 +8,9 @@ from typing import Any
 from envs.recording import Recording
 from experiments.files import RunError, read_json, read_rows
 from experiments.lines import episodes_back
-from experiments.records import evaluations, last_rows, whole
+from experiments.records import evaluations, finite, last_rows, whole
 from experiments.run import Run
+from experiments.stats import typical
 
 PEOPLE = "people"  # the file of their recordings
 
@@ -96,11 +97,18 @@ def keep_people_episode(run: Run, recording: Recording) -> str:
     return f"{PEOPLE}/{len(people_episodes(run.path))}"
 
 
+def shown_of(result: dict[str, Any]) -> int:
+    """The number of the episode that stands for an evaluation; the first, where it does not tell its scores."""
+    scores = result.get("scores")
+    told = isinstance(scores, list) and len(scores) == len(result["recordings"])
+    return 1 + typical(scores) if told and scores and all(finite(x) is not None for x in scores) else 1
+
+
 def progress_episodes(run: Run, count: int) -> list[tuple[str, Recording]]:
     """Recorded episodes from the beginning of a training to its end, each with a label.
 
-    The first is an episode of the training's beginning, the others are from evaluations, evenly spaced; where there
-    are not enough of those, from the training.
+    The first is an episode of the training's beginning, the others are from evaluations, of each that with the median
+    score, evenly spaced; where there are not enough of those, from the training.
 
     Raises:
         RunError: nothing is recorded yet.
@@ -109,7 +117,7 @@ def progress_episodes(run: Run, count: int) -> list[tuple[str, Recording]]:
     found: list[tuple[int, str]] = []  # emulator frames, name
     for result in evaluations(run.path):
         if result.get("recordings") and result.get("protocol") == run.experiment.protocol:
-            found.append((result["frames"], f"{result['name']}/1"))
+            found.append((result["frames"], f"{result['name']}/{shown_of(result)}"))
     found = sorted({frames: (frames, name) for frames, name in found}.values())
     if len(found) < count - 1:
         found = [(row["frames"], str(row["episode"])) for row in training[1:]]

@@ -16,6 +16,12 @@ CONFIDENCE = 0.95
 DRAWS = 2_000  # resamples; the intervals' ends then move by less than a twentieth of their width
 
 
+def typical(scores: list[float]) -> int:
+    """Which episode to show of several: the first with the median score, of two in the middle the lower. Those that
+    end first, or are the best, tell something else."""
+    return scores.index(sorted(scores)[(len(scores) - 1) // 2])
+
+
 def bootstrap_interval(scores: list[float], draws: int = 10_000) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, sec. 13.3).
 

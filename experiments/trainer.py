@@ -30,6 +30,7 @@ from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, KEPT_CHECKPOINTS, Run
 from experiments.scoring import evaluation_seed, keep_best, keep_recordings, score_agent
 from experiments.segments import Segments
+from experiments.stats import typical
 from experiments.sync import headline
 from experiments.usage import usage
 from experiments.video import could_film
@@ -257,8 +258,8 @@ class Trainer:
         self.evaluation = result
         self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
-        film = self.run.path / "recordings" / f"{name}.mp4"
-        filmed = how.video_seconds > 0 and could_film(recordings[0], film, how.video_seconds, self.log.event)
+        shown, film = recordings[typical(result["scores"])], self.run.path / "recordings" / f"{name}.mp4"
+        filmed = how.video_seconds > 0 and could_film(shown, film, how.video_seconds, self.log.event)
         self.interruption.may_abandon = self.evaluation_due = False  # what is logged now must not be logged again
         row = {f"eval/{key}": result[key] for key in ("mean", "median", "human_normalised_mean")}
         row["eval/fingerprint"] = identity(result["fingerprint"])

@@ -113,13 +113,15 @@ def test_explaining_draws_no_random_number_and_changes_nothing():
 
 def test_perturbation_saliency_is_its_equation():
     """A slow twin of Greydanus et al. (2018), eqs. 1 to 3, at every place."""
-    obs = torch.randint(0, 256, (2, 12, 16), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    weight = torch.randn(3, 2 * 12 * 16, generator=torch.Generator().manual_seed(2))
+    height, width = 80, 82
+    obs = torch.randint(0, 256, (2, height, width), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    weight = torch.randn(3, 2 * height * width, generator=torch.Generator().manual_seed(2))
     respond = lambda images: images.flatten(1) @ weight.T
     found = explain.perturbation_saliency(respond, obs, stride=1)
     blurred = explain.gaussian_blur(obs.float(), 3.0)
-    for i, j in ((0, 0), (5, 7), (11, 15)):
-        mask = torch.tensor([[np.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 25)) for x in range(16)] for y in range(12)])
+    for i, j in ((0, 0), (5, 37), (79, 81)):
+        rows = ([np.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 25)) for x in range(width)] for y in range(height))
+        mask = torch.tensor([*rows])
         mixed = obs.float() * (1 - mask) + blurred * mask
         change = respond(mixed[None].float()) - respond(obs.float()[None])
         assert float(found[i, j]) == pytest.approx(0.5 * float((change**2).sum()), rel=1e-3)

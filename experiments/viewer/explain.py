@@ -78,16 +78,16 @@ def histogram(spread: tuple[Tensor, Tensor], bins: int = 51) -> tuple[float, flo
     actions share stay as they are; quantiles are counted in bins, wide enough to hold three of them on average.
     """
     returns, weight = (x.double().cpu() for x in spread)
-    likely = returns[weight > 1e-3]
+    likely = returns[weight > 1e-3 * min(1.0, 51 / weight.shape[-1])]  # of many atoms each has little
     low, high = float(likely.min()), float(likely.max())
-    shared = bool((returns == returns[0]).all())
+    shared = len(returns) > 1 and bool((returns == returns[0]).all())
     if shared:
         inside = (returns[0] >= low) & (returns[0] <= high)
         return low, high, weight[:, inside]
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
     bins = max(min(bins, returns.shape[-1] // 3), 2)
-    place = ((returns - low) / (high - low) * (bins - 1)).round().clamp(0, bins - 1).long()
+    place = ((returns - low) / (high - low) * bins).floor().clamp(0, bins - 1).long()
     return low, high, torch.zeros(len(returns), bins, dtype=torch.double).scatter_add_(1, place, weight)
 
 
@@ -129,27 +129,30 @@ def gradient_saliency(agent: Agent, step: TimeStep, state: Any, action: int) -> 
     return gradient[0].abs().flatten(0, -3).amax(0)
 
 
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blurs [..., H, W] by a Gaussian, cut off at three sigma; edges are repeated outwards."""
+def gaussian_blur(images: Tensor, sigma: float, edges: str = "replicate") -> Tensor:
+    """Blurs [..., H, W] by a Gaussian, cut off at three sigma; edges are repeated outwards, or ("constant") all is 0
+    beyond them."""
     radius = int(3 * sigma)
     x = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     kernel = (-(x**2) / (2 * sigma**2)).exp()
     kernel /= kernel.sum()
     flat = images.reshape(-1, 1, *images.shape[-2:])
-    flat = nn.functional.pad(flat, (radius,) * 4, mode="replicate")
+    flat = nn.functional.pad(flat, (radius,) * 4, mode=edges)
     flat = nn.functional.conv2d(flat, kernel[None, None, None, :])
     return nn.functional.conv2d(flat, kernel[None, None, :, None]).reshape(images.shape)
 
 
-def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stride: int = 5) -> Tensor:
+def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stride: int = 0) -> Tensor:
     """How much blurring a place changes the answer (Greydanus et al. 2018, eqs. 1 to 3).
 
-    Around every fifth pixel (i, j) the frames I become I * (1 - M) + A(I) * M: A blurs with sigma 3, and M is a
-    Gaussian of variance 25 about (i, j) with height 1. The score is half the squared change of the answer.
+    Around about every fifth pixel (i, j), the edges' included, the frames I become I * (1 - M) + A(I) * M: A blurs with
+    sigma 3, and M is a Gaussian of variance 25 about (i, j) with height 1. The score is half the squared change of the
+    answer. Of what is less than 80 pixels a side, M and the steps between places are as much smaller.
 
     Args:
         respond: images [B, ..., H, W], float32 in 0..255, to answers [B, A].
         obs: one observation [..., H, W]; each of its frames, or channels, is blurred at the same place.
+        stride: pixels from one place to the next; 0 for those above.
 
     Returns:
         float32 [H, W], interpolated between the places.
@@ -157,19 +160,24 @@ def perturbation_saliency(respond: Callable[[Tensor], Tensor], obs: Tensor, stri
     images = obs.float()
     height, width = images.shape[-2:]
     blurred = gaussian_blur(images, 3.0)
-    rows = torch.arange(0, height, stride, device=obs.device)
-    columns = torch.arange(0, width, stride, device=obs.device)
+    sigma = min(5.0, min(height, width) / 16)
+    rows, columns = (places(n, stride or max(round(sigma), 1), obs.device) for n in (height, width))
     y, x = (torch.arange(n, device=obs.device, dtype=torch.float32) for n in (height, width))
-    across = (-((x - columns[:, None]) ** 2) / 50).exp()  # [J, W]
+    across = (-((x - columns[:, None]) ** 2) / (2 * sigma**2)).exp()  # [J, W]
     answer = respond(images[None])
     scores = []
     for i in rows:  # a row of places at a time, which bounds the memory
-        mask = (-((y - i) ** 2) / 50).exp()[:, None] * across[:, None, :]  # [J, H, W]
+        mask = (-((y - i) ** 2) / (2 * sigma**2)).exp()[:, None] * across[:, None, :]  # [J, H, W]
         mask = mask.view(-1, *[1] * (images.ndim - 2), height, width)
         mixed = images * (1 - mask) + blurred * mask  # [J, ..., H, W]
         scores.append(0.5 * ((respond(mixed) - answer) ** 2).sum(-1))
     grid = torch.stack(scores)[None, None]
-    return nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    return nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=True)[0, 0]
+
+
+def places(size: int, stride: int, device: torch.device) -> Tensor:
+    """Coordinates from the first pixel of a side to its last, evenly, about `stride` apart."""
+    return torch.linspace(0, size - 1, round((size - 1) / stride) + 1, device=device)
 
 
 def perturbed(agent: Agent, step: TimeStep, state: Any) -> Tensor:
@@ -221,7 +229,8 @@ def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
 
 def memory_norms(before: Any, after: Any) -> tuple[float, float] | None:
     """Euclidean norm of a memory after a step, and of its change; None for agents without memory."""
-    pairs = list(zip(tree_leaves(before), tree_leaves(after), strict=True))
+    both = zip(tree_leaves(before), tree_leaves(after), strict=True)
+    pairs = [(old, new) for old, new in both if old.dtype != torch.bool]  # masks are no memories
     if not pairs:
         return None
     norm = sum(float((new.float() ** 2).sum()) for _, new in pairs) ** 0.5

@@ -1,8 +1,9 @@
 """What is watched as a file: H.264 with the game's sound, or a GIF."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from experiments.viewer.score import score_text
 from experiments.viewer.source import Source
 
 GIF_SCALE, GIF_SECONDS, GIF_COLOURS = 2, 15, 40
+GIF_RATE = 50  # pictures a second, at most: browsers show what is faster at a tenth of its speed
 
 
 def film(options: Any, source: Source, protocol: Any, device: torch.device, recordings: list[Any]) -> int:
@@ -32,21 +34,22 @@ def film(options: Any, source: Source, protocol: Any, device: torch.device, reco
         for player in players:
             games.callback(player.close)
         labels = [label for label, _ in recordings] if options.progress else []
-        rate = players[0].screen.frames_per_second
+        rate, per_step = players[0].screen.frames_per_second, players[0].screen.frames_per_step
         with console.status("playing"):
-            for _ in range(options.skip * rate // players[0].screen.frames_per_step):
+            for _ in range(options.skip * rate // per_step):
                 if not extend(players):
                     raise ValueError(f"--skip {options.skip}: the episode is shorter")
-            every = players[0].screen.frames_per_step if gif else 1
-            pictures = play(players, options.overlay, scale, labels, every)
+            steps = math.ceil(rate / per_step / GIF_RATE) if gif else 0
+            every = steps * per_step or 1  # frames from one picture to the next
+            pictures = play(players, options.overlay, scale, labels, steps)
             wanted = islice(pictures, seconds * rate // every if seconds else None)
             if gif:
-                count = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
+                shown = write_gif(options.video, (pixels for pixels, _ in wanted), rate / every)
             else:
-                count = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
+                shown = write_film(options.video, wanted, rate, SOUND_RATE if options.sound else 0)
         for player in players:
             score = f"score {player.scene.score:.10g}" + ("" if player.ended else " so far")
-            length = f"{count * every / rate:.0f} s of play"
+            length = f"{shown * every / rate:.0f} s of play"
             console.print(f"{player.game}, {player.protocol.name}: {score}, {length}, in {options.video}")
     return 0
 
@@ -70,17 +73,25 @@ def cast(
 
 
 def play(
-    players: list[Player], overlay: bool, scale: int, labels: list[str], every: int
+    players: list[Player], overlay: bool, scale: int, labels: list[str], steps: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """One in `every` emulator frames, as large as the film shows it, with its sound, until all episodes are over."""
+    """Emulator frames, as large as the film shows them, with their sound, until all episodes are over.
+
+    What the agent expects and looks at is shown from the frame on that it was shown.
+
+    Args:
+        steps: only the last frame of one in so many agent steps; 0: all frames.
+    """
     panel = Panel(players[0], len(players[0].scene.frames[0].pixels), scale) if overlay else None
-    count, still = 0, [False] * len(players)  # whose last frames were shown already
-    while True:
-        side = panel.draw() if panel is not None else None
-        light = glow(players[0]) if overlay else None
-        for k in range(max(len(player.scene.frames) for player, over in zip(players, still, strict=True) if not over)):
-            count += 1
-            if (count - 1) % every:
+    still = [False] * len(players)  # whose last frames were shown already
+    side, light = None, None
+    for step in count():
+        fresh = (panel.draw(), glow(players[0])) if panel is not None else (None, None)
+        frames = max(len(player.scene.frames) for player, over in zip(players, still, strict=True) if not over)
+        for k in range(frames):
+            if k == frames - 1 or side is None:
+                side, light = fresh
+            if steps and (k < frames - 1 or step % steps):
                 continue
             parts = []
             for i, player in enumerate(players):
@@ -118,6 +129,9 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
     """Writes pictures, `rate` a second, as an endless GIF of few colours; returns how many.
 
     The file appears under its name only when it is whole.
+
+    Args:
+        rate: at most `GIF_RATE`.
     """
     images = [Image.fromarray(pixels) for pixels in frames]
     sample = np.concatenate([np.asarray(image)[::4, ::4] for image in images[:: max(len(images) // 20, 1)]])
@@ -128,8 +142,10 @@ def write_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
     first, *others = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
+    ends = [10 * round(100 * i / rate) for i in range(len(images) + 1)]  # a GIF counts hundredths of a second
+    durations = [end - begin for begin, end in pairwise(ends)]
     try:
-        first.save(aside, "GIF", save_all=True, append_images=others, duration=round(100 / rate) * 10, loop=0)
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

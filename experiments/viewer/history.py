@@ -76,6 +76,7 @@ class History:
             scene = self.scene(cursor)
             with self._kept_from_going_on():
                 self.player.return_to(scene, cursor)
+            self.failure = ""
             self.shown = self.shown[: cursor + 1]
             # What `scene` has just recalled comes no later than after the cursor.
             self.memories = {t: memory for t, memory in self.memories.items() if t <= cursor}
@@ -141,11 +142,12 @@ class History:
 
 
 def facts_of(player: Player, label: str) -> dict[str, Any]:
-    """What the page says about a player's present scene."""
+    """What the page says about a player's present scene; how it compares with a human's once it is a whole episode."""
     scene, log = player.scene, player.games.logs[0].actions
     height, width = scene.frames[0].pixels.shape[:2]
     facts: dict[str, Any] = {
-        "label": label, "score": scene.score, "normalised": human_normalised(player.game, scene.score),
+        "label": label, "score": scene.score,
+        "normalised": human_normalised(player.game, scene.score) if scene.last else None,
         "lives": scene.lives, "reward": float(scene.step.reward[0]), "frames": len(scene.frames), "width": width,
         "height": height, "last": scene.last, "taken": scene.taken, "action": scene.action,
         "played": log[-1] if log and not bool(scene.step.first[0]) else None,

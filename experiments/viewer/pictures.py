@@ -10,6 +10,7 @@ from torch import Tensor
 from experiments.viewer.explain import gaussian_blur
 
 GLOW = (255, 90, 0)  # of what an agent looks at: no game of ours is so orange
+SMALL = 32  # cells a side: on a board each is seen by itself
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -30,9 +31,11 @@ def stacked(obs: Tensor) -> np.ndarray:
 
 
 def heat(saliency: Tensor) -> np.ndarray:
-    """Saliency [H, W] as a glow, uint8 [H, W, 4], blurred by 2.5 pixels: opaque where it is largest, and none where it
-    is less than three tenths of that, so that it hides little."""
-    smooth = gaussian_blur(saliency.float().cpu(), 2.5)
+    """Saliency [H, W] as a glow, uint8 [H, W, 4], blurred by 2.5 pixels unless it is of a small board: opaque where it
+    is largest, and none where it is less than three tenths of that, so that it hides little."""
+    smooth = saliency.float().cpu()
+    if min(smooth.shape) >= SMALL:
+        smooth = gaussian_blur(smooth, 2.5, edges="constant")  # repeated, what is at an edge would count many times
     share = smooth / smooth.amax().clamp(min=1e-12)
     opacity = ((share - 0.3) / 0.7).clamp(min=0).numpy()
     colour = np.broadcast_to(np.array(GLOW, np.uint8), (*opacity.shape, 3))

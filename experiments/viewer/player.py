@@ -117,9 +117,9 @@ class Player:
 
     def return_to(self, scene: Scene, played: int) -> None:
         """Goes back to a scene of this episode, `played` agent steps after its first; what came after is undone."""
-        log = self.games.logs[0]
-        actions = bytes(log.actions[: len(log.actions) - self._played + played])
-        step = self.games.begin([log.seed])
+        now = self.games.played(0)
+        actions = now.actions[: now.begin + played]
+        step = self.games.begin([now.seed])
         self.screen.follow(self.games, step, show=False)
         for action in actions:
             step = self.games.step(torch.tensor([action]))

@@ -255,7 +255,7 @@ class Show:
             self.note = "Press an arrow key or the space bar to begin."
 
     def _press(self, keys: list[str]) -> None:
-        if self.wishes.keys:
+        if self._pressed() is not None:
             self._key_held = time.monotonic()
         self.wishes.keys = keys
         if keys and self.kind == "duel" and self.cursor == 0:
@@ -287,7 +287,7 @@ class Show:
                 self.note = f"recorded as episode {keep_people_episode(self.source.run, lane.player.record())}"
             except (OSError, ValueError) as error:
                 self.note = f"not recorded: {error}"
-        if self.kind == "duel" and all(other.ended for other in self.lanes):
+        if self.kind == "duel" and all(other.player.ended for other in self.lanes):
             agent, you = (one.player.scene.score for one in self.lanes)
             if agent != you:
                 self.tally["agent" if agent > you else "you"] += 1

@@ -7,6 +7,7 @@ export function digits(x) {
   if (x === null || x === undefined) return "";
   const size = Math.abs(x);
   if (size >= 1000) return Math.round(x).toLocaleString("en");
+  if (size && size < 0.0005) return x.toExponential(1).replaceAll("-", "−");
   return x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3).replace("-", "−");
 }
 

@@ -4,6 +4,7 @@ import * as draw from "./draw.js";
 
 const $ = (id) => document.getElementById(id);
 const MEMORY_SHOWN = 300; // agent steps of its memory's line
+const FOLLOWS = 8; // agent steps that may be left out on the way
 const SCALE_REMEMBERS = 20; // agent steps over which the bars keep one scale
 
 let socket = null;
@@ -62,6 +63,7 @@ function receive(message) {
     begin(message);
     frame = Math.max(...header.lanes.map((lane) => lane.frames));
     paint(frame - 1);
+    panels(message);
   } else {
     waiting.push(message);
     if (waiting.length > 4) waiting.shift(); // too far behind: what is newest counts
@@ -75,7 +77,7 @@ function begin(message) {
   showing?.header.pictures.forEach(({ name }) => message !== showing && showing.pictures[name].close?.());
   [showing, frame] = [message, 0];
   now = message.header;
-  panels(message);
+  if ($("lanes").children.length !== now.lanes.length) panels(message); // which makes their places
 }
 
 function paint(k) {
@@ -98,6 +100,7 @@ function tick(time) {
   const stride = Math.min(Math.max(1, Math.ceil(now.speed * now.fps / 60)), end - frame); // a screen shows 60 of them a second
   paint(frame + stride - 1);
   frame += stride;
+  if (frame >= end) panels(showing); // what the agent makes of the newest frame, when that is seen
   due = Math.max(due + stride * pace, time - stride * pace);
 }
 
@@ -107,8 +110,9 @@ function panels({ header, pictures }) {
   const first = header.lanes[0];
   document.title = `${header.game} · Highscore`;
   $("game").textContent = header.game;
+  const fixed = header.kind === "episode" || header.kind === "progress"; // played once, by the agent of then
   const trained = isNaN(header.checkpoint) || !header.checkpoint ? header.checkpoint : `${named(header.checkpoint)} agent steps of training`;
-  $("made").textContent = [header.preset, header.protocol, trained].filter(Boolean).join(", ");
+  $("made").textContent = [header.preset, header.protocol, fixed ? "" : trained].filter(Boolean).join(", ");
   $("note").textContent = header.note || (header.kind === "duel" ? `you ${header.tally.you} : ${header.tally.agent} agent` : "");
   lanes(header, pictures);
   $("pause").textContent = header.paused ? "Play" : "Pause";
@@ -122,8 +126,9 @@ function panels({ header, pictures }) {
     $("checkpoint").replaceChildren(...header.checkpoints.map((name) => new Option(named(name), name)));
   }
   set("checkpoint", header.checkpoint);
-  const fixed = header.kind === "episode" || header.kind === "progress";
   for (const id of ["seed", "epsilon", "duel"]) $(id).disabled = fixed;
+  $("seed").closest("label").hidden = fixed;
+  $("epsilon").closest("label").hidden = fixed || (first.policy && !first.values); // a policy is drawn from as it is
   $("settings").hidden = header.kind === "progress";
   $("hint").hidden = header.kind === "progress";
   $("invitation").textContent = header.kind === "duel" ? "Play" : "Take over";
@@ -182,7 +187,7 @@ function agent(header, first, pictures) {
   const newest = header.checkpoint === header.checkpoints.at(-1);
   const eyes = newest ? "the newest weights see" : `checkpoint ${named(header.checkpoint)} sees`;
   $("unit").textContent = unit + (header.kind === "episode" ? `, as ${eyes} it` : ""); // others may have played it
-  if (header.cursor < at) [ranges, memories] = [[], []];
+  if (header.cursor < at || header.cursor > at + FOLLOWS) [ranges, memories] = [[], []]; // somewhere else
   const fresh = header.cursor !== at; // not the same moment once more
   at = header.cursor;
   if (first.values && fresh) {
@@ -192,7 +197,7 @@ function agent(header, first, pictures) {
   let [low, high] = first.values
     ? [Math.min(...ranges.map((r) => r[0])), Math.max(...ranges.map((r) => r[1]))] : [0, 1];
   if (first.values) low -= 0.12 * (high - low) || 0.5; // the least of them is still to be seen
-  bars(header.actions, shown, low, high || low + 1, first.action, header.lanes[0].taken ? first.played : null);
+  bars(header.actions, shown, low, high > low ? high : low + 1, first.action, header.lanes[0].taken ? first.played : null);
   [$("low").textContent, $("high").textContent] = [draw.digits(low), draw.digits(high)];
 
   $("spread-card").hidden = !header.spread;

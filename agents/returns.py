@@ -254,7 +254,10 @@ def munchausen_term(q: Tensor, action: Tensor, temperature: float, scaling: floa
 
 
 def mean_over_time(x: Tensor, live: Tensor) -> Tensor:
-    """The mean over the live steps of each sequence, 0 if it has none: [T, B] and bool [T, B] to [B]."""
+    """The mean over the live steps of each sequence: [T, B] and bool [T, B] to [B].
+
+    0 if it has none: of single steps, those at episodes' ends count so in a minibatch's mean.
+    """
     return (x * live).sum(0) / live.sum(0).clamp(min=1)
 
 

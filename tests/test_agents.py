@@ -117,6 +117,15 @@ def test_dqn_error_is_worked_out_by_hand():
     assert priority.item() == pytest.approx(4.6)
 
 
+def test_double_dqn_of_rescaled_values_is_worked_out_by_hand():
+    # R2D2's target: a* = argmax Q(s', .) = 0; h^-1(Q'(s', a*)) = h^-1(0.3) = 0.688875..; h(1 + 0.9 * that) = 0.620072;
+    # less Q(s, 1) = 2.
+    seq, online = sequence([[1.0, 2.0, 0.5], [5.0, 1.0, 0.0]], action=1, reward=[0.0, 1.0])
+    _, target = sequence([[9.0, 9.0, 9.0], [0.3, -1.0, 4.0]])
+    algorithm = DQN(discount=0.9, double=True, reward_clip=0.0, value_rescaling=True)
+    assert algorithm.loss(online, target, seq)[1].item() == pytest.approx(1.3799276, rel=1e-5)
+
+
 def test_double_dqn_selects_online_and_values_by_target():
     seq, online = sequence([[1.0, 2.0, 0.5], [5.0, 1.0, 0.0]], action=1, reward=[0.0, 1.0])
     _, target = sequence([[9.0, 9.0, 9.0], [0.3, -1.0, 4.0]])

@@ -67,3 +67,58 @@ def test_a_word_is_erased_before_another_is_written():
     state = core.initial_state(1)._replace(matrix=torch.full((1, 1, 2), 7.0))
     step = TimeStep(*[None] * 3, torch.zeros(1, 1, dtype=torch.bool), None, None)
     assert torch.allclose(core(torch.zeros(1, 1, 4), step, state)[1].matrix, torch.full((1, 1, 2), 5.0))
+
+
+def strokes(core, x, first):
+    """The core on one sequence [T, F], one place after the other (Graves et al. 2016, Methods); outputs [T, F']."""
+    places, word, reads, outputs = core.places, core.word, core.reads, []
+    zeros = lambda *shape: torch.zeros(shape, dtype=x.dtype)
+
+    def alike(matrix, key, strength):
+        cosine = [row @ key / (row.norm() * key.norm() + 1e-6) for row in matrix]
+        return (strength * torch.stack(cosine)).softmax(0)
+
+    for features, begins in zip(x, first, strict=True):
+        if begins:
+            hidden, cell = zeros(core.controller.hidden_size), zeros(core.controller.hidden_size)
+            matrix, usage, link, precedence = zeros(places, word), zeros(places), zeros(places, places), zeros(places)
+            wrote, read = zeros(places), [zeros(places) for _ in range(reads)]
+        seen = torch.cat([features, *(matrix.T @ weight for weight in read)])
+        hidden, cell = core.controller(seen, (hidden, cell))
+        keys, strengths, key, strength, erase, new, free, allocating, enabling, modes = core.interface(hidden).split(
+            core.parts
+        )
+        kept = torch.stack([1 - gate.sigmoid() * weight for gate, weight in zip(free, read, strict=True)]).prod(0)
+        usage = (usage + wrote - usage * wrote) * kept
+        allocated, full = zeros(places), 1.0
+        for place in usage.argsort():
+            allocated[place], full = (1 - usage[place]) * full, full * usage[place]
+        gate, found = allocating.sigmoid(), alike(matrix, key, oneplus(strength))
+        wrote = enabling.sigmoid() * (gate * allocated + (1 - gate) * found)
+        matrix = matrix * (1 - torch.outer(wrote, erase.sigmoid())) + torch.outer(wrote, new)
+        before, link = link, zeros(places, places)
+        for i in range(places):
+            for j in range(places):
+                if i != j:
+                    link[i, j] = (1 - wrote[i] - wrote[j]) * before[i, j] + wrote[i] * precedence[j]
+        precedence = (1 - wrote.sum()) * precedence + wrote
+        for r, mode in enumerate(modes.view(reads, 3).softmax(-1)):
+            content = alike(matrix, keys.view(reads, word)[r], oneplus(strengths)[r])
+            read[r] = mode[0] * (link.T @ read[r]) + mode[1] * content + mode[2] * (link @ read[r])
+        outputs.append(core.output(torch.cat([hidden, *(matrix.T @ weight for weight in read)])))
+    return torch.stack(outputs)
+
+
+def test_a_dnc_equals_its_slow_twin():
+    torch.manual_seed(1)
+    core = DNC(4, 0, 6, places=5, word=3, reads=2).double()
+    for parameter in core.parameters():
+        parameter.data *= 3  # so that gates open and close
+    x, first = torch.randn(9, 2, 4).double(), torch.zeros(9, 2, dtype=torch.bool)
+    first[0], first[5, 1] = True, True
+    state = type(core.initial_state(2))(*(part.double() for part in core.initial_state(2)))
+    with torch.no_grad():
+        found, _ = core(x, TimeStep((), (), (), first, (), ()), state)
+        for column in range(2):
+            slow = strokes(core, x[:, column], first[:, column])
+            assert torch.allclose(found[:, column], slow, atol=1e-12), (found[:, column] - slow).abs().max()

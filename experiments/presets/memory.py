@@ -14,12 +14,13 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 # Hausknecht & Stone (2015), sec. 4 and 5: an LSTM in the place of the dense layer, one frame at a time, ten steps
 # unrolled. Deviations: 8 environments; the memory begins with what it was, where theirs is zero, and is kept for every
 # tenth step, so that sequences begin there and not anywhere; both networks' constants, and evaluation's epsilon, are
-# those of Mnih et al. (2015) where the paper says nothing.
+# those of Mnih et al. (2015) where the paper says nothing, which others' copies of their code do not follow throughout:
+# squared errors are not bounded there, every agent step pays for an update, and a lost life ends nothing.
 RECURRENT_DQN = Experiment(
     preset="drqn",
     source="Hausknecht & Stone 2015",
     algorithm=DQN(discount=0.99, n_steps=1, unroll=10, double=False, reward_clip=1.0, error_loss="huber"),
-    optimiser=Adadelta(learning_rate=0.1, decay=0.95, clip_norm=10.0),
+    optimiser=Adadelta(learning_rate=0.1, decay=0.95, epsilon=1e-6, clip_norm=10.0),
     network=NetworkConfig(
         torso="nature", memory="lstm", memory_size=512, memory_bias=0.0, history=False, head="linear", hidden=0,
         initialisation="torch",
@@ -41,7 +42,7 @@ RECURRENT_DQN = Experiment(
 # episodes, where the memory clears; importance weights with exponent 0.6, which the published version's table has;
 # sticky actions instead of no-ops; the reward that the network is told is clipped to [-1, 1]. Half of the squared
 # errors summed over 80 steps, which their other constants are for (as in the code of SEED RL and Acme), is 40 times
-# our mean: epsilon and the gradient's bound are divided by that.
+# our mean: epsilon and the gradient's bound are divided by that. The dense layer before the LSTM is SEED RL's.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",
@@ -96,9 +97,12 @@ SMALL_R2D2 = Experiment(
     players=4,
 )  # fmt: skip
 
-# Gallici et al. (2025), the recurrent variant, with CleanRL's constants for Atari (pqn_atari_envpool_lstm.py): one
-# frame at a time, minibatches of whole games, learning rate annealed to 0. Deviation: the LSTM's initial weights are
-# torch's, where theirs are orthogonal and its biases 0; a lost life does not clear the memory.
+# CleanRL's recurrent PQN for Atari (pqn_atari_envpool_lstm.py): one frame at a time, minibatches of whole games,
+# learning rate annealed to 0; Gallici et al. (2025) have a GRU that is told the last action, and work Q(lambda) out
+# again for every minibatch. Deviations from CleanRL's: the LSTM's initial weights are torch's, where theirs are
+# orthogonal and its biases 0; a convolution's layer norm has a gain and a bias for each channel, theirs for each
+# output; a rollout's first step was chosen before the update that ended the one before; a lost life does not clear the
+# memory.
 RECURRENT_PQN = Experiment(
     preset="pqn-lstm",
     source="Gallici et al. 2025, constants of CleanRL",

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -81,8 +81,10 @@ class ReplayBase(ABC):
     Attributes:
         steps_added: agent steps that were added.
         updates: batches handed out.
+        waits: it never does: what is learned from was played long ago.
     """
 
+    waits: ClassVar = False
     config: ReplayConfig
     steps_added: Any
     updates: int

@@ -16,7 +16,14 @@ RECENT = 20  # episodes that the score of a training is the mean of
 
 
 class Experience(Protocol):
-    """What is learned from: a Replay, Shards of one, or a Rollout. It decides when, and from what."""
+    """What is learned from: a Replay, Shards of one, or a Rollout. It decides when, and from what.
+
+    Attributes:
+        waits: whether what the next step completes is learned from before anything is played on, by what was learned.
+    """
+
+    @property
+    def waits(self) -> bool: ...
 
     def add(self, step: TimeStep, action: Tensor, note: Any, state: Any, on_host: TimeStep) -> None:
         """Appends one step [N] of every game: what was seen, done and noted, and the memory before it."""
@@ -61,7 +68,9 @@ def train(
         step, state = begin.step, begin.state
     while games.agent_steps < agent_steps:
         action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
-        games.send(action)  # the emulators run while we learn
+        waits = experience.waits
+        if not waits:
+            games.send(action)  # the emulators run while we learn
         experience.add(step, action, note, state, games.on_host)
         games.start()  # if they wait for a GPU's choice
         metrics: dict[str, Tensor] = {}
@@ -70,6 +79,10 @@ def train(
             games.start()
             priority, metrics = agent.learn(seq, count, games.agent_steps)
             experience.update(seq.ids, priority)
+        if waits:
+            action, note, next_state = agent.act(step, state, epsilon(games.agent_steps))
+            experience.add(step, action, note, state, games.on_host)
+            games.send(action)
         step, state = games.recv(), next_state
         yield Moment(games.agent_steps, step, state, metrics, seq, on_host=games.on_host)
 

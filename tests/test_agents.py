@@ -239,11 +239,13 @@ def test_rollout_hands_out_every_step_once_per_epoch(shuffle):
     rollout = Rollout(RolloutConfig(epochs=2, minibatches=2, shuffle=shuffle), 4, 3, targets)
     flags = torch.zeros(4, dtype=torch.bool)
     for t in range(7):
-        obs = torch.full((4, 1), t)
-        rollout.add(TimeStep(obs, flags.long(), torch.zeros(4), flags, flags, flags), torch.arange(4) + 10 * t)
+        step = TimeStep(torch.full((4, 1), t), flags.long(), torch.zeros(4), flags, flags, flags)
+        assert rollout.waits == (t in (2, 4, 6))
+        rollout.add(step, torch.full((4,), -1) if rollout.waits else torch.arange(4) + 10 * t)
         batches = [seq for seq, _ in rollout.batches()]
-        assert bool(batches) == (t in (2, 4, 6))  # the bootstrap step begins the next rollout
+        assert bool(batches) == (t in (2, 4, 6))
         if batches:
+            rollout.add(step, torch.arange(4) + 10 * t)  # the bootstrap step begins the next rollout
             assert seen[-1] == [t - 2, t - 1, t]
             assert [len(seq.action) for seq in batches] == [2 if shuffle == "games" else 1] * 4
             for epoch in (batches[:2], batches[2:]):
@@ -263,7 +265,11 @@ def test_a_row_that_comes_in_between_costs_no_rollout_its_memory(unroll):
         step = TimeStep(torch.full((2, 1), t), flags.long(), torch.zeros(2), flags, flags, flags)
         rollout.add(step, flags.long(), (), torch.full((2,), t))
         if t != unroll:  # when the first is full
-            begun += [(int(seq.step.obs[0, 0]), int(seq.state[0])) for seq, _ in rollout.batches()]
+            batches = [seq for seq, _ in rollout.batches()]
+            assert all(len(seq.action) == unroll + 1 for seq in batches)
+            begun += [(int(seq.step.obs[0, 0]), int(seq.state[0])) for seq in batches]
+            if batches:
+                rollout.add(step, flags.long(), (), torch.full((2,), t))
     assert begun and all(first == state for first, state in begun)
 
 
@@ -274,7 +280,7 @@ def test_tree_map_over_nothing_is_nothing():
 def test_the_learning_rate_falls_over_the_agent_steps_of_all_frames():
     setup = build(replace(PRESETS["ppo"], num_envs=1, frames=40_000), torch.device("cpu"))  # 10,000 agent steps
     setup.games.close()
-    assert setup.agent.learning_rate == Linear(2.5e-4, 0.0, 10_000, begin=129)
+    assert setup.agent.learning_rate == Linear(2.5e-4, 0.0, 10_000, begin=128)
 
 
 def test_a_schedule_that_ends_for_good():

@@ -16,8 +16,13 @@ def at(t, envs, last=()):
 class Tape:
     """Stands for agent, games and memory; writes down what is called."""
 
-    def __init__(self, learn_at=()):
-        self.calls, self.t, self.agent_steps, self.num_envs, self.learn_at = [], 0, 0, 2, learn_at
+    def __init__(self, learn_at=(), wait=False):
+        self.calls, self.t, self.agent_steps, self.num_envs = [], 0, 0, 2
+        self.learn_at, self.wait = learn_at, wait
+
+    @property
+    def waits(self):
+        return self.wait and self.t in self.learn_at
 
     def initial_state(self, n):
         return "state 0"
@@ -76,6 +81,19 @@ def test_order_of_calls():
         (2, 1, {}), (4, 2, {"loss": 1}),
     ]  # fmt: skip
     assert [int(moment.on_host.obs[0]) for moment in moments] == [-1, -2]
+
+
+def test_what_waits_is_learned_from_before_anything_is_played_on():
+    """On-policy: the newest step is acted upon again by what was learned, which begins what is learned from next."""
+    tape = Tape(learn_at=(1,), wait=True)
+    moments = list(train(tape, tape, tape, lambda agent_steps: agent_steps / 10, 4, seed=9))
+    assert tape.calls[1:] == [
+        "act on 0 with state 0, epsilon 0.0", "send 0", "add 0 as 0, 0, note, state 0", "start", "recv",
+        "act on 1 with state 1, epsilon 0.2", "add 1 as -1, 1, note, state 1", "start",
+        "start", "learn ids 1, 3 batches, after 2 steps", "update ids 1",
+        "act on 1 with state 1, epsilon 0.2", "add 1 as -1, 1, note, state 1", "send 1", "recv",
+    ]  # fmt: skip
+    assert [moment.agent_steps for moment in moments] == [2, 4] and moments[1].state == "state 2"
 
 
 class Uneven:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agents.agent import Agent
 from agents.c51 import C51
 from agents.dqn import DQN
-from agents.explore import Ladder
+from agents.explore import Ladder, Linear
 from agents.optimiser import Adam
 from agents.ppo import PPO
 from agents.replay import Replay, ReplayConfig
@@ -22,6 +22,7 @@ from envs.timestep import TimeStep
 from experiments.build_network import build_network
 from experiments.checks import check
 from experiments.config import NetworkConfig
+from experiments.loop import train
 from experiments.presets import PRESETS
 from tests.test_agents import CASES, learn
 from tests.test_cores import CORES, network_of, some_steps
@@ -238,6 +239,8 @@ def rollout_of(memory, shuffle, minibatches):
         action, note, following = agent.act(step, state, 0.0)
         rollout.add(step, action, note, state)
         batches = [seq for seq, _ in rollout.batches()]
+        if batches:
+            rollout.add(step, action, note, state)
         step, state = games.step(action), following
     return agent, batches
 
@@ -257,6 +260,27 @@ def test_the_ratio_is_one_before_the_first_update(memory, shuffle):
         torch.testing.assert_close(value, old_value, rtol=1e-5, atol=1e-6)
         _, _, metrics = agent.algorithm.loss(agent.online, None, seq)
         assert metrics["losses/clipfrac"] == 0 and metrics["losses/approx_kl"].abs() < 1e-6
+
+
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(memory):
+    """Through the loop itself, which lets nothing be played by the policy of before."""
+    agent, _ = rollout_of(memory, "games", 4)
+    rollout = Rollout(RolloutConfig(2, 4, "games"), 8, agent.algorithm.length, agent.algorithm.targets)
+    learn, off = agent.learn, []
+
+    def measured(seq, count, agent_steps):
+        with torch.no_grad():
+            (logits, _), _ = agent.online(seq.step, seq.state)
+        log_pi = logits.log_softmax(-1).gather(-1, seq.action[..., None]).squeeze(-1)
+        off.append(float((log_pi - seq.note[0]).abs().max()))
+        return learn(seq, count, agent_steps)
+
+    agent.learn = measured
+    for _ in train(agent, make_probe("recall", 8), rollout, Linear(0.0, 0.0, 0), 8 * (4 * 16 + 1), seed=1):
+        pass
+    first, later = off[::8], off[1::8]
+    assert len(first) == 4 and max(first) < 1e-5 < min(later)
 
 
 def test_ppo_never_learns_from_the_row_at_an_end():

@@ -14,8 +14,7 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 # Schulman et al. (2017) with CleanRL's constants (ppo_atari.py): learning rate annealed to 0, gradient norm at most
 # 0.5, orthogonal weights. Beside table 5 of the paper's appendix, that is 4 epochs instead of 3, a clipping range that
 # stays 0.1 instead of falling to 0, and a quarter of the values' squared error instead of all of it. Deviations: no
-# fire button is pressed at the start; a rollout's first step was chosen before the update that ended the one before,
-# for the games play on while the agent learns.
+# fire button is pressed at the start.
 ATARI = Experiment(
     preset="ppo",
     source="Schulman et al. 2017",
@@ -63,7 +62,7 @@ ATARI_LSTM = Experiment(
 # batches of 32, RMSProp (epsilon 0.01, as Such et al. 2019, table S6, and TorchBeast have it of them; their code for
 # DMLab has 0.1) annealed to 0, gradient norm 40. Their loss is summed over the batch and ours averaged, so epsilon is
 # divided by 32^2 and the norm by 32, which is the same update. Deviations: 128 games in one loop instead of independent
-# actors, so that a rollout is 0 to 3 updates old, and its first step 4 to 7; without a memory, the network does not see
+# actors, so that a rollout is 0 to 3 updates old; without a memory, the network does not see
 # the last action and reward.
 DEEP = Experiment(
     preset="impala",

@@ -1,6 +1,7 @@
 """python -m experiments.curve: a run's learning curve as text and as a picture, beside what it is to be compared with.
 
-For Atari that is a published curve; for other worlds the mean score of a player who chooses by chance.
+For Atari that is a published curve; for other worlds, and where frames flicker, the mean score of a player who chooses
+by chance.
 """
 
 import itertools
@@ -233,12 +234,13 @@ def main(args: list[str]) -> int:
     run = Run.open(options.run)
     episodes = list(read_rows(run.path / "episodes.jsonl"))
     frames = max((row["frames"] for row in read_rows(run.path / "metrics.jsonl")), default=0)
-    atari = game_of(run.experiment.game).world == "atari"
-    if atari:
+    game = game_of(run.experiment.game)
+    known = game.world == "atari" and not game.protocol(run.experiment.protocol).flicker
+    if known:
         for name in options.reference:
             published(run.experiment.game, name)
     options.out.mkdir(parents=True, exist_ok=True)
-    table, about, well = (beside_published if atari else beside_chance)(options, run, episodes, frames)
+    table, about, well = (beside_published if known else beside_chance)(options, run, episodes, frames)
     write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in table).encode())
     if options.goal is not None:
         about["goal"] = reached(run, options.goal)

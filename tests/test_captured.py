@@ -11,11 +11,16 @@ from torch.utils._pytree import tree_leaves
 
 from agents.agent import Agent
 from agents.captured import MOST, WARM_UP, Captured
+from agents.dqn import DQN
 from agents.explore import Ladder
+from agents.optimiser import Adam
 from envs.probe import make_probe
 from experiments.build import build
+from experiments.build_network import build_network
+from experiments.config import NetworkConfig
 from experiments.presets import PRESETS
 from experiments.speed import speed_of
+from tests.test_agent import two_steps
 from tests.test_players import on_policy, small
 
 CPU = torch.device("cpu")
@@ -228,3 +233,41 @@ def test_games_that_wait_for_what_a_gpu_chose_play_the_same(monkeypatch):
 
 def assert_same(one, other):
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_captured_agent_acts_without_noise_while_it_is_evaluated():
+    agent = Agent(build_network(NetworkConfig("mlp", hidden=8, noise=0.5), (1, 2, 2), 3), DQN(), Adam(), 9)
+    agent.algorithm = type("Shows", (), {"choose": staticmethod(lambda output, epsilon: (output, ()))})()
+    agent.capture()
+    step = two_steps(4).step._replace()
+    step = type(step)(*(x[0] for x in step))
+    for _ in range(2 * WARM_UP):
+        agent.act(step, (), 0.0)
+    with agent.evaluating():
+        one, other = (agent.act(step, (), 0.0)[0] for _ in range(2))
+    assert torch.equal(one, other) and not torch.equal(agent.act(step, (), 0.0)[0], agent.act(step, (), 0.0)[0])
+
+
+def test_a_captured_agent_that_is_loaded_goes_on_from_there():
+    def make():
+        torch.manual_seed(0)
+        agent = Agent(build_network(NetworkConfig("mlp", hidden=8), (1, 2, 2), 3), DQN(), Adam(1e-2), 100)
+        agent.capture()
+        return agent
+
+    one, other, batches = make(), make(), [two_steps(4) for _ in range(12)]
+    for i, seq in enumerate(batches):
+        if i == 6:
+            other.load_tensors({name: x.clone() for name, x in one.tensors().items()})
+        one.learn(seq)
+        other.learn(seq if i >= 6 else batches[0])
+    for name, x in one.tensors().items():
+        torch.testing.assert_close(x, other.tensors()[name], msg=name)
+
+
+def test_batches_at_once_need_an_optimiser_that_can_be_captured(monkeypatch):
+    x = uniform("dqn-nature")
+    plain, losses = trained(x, False, monkeypatch)
+    fast, same = trained(x, True, monkeypatch)
+    assert fast.lookahead == 1 and fast.updates == plain.updates
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(same), rtol=1e-3, atol=1e-6)

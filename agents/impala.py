@@ -1,7 +1,7 @@
 """IMPALA (Espeholt et al. 2018): an actor-critic that corrects for the age of the policy that played."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class IMPALA:
     """weight of the policy's entropy"""
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+
+    on_policy: ClassVar = False  # the games play on while it learns
 
     @property
     def length(self) -> int:

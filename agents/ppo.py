@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class PPO:
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     reward_scale: float = 1.0
     """rewards are multiplied by this in the loss, before they are clipped"""
+
+    on_policy: ClassVar = (
+        True  # nothing is played on while it learns: the ratio is 1 before the first update
+    )
 
     @property
     def length(self) -> int:

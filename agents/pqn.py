@@ -1,7 +1,7 @@
 """Parallelised Q-networks (Gallici et al. 2025): Q(lambda) on fresh experience, no replay, no target network."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -22,6 +22,8 @@ class PQN:
     """agent steps per game from one rollout to the next"""
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+
+    on_policy: ClassVar = False  # the games play on while it learns
 
     @property
     def length(self) -> int:

@@ -26,16 +26,21 @@ class RolloutConfig:
 class Rollout:
     """The same interface as Replay: add, batches, update.
 
-    The step that a rollout bootstraps from begins the next one, when it is added again: with what is done there, and
-    noted, by the network that has learned in between.
+    The step that a rollout bootstraps from begins the next one. Its action was chosen before the updates in between,
+    for the games play on while the agent learns; what is noted says by which policy. Or else they wait: then it is
+    added again, with what is done there, and noted, by the network that has learned in between.
 
     Args:
         length: steps per rollout, the one that it bootstraps from included.
+        on_policy: whether the games wait.
         targets: a sequence of `length` steps to one without the last, whose note holds what to learn;
             called once per rollout, so that every epoch has the targets of the network that acted.
     """
 
-    def __init__(self, config: RolloutConfig, num_envs: int, length: int, targets: Callable[[Sequence], Sequence]):
+    def __init__(
+        self, config: RolloutConfig, num_envs: int, length: int, targets: Callable[[Sequence], Sequence],
+        on_policy: bool = False,
+    ):  # fmt: skip
         share = num_envs if config.shuffle == "games" else num_envs * (length - 1)
         if share % config.minibatches:
             raise ValueError(
@@ -43,19 +48,20 @@ class Rollout:
                 " change --rollout.minibatches"
             )
         self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
+        self.on_policy = on_policy
         self.rows: list[Any] = []
-        self.states: list[Any] = []  # before the first of them
+        self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
 
     def add(self, step: TimeStep, action: Tensor, note: Any = (), state: Any = (), on_host: Any = None) -> None:
         """Appends one step of every game, as `Replay.add` does; no flags are looked at."""
-        if not self.rows:
-            self.states = [state]
+        if len(self.rows) % (self.length - 1) == 0:
+            self.states.append(state)
         self.rows.append((step, action, note))
 
     @property
     def waits(self) -> bool:
-        """Whether the next step completes a rollout."""
-        return len(self.rows) >= self.length - 1
+        """Whether the next step completes a rollout for which the games wait."""
+        return self.on_policy and len(self.rows) >= self.length - 1
 
     def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
         """Every step once per epoch, when the rollout is full.
@@ -65,8 +71,10 @@ class Rollout:
         """
         if len(self.rows) < self.length:
             return
-        rows, (state,) = self.rows[: self.length], self.states
-        self.rows, self.states = [], []
+        rows, self.rows = self.rows[: self.length], self.rows[self.length - 1 :]  # the bootstrap step begins the next
+        state, *self.states = self.states
+        if self.on_policy:  # but comes again
+            self.rows, self.states = [], []
         step, action, note = tree_map(lambda *xs: torch.stack(xs), *rows)
         ones = torch.ones(self.num_envs, device=action.device)
         seq = self.targets(Sequence(step, action, note, state, ones, torch.arange(self.num_envs)))
@@ -94,20 +102,20 @@ class Rollout:
             ValueError: tensors of another shape.
         """
         *row, state = example
-        rows = facts["rows"]
-        want = [(rows, *x.shape) for x in tree_leaves(tuple(row))] + [(1, *x.shape) for x in tree_leaves(state)]
+        rows, states = facts["rows"], 1 + (facts["rows"] == self.length)
+        want = [(rows, *x.shape) for x in tree_leaves(tuple(row))] + [(states, *x.shape) for x in tree_leaves(state)]
         if {name: tuple(x.shape) for name, x in tensors.items()} != {str(i): shape for i, shape in enumerate(want)}:
             raise ValueError("these are not the steps of such a rollout")
         columns, kept = tree_like((tensors[str(i)] for i in range(len(tensors))), (tuple(row), state))
         self.rows = [tree_map(lambda x: x[t], columns) for t in range(rows)]
-        self.states = [tree_map(lambda x: x[0], kept)]
+        self.states = [tree_map(lambda x: x[i], kept) for i in range(states)]
 
     def annealing(self, agent_steps: int) -> tuple[int, int]:
         """(agent steps over which a rate falls to 0, agent steps before) in a training of so many.
 
         It is not 0 in the last rollout, but as much of the first one's as a rollout is of the training.
         """
-        return agent_steps, self.num_envs * (self.length - 1)
+        return agent_steps, self.num_envs * (self.length - self.on_policy)
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""

@@ -152,7 +152,7 @@ def build_experience(experiment: Experiment, network: Any) -> Replay | Rollout:
     targets = algorithm.targets
     if isinstance(algorithm, CuriousPPO):
         targets = lambda seq: algorithm.targets(algorithm.note_intrinsic(network, seq))
-    return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets)
+    return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets, algorithm.on_policy)
 
 
 def device_of(name: str) -> torch.device:

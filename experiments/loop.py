@@ -19,7 +19,8 @@ class Experience(Protocol):
     """What is learned from: a Replay, Shards of one, or a Rollout. It decides when, and from what.
 
     Attributes:
-        waits: whether what the next step completes is learned from before anything is played on, by what was learned.
+        waits: whether what the next step completes is learned from before anything is played on, by what was learned;
+            else the games play on meanwhile.
     """
 
     @property

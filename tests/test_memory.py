@@ -232,7 +232,7 @@ def rollout_of(memory, shuffle, minibatches):
     games = make_probe("recall", 8)
     config = NetworkConfig(memory=memory, **SMALL)
     agent = Agent(build_network(config, games.observation_shape, games.num_actions, algorithm), algorithm, Adam(), 0)
-    rollout = Rollout(RolloutConfig(1, minibatches, shuffle), 8, algorithm.length, algorithm.targets)
+    rollout = Rollout(RolloutConfig(1, minibatches, shuffle), 8, algorithm.length, algorithm.targets, True)
     step, state = games.reset(0), agent.initial_state(8)
     for _ in range(3 * 16 + 1):
         batches = []
@@ -266,7 +266,8 @@ def test_the_ratio_is_one_before_the_first_update(memory, shuffle):
 def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(memory):
     """Through the loop itself, which lets nothing be played by the policy of before."""
     agent, _ = rollout_of(memory, "games", 4)
-    rollout = Rollout(RolloutConfig(2, 4, "games"), 8, agent.algorithm.length, agent.algorithm.targets)
+    algorithm = agent.algorithm
+    rollout = Rollout(RolloutConfig(2, 4, "games"), 8, algorithm.length, algorithm.targets, algorithm.on_policy)
     learn, off = agent.learn, []
 
     def measured(seq, count, agent_steps):

@@ -101,7 +101,8 @@ SMALL_R2D2 = Experiment(
 # learning rate annealed to 0; Gallici et al. (2025) have a GRU that is told the last action, and work Q(lambda) out
 # again for every minibatch. Deviations from CleanRL's: the LSTM's initial weights are torch's, where theirs are
 # orthogonal and its biases 0; a convolution's layer norm has a gain and a bias for each channel, theirs for each
-# output; a lost life does not clear the memory.
+# output; a rollout's first step was chosen before the update that ended the one before; a lost life does not clear the
+# memory.
 RECURRENT_PQN = Experiment(
     preset="pqn-lstm",
     source="Gallici et al. 2025, constants of CleanRL",

@@ -62,7 +62,7 @@ ATARI_LSTM = Experiment(
 # batches of 32, RMSProp (epsilon 0.01, as Such et al. 2019, table S6, and TorchBeast have it of them; their code for
 # DMLab has 0.1) annealed to 0, gradient norm 40. Their loss is summed over the batch and ours averaged, so epsilon is
 # divided by 32^2 and the norm by 32, which is the same update. Deviations: 128 games in one loop instead of independent
-# actors, so that a rollout is 0 to 3 updates old; without a memory, the network does not see
+# actors, so that a rollout is 0 to 3 updates old, and its first step 4 to 7; without a memory, the network does not see
 # the last action and reward.
 DEEP = Experiment(
     preset="impala",

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from envs.protocols import MACHADO, MINATAR, NATURE
+from envs.protocols import MACHADO, NATURE
 from envs.scores import human_normalised
 from experiments.cli import run_command
 from experiments.comparison import as_json, load, means
@@ -150,30 +150,6 @@ def test_curves_of_agents_that_trained_under_two_protocols_say_so(tmp_path):
     marked = {name for name, figure in figures.items() if figure.get_suptitle().startswith("MIXED")}
     assert marked == {"curves", "efficiency"} and len(figures) > 2
     assert not load([paths[0]]).mixed_curves
-
-
-def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
-    """Their protocols are unlike; how the games of each were measured is not."""
-    for agent, score in (("dqn", 5.0), ("c51", 7.0)):
-        make(tmp_path, agent, "Pong", 1, [score])
-        make(tmp_path, agent, "minatar/breakout", 1, [2 * score], protocol=MINATAR)
-    comparison = load([tmp_path])
-    assert comparison.mixed == {} and comparison.shared_games == ["Pong", "minatar/breakout"]
-    data = as_json(comparison)
-    assert data["conditions"]["protocol"] == "machado or minatar" and len(data["fingerprints"]) == 2
-    assert [(x["x"], x["y"], x["probability"]) for x in data["improvement"]] == [("c51", "dqn", 1.0)]
-    assert run_command("compare", [str(tmp_path)]) == 0 and "machado or minatar" in capsys.readouterr().out
-    make(tmp_path, "rainbow", "minatar/breakout", 1, [3.0], protocol=MINATAR, epsilon=0.5)
-    with pytest.raises(RunError, match=r"epsilon 0\.001 or 0\.5"):
-        load([tmp_path])
-
-
-def test_many_agents_are_drawn_unlike(tmp_path):
-    names = "dqn dqn-nature double-dqn dueling prioritized c51 qrdqn iqn munchausen m-iqn".split()
-    for name in names:
-        make(tmp_path, name, "Pong", 1, [-20.0, 3.0])
-    lines = draw_all(load([tmp_path]))["curves"].axes[0].get_lines()
-    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == len(names)
 
 
 def test_agents_whose_names_are_cut_stay_apart(tmp_path):

@@ -12,7 +12,6 @@ from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.dashboard.index import Index
 from experiments.dashboard.server import application
-from experiments.dashboard.tails import Tail
 from experiments.files import write_json
 from tests.test_compare import make
 
@@ -337,17 +336,6 @@ def test_whatever_is_asked_it_answers(client, parts, query):
     of_run = [f"/api/run/{run}", f"/api/run/{run}/charts", f"/api/run/{run}/episode", f"/video/{run}{strange}"]
     for path in (strange, "/api/curves", "/api/published", "/api/leaderboard", *of_run):
         assert client.get(path, params=query).status_code < 500, (path, query)
-
-
-def test_a_sample_has_both_ends_and_what_follows_is_complete(tmp_path):
-    path = tmp_path / "m.jsonl"
-    path.write_text("".join(row(i, pad="x" * 400) for i in range(1, 2_001)) + '{"torn')
-    tail = Tail(path)
-    found = [r["frames"] for r in tail.sample(100)]
-    assert found[0] == 10_000 and found[-1] == 20_000_000 and found == sorted(set(found)) and 95 <= len(found) <= 101
-    assert tail.fresh() == []
-    path.write_text("")
-    assert tail.fresh() is None and Tail(tmp_path / "none").sample() == []
 
 
 def test_the_index_forgets_what_is_gone(root):

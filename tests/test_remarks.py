@@ -1,10 +1,14 @@
-"""What a reader must know of runs that are compared: repeated evaluations, unlike code, what is left out."""
+"""What a reader must know of runs that are compared: repeated evaluations, unlike code and worlds, what is left out."""
 
 import json
 
+import pytest
+
+from envs.protocols import MINATAR
+from experiments.cli import run_command
 from experiments.comparison import as_json, load
-from experiments.figures import on_a_grid
-from experiments.files import write_json
+from experiments.figures import draw_all, on_a_grid
+from experiments.files import RunError, write_json
 from experiments.tables import escape, to_latex
 from tests.test_compare import make
 
@@ -62,3 +66,27 @@ def test_curves_without_a_common_point_are_not_drawn():
     assert grid.shape == (0,) and values.shape == (2, 0)
     grid, values = on_a_grid([[(1.0, 1.0)], [(1.0, 3.0), (2.0, 4.0)]])
     assert grid.tolist() == [1.0] and values.tolist() == [[1.0], [3.0]]
+
+
+def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
+    """Their protocols are unlike; how the games of each were measured is not."""
+    for agent, score in (("dqn", 5.0), ("c51", 7.0)):
+        make(tmp_path, agent, "Pong", 1, [score])
+        make(tmp_path, agent, "minatar/breakout", 1, [2 * score], protocol=MINATAR)
+    comparison = load([tmp_path])
+    assert comparison.mixed == {} and comparison.shared_games == ["Pong", "minatar/breakout"]
+    data = as_json(comparison)
+    assert data["conditions"]["protocol"] == "machado or minatar" and len(data["fingerprints"]) == 2
+    assert [(x["x"], x["y"], x["probability"]) for x in data["improvement"]] == [("c51", "dqn", 1.0)]
+    assert run_command("compare", [str(tmp_path)]) == 0 and "machado or minatar" in capsys.readouterr().out
+    make(tmp_path, "rainbow", "minatar/breakout", 1, [3.0], protocol=MINATAR, epsilon=0.5)
+    with pytest.raises(RunError, match=r"epsilon 0\.001 or 0\.5"):
+        load([tmp_path])
+
+
+def test_many_agents_are_drawn_unlike(tmp_path):
+    names = "dqn dqn-nature double-dqn dueling prioritized c51 qrdqn iqn munchausen m-iqn".split()
+    for name in names:
+        make(tmp_path, name, "Pong", 1, [-20.0, 3.0])
+    lines = draw_all(load([tmp_path]))["curves"].axes[0].get_lines()
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == len(names)

@@ -308,12 +308,19 @@ def test_sum_tree_does_not_drift():
     assert tree.total == pytest.approx(plain.sum(), rel=1e-12)
 
 
-def test_a_sequence_without_error_is_still_drawn_now_and_then():
-    rng, step = np.random.default_rng(0), None
-    replay = Replay(ReplayConfig(capacity=40, priority_exponent=1.0), 1, 2)
-    for _ in range(20):
+def filled(config, rows):
+    """A replay of one game and sequences of two steps, to which so many rows of an endless episode were added; and what
+    may be added next, (step, action)."""
+    rng, replay, action = np.random.default_rng(0), Replay(config, 1, 2), torch.zeros(1, dtype=torch.int64)
+    step = fake_step(1, rng, last_chance=0)
+    for _ in range(rows):
+        replay.add(step, action)
         step = fake_step(1, rng, last_chance=0, after=step)
-        replay.add(step, torch.zeros(1, dtype=torch.int64))
+    return replay, (step, action)
+
+
+def test_a_sequence_without_error_is_still_drawn_now_and_then():
+    replay, _ = filled(ReplayConfig(capacity=40, priority_exponent=1.0), 20)
     replay.update(torch.tensor([3]), torch.tensor([0.0]))
     replay.update(torch.tensor([3]), torch.tensor([2.0]))
     assert replay.tree[np.array([3])].item() == pytest.approx(2, abs=1e-5)

@@ -15,7 +15,7 @@ from agents.curious import Bonus, Curious
 from agents.dqn import DQN
 from agents.impala import IMPALA
 from agents.ppo import PPO
-from agents.replay import Replay, ReplayConfig
+from agents.replay import ReplayConfig
 from agents.sequence import Sequence
 from agents.shards import Shards
 from networks.gtrxl import sinusoids
@@ -25,7 +25,7 @@ from networks.rnd import RND
 from networks.torsos import MLP, MinAtarCNN, NipsCNN
 from tests.test_agent import two_steps
 from tests.test_policies import LOGITS, one_step
-from tests.test_replay import fake_step
+from tests.test_replay import fake_step, filled
 
 
 def test_a_replay_s_surprise_is_of_what_was_seen_before_and_paid_in_the_spread_up_to_now():
@@ -107,11 +107,7 @@ def test_waves_are_those_of_vaswani():
 
 
 def test_a_late_priority_brings_no_start_back_whose_history_is_gone():
-    rng, step = np.random.default_rng(0), None
-    replay = Replay(ReplayConfig(capacity=30, priority_exponent=0.6), 1, 2)
-    for _ in range(40):
-        step = fake_step(1, rng, last_chance=0, after=step)
-        replay.add(step, torch.zeros(1, dtype=torch.int64))
+    replay, _ = filled(ReplayConfig(capacity=30, priority_exponent=0.6), 40)
     before = replay.tree.nodes.copy()
     replay.update(torch.arange(9, 14), torch.full((5,), 7.0))  # 9 is gone; 10 to 12 lack a frame of their stacks
     assert np.flatnonzero(replay.tree.nodes[replay.tree.size :] != before[replay.tree.size :]).tolist() == [13]
@@ -197,16 +193,13 @@ LOOKS = {
 @pytest.mark.parametrize("look", LOOKS)
 def test_priorities_on_their_way_are_waited_for(look, monkeypatch):
     """Those of a GPU are on their way; whoever looks at priorities waits for them."""
-    waited, rng, step = [], np.random.default_rng(0), None
+    waited = []
     arrived = SimpleNamespace(synchronize=lambda: waited.append(look))
     monkeypatch.setattr("agents.replay.copy_to_host", lambda x: (torch.tensor([5.0]), arrived))
-    replay = Replay(ReplayConfig(capacity=40, priority_exponent=1.0), 1, 2)
-    for _ in range(20):
-        step = fake_step(1, rng, last_chance=0, after=step)
-        replay.add(step, torch.zeros(1, dtype=torch.int64))
+    replay, row = filled(ReplayConfig(capacity=40, priority_exponent=1.0), 20)
     replay.update(torch.tensor([3]), torch.empty(1, device="meta"))
     assert not waited and replay.tree[np.array([3])].item() == pytest.approx(1, abs=1e-5)
-    LOOKS[look](replay, (fake_step(1, rng, last_chance=0, after=step), torch.zeros(1, dtype=torch.int64)))
+    LOOKS[look](replay, row)
     assert waited == [look] and replay.tree[np.array([3])].item() == pytest.approx(5, abs=1e-5)
     if look == "add":
         assert replay.tree[np.array([19])].item() == pytest.approx(5, abs=1e-5)  # the largest so far

@@ -1,14 +1,9 @@
 """What the suite knows of a game by its name."""
 
 import difflib
-import importlib
-import signal
-import threading
 import typing
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
@@ -81,34 +76,3 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     close = [names[found] for found in difflib.get_close_matches(typed, names, cutoff=0.5)]
     hint = f"did you mean {', '.join(close)}?" if close else "`highscore list games` shows them all"
     return f"there is no {kind} called {name!r}; {hint}"
-
-
-@contextmanager
-def delayed_interrupt() -> Iterator[None]:
-    """Lets Ctrl-C wait: a package that is imported meanwhile may swallow it, as MinAtar does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-        if asked:
-            signal.raise_signal(signal.SIGINT)
-
-
-def need(package: str, extra: str) -> ModuleType:
-    """Imports a package that only some games need.
-
-    Raises:
-        ValueError: it is not installed; says how to install it.
-    """
-    try:
-        with delayed_interrupt():
-            return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise ValueError(f"{package} is not installed; to play its games: pip install 'highscore[{extra}]'") from None

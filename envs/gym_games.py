@@ -4,7 +4,9 @@ What plays here shows frames uint8 [1, ...] and, made with render_mode "rgb_arra
 last step: `render()` returns uint8 [height, width, 3] each.
 """
 
+import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,7 +19,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.wrappers import FrameStackObservation, TransformObservation
 
 from envs.game import Frame
@@ -26,6 +27,7 @@ from envs.protocols import Protocol
 
 TIMEOUT = 300.0  # seconds; what takes longer hangs
 PATIENCE = 2.0  # seconds that environments have to end in
+MOST_FILES = 8_192
 RESEED_AFTER = 10_000  # agent steps: a game of them is played again in seconds
 
 
@@ -72,8 +74,12 @@ class Processes(AsyncVectorEnv):
     """
 
     def __init__(self, env_fns: Any):
+        allow_files()
+        # Where processes are not forked, each would import torch; those that a server forks have it from there.
+        multiprocessing.set_forkserver_preload([__name__])
+        method = "fork" if multiprocessing.get_start_method() == "fork" else "forkserver"
         try:
-            super().__init__(env_fns, worker=work)
+            super().__init__(env_fns, worker=work, context=method)
         except (EOFError, ConnectionError) as error:
             raise RuntimeError("a game could not begin in a process of its own; why, is said above") from error
 
@@ -112,11 +118,22 @@ class Processes(AsyncVectorEnv):
                     pipe.close()
 
 
+def allow_files() -> None:
+    """Raises how many files this process may have open: an environment takes three, and macOS grants 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def work(*args: Any) -> None:
     """What each process does: serves its environment until it is told to end, or nobody is there any more."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its parent's handlers are not for it
+    from gymnasium.vector.async_vector_env import _async_worker  # not public: what has no processes does without it
+
     with suppress(BrokenPipeError, EOFError):
         _async_worker(*args)
 

@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from envs.game import Game, need
+from envs.extras import need
+from envs.game import Game
 from envs.gym_games import GymPicture, cells, make_games
 from envs.protocols import Protocol
 

@@ -33,7 +33,7 @@ class Benchmark:
     game: str = ""
     """the game that they learn; Pong if none is given, or the preset's own where that is not of Atari"""
     against: tuple[Literal["sb3", "cleanrl"], ...] = ()
-    """compare with Stable-Baselines3 (pip install 'highscore[peers]') or, on a CPU, with single-file agents in
+    """compare with Stable-Baselines3 (pip install -e '.[peers]' in the clone) or, on a CPU, with single-file agents in
     CleanRL's style: the same network, batches and updates per agent step; with a replay, they play one game at once"""
     rounds: int = 3
     """measurements of each, in turns"""
@@ -79,7 +79,7 @@ def measure(name: str, options: Benchmark, console: Console) -> dict[str, Any]:
         for peer in peers:
             with console.status(f"{name}: {peer}, round {turn + 1} of {options.rounds}"):
                 theirs = task._replace(peer=peer)
-                found[peer].append(in_a_process_of_its_own("experiments.measure", theirs, f"{name} of {peer}"))
+                found[peer].append(in_a_process_of_its_own("measure", theirs, f"{name} of {peer}"))
     return found
 
 
@@ -206,7 +206,8 @@ def machine() -> dict[str, Any]:
     from experiments.usage import multiplies_bf16
 
     found = {
-        "processor": platform.machine(), "cores": os.cpu_count(), "bf16": multiplies_bf16(), "torch": torch.__version__,
+        "processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__,
+        "bf16": multiplies_bf16(torch.device("cpu")),
     }  # fmt: skip
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

@@ -20,6 +20,7 @@ from envs.library import game_of
 from experiments.build_network import build_network
 from experiments.checks import check
 from experiments.config import Experiment
+from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
 from experiments.segments import Segments
 from experiments.tuning import tune
@@ -156,13 +157,16 @@ def build_experience(experiment: Experiment, network: Any) -> Replay | Rollout:
 
 
 def device_of(name: str) -> torch.device:
-    """auto, cpu or cuda as a device.
+    """auto, cpu or cuda as a device: auto is a GPU that works, or the CPU.
 
     Raises:
-        ValueError: CUDA was asked for and is not there.
+        ValueError: CUDA was asked for and is not there, or does not work.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return torch.device(name)
+    if name == "cpu":
+        return torch.device("cpu")
+    fault = gpu_fault()
+    if torch.cuda.is_available() and not fault:
+        return torch.device("cuda")
+    if name == "cuda":
+        raise ValueError(f"--device cuda: {fault or 'torch sees no CUDA device here'}; use --device cpu")
+    return torch.device("cpu")

@@ -1,13 +1,12 @@
 """What is refused before anything is built: settings that can only end badly, and more memory or disk than there is."""
 
-import gc
 import math
+import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-import psutil
 import torch
 from rich.filesize import decimal
 
@@ -21,10 +20,12 @@ from envs.library import game_of
 from experiments.build_network import state_bytes
 from experiments.config import Experiment, OnPolicy
 from experiments.files import NO_ROOM
+from experiments.limits import available_memory
 from experiments.run import KEPT_CHECKPOINTS
 from experiments.segments import ROWS
 
-SPARE_BYTES = 50_000_000  # for logs and videos
+SPARE_BYTES = 50_000_000  # of a disk, for logs and videos
+SPARE_MEMORY = 900_000_000  # of a GPU, for networks, their updates and what CUDA itself takes
 
 
 def check(experiment: Experiment, device: torch.device, here: bool = True) -> None:
@@ -73,7 +74,8 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         raise ValueError(
             f"--frames must be positive, got {experiment.frames:_}; an agent step is {game.frame_skip} frames"
         )
-    if here and experiment.compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")
+    if here and experiment.compile and device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
     length = experiment.algorithm.length
     begin, advice = length * experiment.num_envs, "one rollout takes so many"
@@ -213,12 +215,13 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
     where = replay_device(experiment, device)
     free = available_memory(where)
-    if needed > free:
-        fits = int(0.8 * free / needed * steps) // 1000
+    if needed > free - (spare := SPARE_MEMORY if where.type == "cuda" else 0):
+        fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
         raise NoRoom(
             f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
             f" {free / 1e9:.1f} GB free",
             f"try --replay.capacity {fits}k"
+            + (", or --replay.storage ram" if where.type == "cuda" else "")
             + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else ""),
         )
     return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
@@ -278,37 +281,3 @@ class NoRoom(ValueError):
     def __init__(self, what: str, advice: str):
         super().__init__(f"{what}; {advice}")
         self.what = what
-
-
-def available_memory(device: torch.device) -> int:
-    """Free memory in bytes: the GPU's, or the machine's within the limits of a container or a cluster's job."""
-    if device.type == "cuda":
-        gc.collect()  # a replay that was given up
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(device)[0]
-    free = int(psutil.virtual_memory().available)
-    return min([free, *(left for group in control_groups() if (left := left_in(group)) is not None)])
-
-
-def control_groups(mounted: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """The control groups (version 2) that this process is in, from its own up; of each the limits hold."""
-    try:
-        inner = next(line.removeprefix("0::/") for line in mine.read_text().splitlines() if line.startswith("0::/"))
-    except (OSError, StopIteration):
-        inner = ""
-    own = mounted / inner
-    return [own, *(above for above in own.parents if above.is_relative_to(mounted))]
-
-
-def left_in(group: Path) -> int | None:
-    """Memory in bytes that a control group's limit leaves; None: it has none.
-
-    What is kept of files counts as used there, and is given up for whoever wants memory.
-    """
-    try:
-        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-        of = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        files = int(of.get("active_file", 0)) + int(of.get("inactive_file", 0))
-        return None if limit == "max" else int(limit) - used + files
-    except (OSError, ValueError):
-        return None

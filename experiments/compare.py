@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from envs.extras import how_to_install
 from experiments import tables
 from experiments.comparison import as_json, load
 from experiments.files import write_atomically
@@ -103,4 +104,4 @@ def import_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ValueError("figures need matplotlib: pip install 'highscore[figures]'") from None
+        raise ValueError("figures need matplotlib: " + how_to_install("figures")) from None

@@ -19,10 +19,11 @@ from rich.table import Table
 
 from agents.sequence import Sequence, tree_map
 from envs.atari import ROMS, make_atari
+from envs.extras import how_to_install
 from experiments.build import build_agent, device_of
-from experiments.checks import available_memory
+from experiments.limits import available_memory, cores, gpu_fault
 from experiments.presets import preset
-from experiments.usage import cores, multiplies_bf16
+from experiments.usage import multiplies_bf16
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,21 @@ def versions() -> Iterator[Finding]:
         try:
             yield Finding(package, metadata.version(package))
         except metadata.PackageNotFoundError:
-            yield Finding(package, "missing: pip install highscore", False)
+            yield Finding(package, "missing: `make demo` in the clone installs everything", False)
     for package, extra in (("vizdoom", "doom"), ("crafter", "crafter"), ("minatar", "minatar")):
         try:
             yield Finding(package, metadata.version(package))
         except metadata.PackageNotFoundError:
-            yield Finding(package, f"not installed; to play its games: pip install 'highscore[{extra}]'")
+            yield Finding(package, f"not installed; to play its games: {how_to_install(extra)}")
 
 
 def machine() -> Iterator[Finding]:
     """Cores, GPUs, memory, disk."""
     yield Finding("cores", f"{cores()}, torch uses {torch.get_num_threads()}")
-    yield Finding("bf16", "yes: --precision bf16 learns faster" if multiplies_bf16() else "not in this processor")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield Finding("GPU", ", ".join(gpus) or "none; training runs on the CPU")
+    gpus, fault = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())], gpu_fault()
+    yield Finding("GPU", fault or ", ".join(gpus) or "none; training runs on the CPU", not fault)
+    fast = multiplies_bf16(device_of("auto"))
+    yield Finding("bf16", "yes: --precision bf16 learns faster" if fast else "not in hardware: it learns no faster")
     memory = available_memory(torch.device("cpu"))
     yield Finding("memory", f"{memory / 1e9:.1f} GB free; a replay of 1M steps takes 7.1 GB", memory > 1e9)
     disk = shutil.disk_usage(Path.cwd()).free
@@ -115,7 +117,7 @@ def has_key(path: Path) -> bool:
 
 def wandb_state() -> Iterator[Finding]:
     """Whether wandb works here, and whether it is logged in."""
-    key = "WANDB_API_KEY" in os.environ or any(has_key(Path.home() / name) for name in (".netrc", "_netrc"))
+    key = "WANDB_API_KEY" in os.environ or any(has_key(Path(f"~/{name}").expanduser()) for name in (".netrc", "_netrc"))
     yield Finding(
         "W&B",
         "a key is configured: runs go online" if key else "no key: runs are logged offline; `wandb login` changes that",

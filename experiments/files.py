@@ -1,11 +1,13 @@
 """The files of a run directory, read and written: no torch, so that what only reads runs starts at once."""
 
 import errno
+import fcntl
 import json
 import os
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with aside.open("xb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(aside)
         os.replace(aside, path)
         sync(path.parent)
     except BaseException:
@@ -41,7 +42,7 @@ def sync(path: Path) -> None:
     """Returns when a file, or the names in a folder, would outlast a loss of power."""
     opened = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        to_disk(opened)
     except OSError as error:
         if (
             error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir()
@@ -49,6 +50,14 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+def to_disk(opened: int) -> None:
+    """Returns when what was written to an open file would outlast a loss of power."""
+    os.fsync(opened)
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: what went before leaves it in the drive's cache
+        with suppress(OSError):
+            fcntl.fcntl(opened, fcntl.F_FULLFSYNC)
 
 
 def write_json(path: Path, data: Any) -> None:

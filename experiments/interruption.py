@@ -5,10 +5,16 @@ import time
 from typing import Any, Self
 
 SAME_WISH = 1.0  # seconds: a second signal within it is not a second wish
+ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # USR: of clusters, before an end
+
+
+def heard() -> list[int]:
+    """Signals that ask this process to stop: without SIGHUP where nohup asked it to go on."""
+    return [n for n in ASKS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 class Interruption:
-    """Turns Ctrl-C, SIGTERM and a terminal that goes away into a request to stop after this iteration.
+    """Turns Ctrl-C, a terminal that goes away and the like into a request to stop after this iteration.
 
     A second one stops at once, and so does the first while something that may be abandoned goes on. What comes within
     a second of the first says the same: Slurm and systemd signal every process of a job, and who started this one
@@ -22,9 +28,7 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup was asked to go on
-                self._previous[number] = signal.signal(number, self._ask)
+        self._previous = {number: signal.signal(number, self._ask) for number in heard()}
         return self
 
     def __exit__(self, *_: Any) -> None:

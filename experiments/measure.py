@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from rich.console import Console
 
+from experiments.children import ours
 from experiments.config import Experiment
 from experiments.peers import at_the_same_settings, play
 from experiments.presets import preset
@@ -189,13 +190,13 @@ def in_a_process_of_its_own(module: str, task: Any, what: str) -> dict[str, Any]
     """One measurement, untouched by those before it.
 
     Args:
-        module: measures what its argument, `task` in JSON, says, and prints it in JSON.
+        module: of experiments, which measures what its argument, `task` in JSON, says, and prints it in JSON.
         what: is measured, in words.
 
     Raises:
         ValueError: it failed; with its last words.
     """
-    command = [sys.executable, "-m", module, json.dumps(task._asdict())]
+    command = ours(module, json.dumps(task._asdict()))
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
         raise ValueError(f"measuring {what} failed: {(ended.stderr.strip() or '?').splitlines()[-1]}")

@@ -4,21 +4,22 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from experiments.children import ours
 from experiments.files import NO_ROOM, RunError
+from experiments.interruption import ASKS, heard
 from experiments.matrix import Cell
 from experiments.records import alive, summary, whole
 
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
 LOSSES = 5  # machines that one run may lose
-STOPPED = {128 + signal.SIGINT, *(x for n in (signal.SIGTERM, signal.SIGHUP) for x in (128 + n, -n))}  # a run's status
+STOPPED = {128 + signal.SIGINT, *(x for n in ASKS if n != signal.SIGINT for x in (128 + n, -n))}  # a run's status
 PAUSE, REFUSALS = 60.0, 10  # seconds until a run that found no room tries again, and how often, with nothing beside it
 
 
@@ -53,7 +54,7 @@ def start_here(words: list[str], log: Path, env: dict[str, str]) -> "subprocess.
     """Runs a command of ours in a process of its own; what it says goes to the end of a file."""
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+            ours("cli", *words), stdout=file, stderr=file, stdin=subprocess.DEVNULL,
             env=os.environ | env, start_new_session=True,  # Ctrl-C is for us alone
         )  # fmt: skip
 
@@ -107,10 +108,7 @@ class Scheduler:
         Args:
             show: called again and again, to show how it stands.
         """
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup was asked to go on
-            numbers.append(signal.SIGHUP)
-        previous = {n: signal.signal(n, self._stop) for n in numbers}
+        previous = {n: signal.signal(n, self._stop) for n in heard()}
         try:
             while True:
                 self._collect(work)

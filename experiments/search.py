@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from envs.extras import how_to_install
 from envs.scores import human_normalised
 from experiments.files import RunError, read_json
 from experiments.matrix import Cell, Spec, cell
@@ -28,7 +29,7 @@ def import_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ValueError("--search needs Optuna: pip install 'highscore[search]'") from None
+        raise ValueError("--search needs Optuna: " + how_to_install("search")) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
@@ -71,8 +72,12 @@ def alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(f"another process searches in {folder}; wait for it, or choose another --name") from None
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be locked ({error.strerror}); put --runs on a disk that locks files"
+            ) from None
         yield
 
 

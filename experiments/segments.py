@@ -16,6 +16,7 @@ import torch
 
 from agents.replay import Replay
 from agents.sequence import tree_leaves
+from experiments.files import to_disk
 
 ROWS = 4096  # per file: with 8 games about 230 MB
 CHUNK = 64  # rows in memory at a time
@@ -78,7 +79,7 @@ class Segments:
                     running.update(content)
                     file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                to_disk(file.fileno())
         except BaseException:  # now that the file is closed, which writes what it still held
             os.truncate(path, min(size, due))
             raise

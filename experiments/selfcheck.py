@@ -25,6 +25,7 @@ from envs.recording import Recording
 from envs.timestep import TimeStep
 from experiments.build import build
 from experiments.checks import check_disk, check_memory
+from experiments.children import ours
 from experiments.files import read_json, write_json
 from experiments.interruption import Interruption
 from experiments.log import Log
@@ -105,10 +106,10 @@ def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str
     for seed in range(options.seed, options.seed + options.rounds):
         for game in options.games:
             name = f"{game}-{seed}"
-            train = [
-                sys.executable, "-m", "experiments.train", options.preset, "--game", game, "--seed", str(seed),
+            train = ours(
+                "train", options.preset, "--game", game, "--seed", str(seed),
                 "--frames", str(options.frames), "--runs", str(folder), *SHORT,
-            ]  # fmt: skip
+            )  # fmt: skip
             console.print(f"{name}: undisturbed", highlight=False)
             began = time.monotonic()
             subprocess.run([*train, "--name", name], check=True, stdout=subprocess.DEVNULL, env=one_thread())
@@ -163,7 +164,7 @@ def kill_again_and_again(
         while_saving += writing(path)
         brought_back += newest(path)
         if checkpoints(path):
-            command = [sys.executable, "-m", "experiments.resume", str(path), "--device", "cpu", "--wandb", "off"]
+            command = ours("resume", str(path), "--device", "cpu", "--wandb", "off")
     return {"kills": done, "kills_while_saving": while_saving, "agent_steps_brought_back": brought_back}
 
 

@@ -93,7 +93,7 @@ def of_threads(count: int) -> str:
 
 def share_of_threads(jobs: int) -> int:
     """Threads of each of so many trainings at once; 0 for as many as torch likes."""
-    from experiments.usage import cores
+    from experiments.limits import cores
 
     return 0 if jobs == 1 else max(1, cores() // jobs)
 
@@ -118,7 +118,7 @@ def plan(options: Suite) -> Plan:
     import torch
 
     from experiments.build import device_of
-    from experiments.checks import available_memory
+    from experiments.limits import available_memory
     from experiments.search import check_games, check_search, import_optuna
     from experiments.wandb_mirror import check_project
 

@@ -19,6 +19,7 @@ from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.world import World
 from experiments.files import RunError
 from experiments.interruption import Interruption
+from experiments.limits import cores, gpu_fault
 from experiments.log import Log, say_what_next, terminal
 from experiments.options import OptionalPath
 from experiments.presets import changes, without_effect
@@ -26,7 +27,7 @@ from experiments.resume import Resume, go_back
 from experiments.run import Run
 from experiments.trace import Trace
 from experiments.trainer import Trainer
-from experiments.usage import cores, crowded, others
+from experiments.usage import crowded, multiplies_bf16, others
 from experiments.wandb_mirror import Mirror, NoMirror, check_project
 
 LONG = 50_000_000  # emulator frames
@@ -128,18 +129,25 @@ def train_and_keep(
 def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     """Says what is trained, what it changes in its preset, what of that does nothing, and what memory it takes."""
     x = run.experiment
-    if setup.games.device.type == "cpu":
+    device = setup.games.device
+    if device.type == "cpu":
+        if fault := gpu_fault():
+            log.say(f"{fault}; this training is on the CPU")
         if warning := crowded(others(), cores(), torch.get_num_threads()):
             log.say(warning)
+    if x.precision == "bf16" and not multiplies_bf16(device):
+        log.say(f"this {device.type} does not multiply bfloat16 numbers itself: --precision float32 is faster here")
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
     if changed := run.config["changed"]:
         log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
+    if run.config["commit"] is None:
+        log.say("NO COMMIT is kept with this run: its code is in no git repository, or in one that git may not read")
     if idle := without_effect(x):
         log.say("WITHOUT EFFECT: " + ", ".join(idle))
-    if setup.games.device.type == "cpu" and x.frames >= LONG:
+    if device.type == "cpu" and x.frames >= LONG:
         log.say(f"{x.frames:_} frames take days on a CPU; --frames 2M would be a beginning")
     if x.replay is not None:
-        log.say(check_memory(x, setup.games.device))
+        log.say(check_memory(x, device))
 
 
 def main(args: list[str]) -> int:

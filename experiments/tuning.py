@@ -1,9 +1,12 @@
 """What costs a processor time and changes nothing that matters."""
 
 import ctypes
+import os
 import platform
 
 import torch
+
+from experiments.limits import cores
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # malloc.h
 
@@ -12,6 +15,7 @@ def tune() -> None:
     """Does all of it, for this process; torch's threads take it over if they have not begun to work."""
     keep_freed_memory()
     flush_subnormals()
+    stay_within_quota()
 
 
 def keep_freed_memory() -> None:
@@ -34,3 +38,9 @@ def flush_subnormals() -> None:
     agent steps of `qrdqn` it is an eighth of the means, and updates take a tenth longer.
     """
     torch.set_flush_denormal(True)
+
+
+def stay_within_quota() -> None:
+    """Where a container may use fewer cores than it sees, no more threads than that: they wait for each other."""
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())

@@ -1,7 +1,6 @@
 """What a training takes of the machine."""
 
 import math
-import os
 
 import psutil
 import torch
@@ -11,15 +10,12 @@ _process = psutil.Process()
 psutil.cpu_percent(), _process.cpu_percent()  # each counts from its last call
 
 
-def multiplies_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 numbers itself; without, learning with them is no faster."""
-    found = torch.cpu.get_capabilities()
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a processor or GPU multiplies bfloat16 numbers itself; without, learning with them is no faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # which older ones do not have
     return any(found.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-
-
-def cores() -> int:
-    """Cores that this process may use: where a cluster hands them out, fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def others() -> float:

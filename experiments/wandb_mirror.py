@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from experiments.children import ours
 from experiments.files import write_atomically
 from experiments.run import Run
 from experiments.sync import messages
@@ -71,7 +72,7 @@ class Mirror:
             "WANDB_SILENT": "true",
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.wandb_mirror"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            ours("wandb_mirror"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             env=environment, start_new_session=True, text=True,  # a session of its own: Ctrl-C is not for it
         )  # fmt: skip
         self.queue.put({"begin": describe(run, mode, project)})

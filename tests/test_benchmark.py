@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +19,6 @@ from experiments.peers.common import ReplayBuffer
 from experiments.peers.value_based import SegmentTree, project
 from experiments.phases import Phases
 from experiments.presets import PRESETS, preset
-from experiments.usage import multiplies_bf16
 from tests.test_resume import small
 
 
@@ -177,11 +175,6 @@ def test_ours_is_measured_as_it_is_asked_for_and_learns_as_much(monkeypatch):
             measure.carry_out(Task(peer, name, "Pong", 0.1, "cpu", True, precision="bf16", num_envs=32))
     assert [(x.precision, x.num_envs) for x in seen] == [("bf16", 32), ("bf16", 8)] * 2
     assert seen[0].replay.learn_period == preset("dqn").replay.learn_period
-
-
-def test_the_processor_is_asked_whether_it_multiplies_16_bit_numbers():
-    flags = Path("/proc/cpuinfo").read_text().split()
-    assert multiplies_bf16() == any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):

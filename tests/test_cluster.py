@@ -237,5 +237,5 @@ def test_a_stopped_training_goes_on_with_all_shards(ray, tmp_path):
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'highscore\[ray\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]' in the clone"):
         import_ray()

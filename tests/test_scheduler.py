@@ -120,7 +120,7 @@ class Process:
         self.told.append(number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_run_that_is_being_begun_when_a_suite_is_stopped_is_told(tmp_path, monkeypatch, number):
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     monkeypatch.setattr("experiments.scheduler.POLL", 0)

@@ -242,7 +242,9 @@ def begun_on_catch(runs, *more):
     return process
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number, status):
     process = begun_on_catch(tmp_path)
     process.send_signal(number)

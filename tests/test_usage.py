@@ -1,13 +1,10 @@
 """What the suite knows of its machine: whether it is well, and who else keeps it busy."""
 
-import os
-
 import pytest
 
 from experiments import doctor, usage
-from experiments.checks import control_groups, left_in
 from experiments.cli import run_command
-from experiments.usage import cores, crowded
+from experiments.usage import crowded
 
 
 def test_doctor_finds_a_healthy_machine_well_and_says_what_is_broken(capsys, monkeypatch):
@@ -40,31 +37,3 @@ def test_people_are_told_when_threads_would_wait_for_each_other():
     assert "OMP_NUM_THREADS=1 " in crowded(load=1.0, cores=2, threads=2)
     assert "OMP_NUM_THREADS=1 " in crowded(load=5.0, cores=2, threads=2)
     assert "OMP_NUM_THREADS=12 " in crowded(load=4.0, cores=16, threads=16)
-
-
-def test_a_cluster_s_job_has_the_least_that_a_group_above_it_leaves(tmp_path):
-    def group(path, limit, current, stat):
-        path.mkdir(exist_ok=True)
-        for name, text in (("max", limit), ("current", current), ("stat", stat)):
-            (path / f"memory.{name}").write_text(f"{text}\n")
-        return path
-
-    mounted, mine = tmp_path / "cgroup", tmp_path / "self"
-    mine.write_text("1:name=systemd:/x\n0::/job/step\n")
-    mounted.mkdir()
-    job = group(mounted / "job", 10_000, 9_000, "anon 2000\nactive_file 3000\ninactive_file 4000")
-    step = group(mounted / "job/step", "max", 9_000, "anon 2000\nactive_file 3000\ninactive_file 4000")
-    assert control_groups(mounted, mine) == [step, job, mounted]
-    assert [left_in(one) for one in (step, job, mounted)] == [None, 8_000, None]  # files give way
-    assert control_groups(mounted, tmp_path / "none") == [mounted]
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
-def test_cores_are_those_that_this_process_may_use():
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        assert cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-    assert cores() == len(before)

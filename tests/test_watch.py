@@ -189,9 +189,15 @@ def test_it_plays_in_a_terminal_and_leaves_it_as_it_was(watched_run):
     assert written.startswith("\x1b[?1049h") and written.rstrip().endswith("\x1b[?1049l")
 
 
-@pytest.mark.parametrize("size, term, words", [((30, 10), "xterm-256color", "40 x 15"), ((80, 24), "dumb", "colours")])
-def test_terminals_that_show_nothing_are_refused(watched_run, size, term, words):
-    written, status = terminal(watched_run, *size, term)
+@pytest.mark.parametrize(
+    "size, term, encoding, words",
+    [
+        ((30, 10), "xterm-256color", "utf-8", "40 x 15"), ((80, 24), "dumb", "utf-8", "colours"),
+        ((80, 24), "xterm-256color", "latin-1", "needs UTF-8"),
+    ],
+)  # fmt: skip
+def test_terminals_that_show_nothing_are_refused(watched_run, size, term, encoding, words):
+    written, status = terminal(watched_run, *size, term, PYTHONIOENCODING=encoding)
     assert status == 2 and words in written and written.count("\n") == 1
 
 

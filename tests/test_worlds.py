@@ -242,7 +242,7 @@ def test_a_missing_package_is_named_with_its_command(game, package, extra, monke
     args = ["ppo", "--game", game, "--network.torso", "mlp", "--runs", str(tmp_path)]
     assert run_command("train", args) == 2
     err = capsys.readouterr().err
-    assert f"{package} is not installed" in err and f"pip install 'highscore[{extra}]'" in err and err.count("\n") == 1
+    assert f"{package} is not installed" in err and f"pip install -e '.[{extra}]'" in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

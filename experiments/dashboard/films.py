@@ -7,11 +7,12 @@ import asyncio
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+from experiments.children import ours
 
 KEPT = 40  # films
 LIVE = 4  # pages at once
@@ -49,7 +50,7 @@ class Films:
                 return path
             if self.closed:
                 raise FilmError("the dashboard ends")
-            command = [sys.executable, "-m", "experiments.cli", "watch", str(run), "--episode", str(number)]
+            command = ours("cli", "watch", str(run), "--episode", str(number))
             film = self.film = subprocess.Popen(
                 [*command, "--video", str(path)], text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -86,11 +87,11 @@ class Films:
             self.live = {key: page for key, page in self.live.items() if page[0].poll() is None}
             while len(self.live) >= LIVE:
                 end([self.live.pop(next(iter(self.live)))[0]])
-            command = [sys.executable, "-u", "-m", "experiments.cli", "watch", str(run), "--patience", "5"]
+            command = ours("cli", "watch", str(run), "--patience", "5")
             process = subprocess.Popen(
                 command + (["--episode", str(episode)] if episode else []), text=True, bufsize=1,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                env=os.environ | {"BROWSER": "true"},  # the dashboard's own page opens it
+                env=os.environ | {"BROWSER": "true", "PYTHONUNBUFFERED": "1"},  # the dashboard's own page opens it
             )  # fmt: skip
             self.live[name, episode] = process, ""
             if self.closed:  # in this moment, so that `close` may have missed it

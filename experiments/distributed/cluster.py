@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from agents.sequence import tree_map
+from envs.extras import how_to_install
 from experiments.files import RunError
 
 
@@ -26,7 +27,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise ValueError("Ray is not installed: pip install 'highscore[ray]'") from None
+        raise ValueError("Ray is not installed: " + how_to_install("ray")) from None
     return ray
 
 

@@ -23,6 +23,7 @@ from experiments.distributed.player import Player
 from experiments.distributed.roster import Roster
 from experiments.distributed.shared import SharedMemory
 from experiments.distributed.weights import Weights, memory_for
+from experiments.interruption import ASKS
 
 AHEAD = 2  # blocks of each player: one is filled while the other waits for the learner
 COURTESY = 5  # added to the nice value of players: where cores are few, the learner goes first
@@ -165,9 +166,9 @@ def slots(x: Experiment, room: SharedMemory, block: Block) -> list[Block]:
 
 @contextmanager
 def without_signals() -> Any:
-    """Processes that are started meanwhile do not hear Ctrl-C and SIGTERM: the learner saves, then it ends them."""
+    """Processes that are started meanwhile do not hear Ctrl-C and the like: the learner saves, then it ends them."""
     resource_tracker.ensure_running()  # which, when it starts, lets the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKS)
     try:
         yield
     finally:

@@ -149,9 +149,7 @@ def measure(task: Task, players: tuple[int, ...]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for count in players:
         tasks = [task._replace(players=count, learns=learns) for learns in (False, True)]
-        alone, whole = (
-            in_a_process_of_its_own("experiments.distributed.measure", x, f"players of {x.preset}") for x in tasks
-        )
+        alone, whole = (in_a_process_of_its_own("distributed.measure", x, f"players of {x.preset}") for x in tasks)
         rows.append({"players": count, "alone": alone, "whole": whole})
     # The parts are those of the fewest players, who were least in each other's way.
     alone, whole = rows[0]["alone"], rows[0]["whole"]

@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from experiments.children import ours
 from experiments.distributed.cluster import connect, import_ray
 from experiments.distributed.orphans import end_with_parent
 from experiments.scheduler import LOST
@@ -28,7 +28,7 @@ class Runner:
         here = {"RAY_ADDRESS": import_ray().get_runtime_context().gcs_address}  # for its players, if it has any
         with log.open("ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli", *words], stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                ours("cli", *words), stdout=file, stderr=file, stdin=subprocess.DEVNULL,
                 env=os.environ | here | env, start_new_session=True, preexec_fn=lambda: end(signal.SIGTERM),
             )  # fmt: skip
         if self.told:

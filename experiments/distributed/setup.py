@@ -18,8 +18,8 @@ from experiments.distributed.blocks import block_rows, example_row
 from experiments.distributed.learner import learn
 from experiments.distributed.local import LocalPlayers
 from experiments.distributed.rows import ShardSegments
+from experiments.limits import cores
 from experiments.loop import Moment
-from experiments.usage import cores
 
 
 @dataclass

@@ -6,7 +6,9 @@ from typing import Any
 import ale_py
 import gymnasium as gym
 
-MISSING = "Stable-Baselines3 is not installed: pip install 'highscore[peers]'"
+from envs.extras import how_to_install
+
+MISSING = "Stable-Baselines3 is not installed: " + how_to_install("peers")
 
 
 def play(algorithm: str, game: str, learn_start: int, device: str, report: Callable[[int], bool]) -> None:

@@ -20,10 +20,14 @@ def check_terminal() -> None:
     """Refuses a terminal that could show nothing.
 
     Raises:
-        ValueError: there is none, it has no colours, or is too small.
+        ValueError: there is none, it has no colours or too few characters, or is too small.
     """
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise ValueError("--terminal needs a terminal, and this is none; use ssh -t, or --video out.mp4")
+    if sys.stdout.encoding.lower().replace("-", "") != "utf8":
+        raise ValueError(
+            f"--terminal needs UTF-8, and this is {sys.stdout.encoding}; set LANG=C.UTF-8 before the command"
+        )
     if not colours():
         raise ValueError(f"--terminal needs 256 colours, and TERM={os.environ.get('TERM', '')} has fewer; set TERM")
     columns, rows = shutil.get_terminal_size()

@@ -116,7 +116,7 @@ def test_a_gpu_that_this_torch_has_no_kernels_for_is_named_and_not_taken(monkeyp
     assert gpu_fault() == (
         "Old GPU cannot be used: CUDA error: no kernel image is available for execution on the device"
     )
-    with pytest.raises(ValueError, match="--device cuda: Old GPU cannot be used.*; use --device cpu"):
+    with pytest.raises(ValueError, match=r"--device cuda: Old GPU cannot be used.*; use --device cpu"):
         device_of("cuda")
     found = {finding.what: finding for finding in doctor.machine()}
     assert not found["GPU"].well and "no kernel image" in found["GPU"].value
@@ -143,7 +143,7 @@ def test_a_gpu_that_torch_does_not_see_is_named(monkeypatch, afresh, tmp_path):
 def test_a_replay_leaves_a_gpu_room_for_the_rest_and_another_place_is_named(monkeypatch):
     x, cuda = preset("dqn"), torch.device("cuda")
     monkeypatch.setattr(checks, "available_memory", lambda _: 7_500_000_000)
-    with pytest.raises(ValueError, match="try --replay.capacity 7..k, or --replay.storage ram, or"):
+    with pytest.raises(ValueError, match=r"try --replay.capacity 7..k, or --replay.storage ram, or"):
         check_memory(x, cuda)
     monkeypatch.setattr(checks, "available_memory", lambda _: 8_500_000_000)
     assert "of 8.5 GB free" in check_memory(x, cuda)
@@ -160,6 +160,6 @@ def test_a_folder_of_one_s_own_does_not_take_the_place_of_ours(tmp_path):
     write(tmp_path / "experiments", __init__="", cli__py="raise SystemExit('theirs')")
     write(tmp_path / "envs", __init__="")
     asked = dict(cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True)
-    assert "usage: highscore" in subprocess.run(ours("cli", "--help"), **asked).stdout
+    assert "highscore COMMAND" in subprocess.run(ours("cli", "--help"), **asked).stdout
     without = [sys.executable, "-m", "experiments.cli", "--help"]
     assert "theirs" in subprocess.run(without, **asked).stderr  # so that it would

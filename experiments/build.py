@@ -24,6 +24,7 @@ from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
 from experiments.segments import Segments
 from experiments.tuning import tune
+from networks.memory import Recurrent
 from networks.rnd import RND
 
 LOOKAHEAD = 8  # batches that the target network is asked about at once
@@ -132,9 +133,10 @@ def captures(experiment: Experiment, device: torch.device) -> bool:
 def make_fast(agent: Agent, experiment: Experiment, device: torch.device) -> None:
     """Lets torch compile what is learned and played if it is to, and on a GPU launches it as one where it can be."""
     if experiment.compile:
-        if experiment.bonus.weight:
-            bonus: Any = agent.online.bonus
-            bonus.keep_from_compiling()
+        for network in filter(None, (agent.online, agent.target)):
+            for part in network.modules():
+                if isinstance(part, (Recurrent, RND)):
+                    part.keep_from_compiling()
         agent.compile()
     if captures(experiment, device):
         agent.capture()

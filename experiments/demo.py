@@ -79,7 +79,7 @@ def show(console: Console, run: Run, before: dict[str, Any], after: dict[str, An
     console.print(table)
     apart = after["mean_interval"][0] > before["mean_interval"][1]
     console.print(
-        f"{after['frames']:_} frames in {minutes:.1f} minutes, scoring included; the intervals "
+        f"{after['frames']:_} frames and scoring what they made in {minutes:.1f} minutes; the intervals "
         + ("do not overlap: it learned." if apart else "overlap: it has not learned yet. Give it more --minutes."),
         highlight=False,
     )

@@ -37,7 +37,7 @@ def emulation(x: Experiment, num_envs: int = 8) -> float:
     """Seconds that one agent step of one game takes, several side by side, played at random.
 
     Without actions Breakout's ball would never be served and no episode would end; but where one restarts, with up to
-    30 no-ops, the other games wait.
+    29 no-ops, the other games wait.
 
     Raises:
         ValueError: its game needs a package that is not installed.

@@ -68,6 +68,10 @@ class Recurrent(nn.Module):
         output = output.data.index_select(0, place.argsort()).unflatten(0, x.shape[:2])
         return output, tuple(end.index_select(1, ends))
 
+    def keep_from_compiling(self) -> None:
+        """Lets it run as ever where all else is compiled: code that fits one cut into stretches fits few others."""
+        self.forward = torch.compiler.disable(self.forward)  # type: ignore[method-assign]
+
     def _run(self, x: Any, begin: Tensor) -> tuple[Any, Tensor]:
         """Outputs for x and the states [parts, B, F'] after it."""
         if begin.is_cuda and torch.is_autocast_enabled("cuda"):

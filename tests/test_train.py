@@ -219,7 +219,8 @@ def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
         raise ValueError("played again, the episode scored 3, not 4")
 
     monkeypatch.setattr("experiments.video.video_of", fails)
-    x = replace(TINY, evaluation=replace(TINY.evaluation, video_seconds=5))
+    x = small("dqn", "probe/catch")
+    x = replace(x, evaluation=replace(x.evaluation, video_seconds=5))
     run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path), Console(quiet=True))
     assert json.loads((run.path / "summary.json").read_text())["finished"]
     assert "no film" in (run.path / "events.jsonl").read_text() and not list(run.path.glob("recordings/*.mp4"))
@@ -254,14 +255,12 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
 
 
 def test_a_training_outlasts_whoever_reads_what_it_prints(tmp_path):
-    process = begun_on_catch(
-        tmp_path, "--frames", "20000", "--checkpoint-period", "1000", "--evaluation.period", "4000"
-    )
+    process = begun_on_catch(tmp_path, "--frames", "5000", "--checkpoint-period", "1000", "--evaluation.period", "1000")
     process.stdout.close()  # as `| head` does, and a connection that is lost
     assert process.wait(120) == 0, process.stderr.read()
     process.stderr.close()
     _, state = Run.open(tmp_path / "r").load_checkpoint()
-    assert state["finished"] and state["frames"] >= 20_000
+    assert state["finished"] and state["frames"] >= 5_000
 
 
 def test_a_signal_that_comes_too_late_stops_nothing(finished, tmp_path):

@@ -22,7 +22,8 @@ from envs.timestep import TimeStep
 class Algorithm(Protocol):
     """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state.
 
-    What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets`, too (`Rollout`).
+    What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets` and `on_policy`, too
+    (`Rollout`).
     """
 
     @property

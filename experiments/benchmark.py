@@ -34,7 +34,8 @@ class Benchmark:
     """the game that they learn; Pong if none is given, or the preset's own where that is not of Atari"""
     against: tuple[Literal["sb3", "cleanrl"], ...] = ()
     """compare with Stable-Baselines3 (pip install -e '.[peers]' in the clone) or, on a CPU, with single-file agents in
-    CleanRL's style: the same network, batches and updates per agent step; with a replay, they play one game at once"""
+    CleanRL's style: the same network, batches and updates per agent step; with a replay, they play one game at once;
+    rainbow's noise is drawn for every weight there, as in CleanRL, and factorised here, as in the paper"""
     rounds: int = 3
     """measurements of each, in turns"""
     seconds: float = 15.0
@@ -142,7 +143,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         table = Table(*columns, title_justify="left")
         table.title = (
             "Against others, in turns: the same network, batches and updates per agent step;"
-            " with a replay, they play one game at a time"
+            " with a replay, they play one game at a time, and rainbow's noise is each weight's own"
         )
         for name, peer in peers:
             x = results[name]["summary"][peer]

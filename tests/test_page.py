@@ -81,6 +81,35 @@ def test_the_game_moves_until_it_is_paused(page, site):
     assert page.evaluate("() => document.querySelector('.game').width") == 160
 
 
+def hide(page, is_so):
+    """As a browser tells a page that another one is in front of it; one without a window tells none."""
+    page.evaluate(
+        """is_so => { Object.defineProperty(document, "hidden", {value: is_so, configurable: true});
+          document.dispatchEvent(new Event("visibilitychange")); }""",
+        is_so,
+    )
+
+
+def test_nothing_is_played_for_pages_that_nobody_sees(page, site):
+    paused(page, site, False)
+    other = site.browser.new_page()
+    other.goto(site.address)
+    other.wait_for_selector(".bar")
+    hide(page, True)
+    page.wait_for_timeout(300)
+    cursor = site.show.cursor
+    until(lambda: site.show.cursor > cursor)  # the other one is looked at
+    hide(other, True)
+    until(lambda: site.show.alone)
+    page.wait_for_timeout(300)
+    cursor = site.show.cursor
+    page.wait_for_timeout(400)
+    assert site.show.cursor == cursor and not site.show.wishes.paused
+    hide(page, False)
+    until(lambda: site.show.cursor > cursor)
+    other.close()
+
+
 def test_the_bars_are_the_numbers_that_were_sent(page, site):
     paused(page, site, True)
     page.click("#step")

@@ -63,6 +63,7 @@ class Viewer:
         self.news = asyncio.Event()
         self.episode, self.have = -1, 0
         self.keys: list[Any] = []  # that are held there
+        self.away = False  # behind another page, or minimised
 
     async def send(self) -> None:
         """Sends what is waiting, for ever."""
@@ -87,11 +88,11 @@ def application(hub: Hub, show: Any, patience: float = 0.0) -> OnlyLocal:
 
     def attend() -> None:
         """Tells the show whether anybody looks, and all keys that are held."""
-        show.alone = not hub.viewers
+        show.alone = all(viewer.away for viewer in hub.viewers)
         show.commands.put({"do": "keys", "value": [key for viewer in hub.viewers for key in viewer.keys]})
         while leaving:
             leaving.pop().cancel()
-        if show.alone and patience:
+        if not hub.viewers and patience:
             leaving.append(asyncio.get_running_loop().call_later(patience, end))
 
     async def live(socket: WebSocket) -> None:
@@ -110,9 +111,12 @@ def application(hub: Hub, show: Any, patience: float = 0.0) -> OnlyLocal:
                 command = json.loads(await socket.receive_text())
                 if not isinstance(command, dict) or "do" not in command:
                     continue
+                value = command.get("value")
                 if command["do"] == "keys":
-                    keys = command.get("value")
-                    viewer.keys = keys[:8] if isinstance(keys, list) else []
+                    viewer.keys = value[:8] if isinstance(value, list) else []
+                    attend()
+                elif command["do"] == "away":
+                    viewer.away = value is True
                     attend()
                 else:
                     show.commands.put(command)

@@ -24,7 +24,7 @@ const send = (wish, value) => socket?.readyState === WebSocket.OPEN && socket.se
 function connect() {
   socket = new WebSocket(`ws://${location.host}/live`);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => lost && location.reload();
+  socket.onopen = () => lost ? location.reload() : look();
   let order = Promise.resolve(); // pictures are decoded side by side, shown in order
   socket.onmessage = (event) => {
     const message = unpack(event.data);
@@ -297,7 +297,8 @@ addEventListener("keyup", (event) => {
   hold(key, false);
 });
 addEventListener("blur", () => { held.clear(); send("keys", []); });
-document.addEventListener("visibilitychange", () => { if (document.hidden) { held.clear(); send("keys", []); } });
+const look = () => send("away", document.hidden && !speaker); // nothing is played for pages that nobody sees or hears
+document.addEventListener("visibilitychange", () => { if (document.hidden) { held.clear(); send("keys", []); } look(); });
 
 $("pause").onclick = () => send("pause", !now?.paused);
 $("step").onclick = () => send("step");

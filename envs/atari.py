@@ -1,6 +1,6 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -73,24 +73,25 @@ def make_atari(
     return Games(make_env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
 
 
-def _interface(game: str) -> ALEInterface:
+@cache
+def _facts(game: str) -> tuple[tuple[str, ...], tuple[int, int]]:
+    """Names of the actions, (height, width) of the screen; asked for once, for loading takes as long as seeding."""
     path = roms.get_rom_path(rom_of(game))
     assert path is not None, game
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
     ale.loadROM(path)
-    return ale
+    return tuple(action.name for action in ale.getMinimalActionSet()), tuple(ale.getScreenDims())
 
 
 def action_names(game: str) -> list[str]:
     """What the game's actions are called, such as NOOP and FIRE, in the agent's order."""
-    return [action.name for action in _interface(game).getMinimalActionSet()]
+    return list(_facts(game)[0])
 
 
 def screen_shape(game: str) -> tuple[int, int]:
     """(height, width) of the game's own screen in pixels, mostly (210, 160)."""
-    height, width = _interface(game).getScreenDims()
-    return height, width
+    return _facts(game)[1]
 
 
 class AtariPicture:

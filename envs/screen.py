@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from ale_py import ALEInterface, LoggerMode, roms
 
-from envs.atari import FRAME_SKIP, rom_of
+from envs.atari import FRAME_SKIP, action_names, rom_of
 from envs.game import Game
 from envs.games import Games
 from envs.library import game_of
@@ -61,9 +61,7 @@ class AtariScreen:
         self.rom, self.ale = path, ALEInterface()
         self.ale.setFloat("repeat_action_probability", protocol.sticky_actions)
         self.ale.setBool("sound_obs", True)
-        self.ale.loadROM(self.rom)
-        self.actions = self.ale.getMinimalActionSet()
-        self.action_names = [action.name for action in self.actions]
+        self.action_names = action_names(game)
 
     def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """See `Screen`."""
@@ -71,7 +69,8 @@ class AtariScreen:
         if not log.actions or bool(step.first[0]):
             if not log.actions:
                 self.ale.setInt("random_seed", log.seed)
-                self.ale.loadROM(self.rom)
+                self.ale.loadROM(self.rom)  # for the seed to count
+                self.actions = self.ale.getMinimalActionSet()
             self.ale.reset_game()
             for _ in range(int(games.info["episode_frame_number"][0])):  # the no-ops that some protocols begin with
                 self.ale.act(0)

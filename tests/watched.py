@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 EXPERIMENT = replace(
     PRESETS["qrdqn"], game="Breakout", protocol="machado", num_envs=1, stack=1,
     algorithm=replace(PRESETS["qrdqn"].algorithm, quantiles=9),
-    network=replace(PRESETS["qrdqn"].network, memory="lstm", memory_size=8, hidden=16),
+    network=replace(PRESETS["qrdqn"].network, torso="nips", memory="lstm", memory_size=8, hidden=16),
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def slow(tmp_path, monkeypatch):
     log, script = tmp_path / "log", tmp_path / "python"
     script.write_text(f'#!/bin/sh\necho "$6 $$" >> {log}\nexec sleep 60\n')
     script.chmod(0o755)
-    monkeypatch.setattr("experiments.dashboard.films.sys.executable", str(script))
+    monkeypatch.setattr("sys.executable", str(script))
     return lambda: [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
 
 
@@ -105,7 +105,7 @@ def test_an_episode_of_a_lost_time_line_has_another_film(tmp_path, monkeypatch):
     script = tmp_path / "python"
     script.write_text('#!/bin/sh\necho $$ > "$8"\n')
     script.chmod(0o755)
-    monkeypatch.setattr("experiments.dashboard.films.sys.executable", str(script))
+    monkeypatch.setattr("sys.executable", str(script))
     path = make(tmp_path, "dqn", "Pong", 1, [3.0])
     with TestClient(application(tmp_path), base_url="http://localhost") as client:
         run, films = client.get("/api/runs").json()["runs"][0]["id"], []

@@ -22,7 +22,7 @@ from envs.timestep import TimeStep
 class Algorithm(Protocol):
     """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state.
 
-    What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets` and `on_policy`, too
+    What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets` and `games_wait`, too
     (`Rollout`).
     """
 

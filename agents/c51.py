@@ -43,7 +43,7 @@ class C51(MultiStep):
         The priority is the Kullback-Leibler divergence (Hessel et al. 2018, "The Integrated Agent").
         """
         x = self.fold(seq)
-        logits = x.here(online)  # [B, A, atoms]
+        logits = x.here(online)  # [K * B, A, atoms]
         with torch.no_grad():
             there = x.there(target)
             best = self.values(x.there(online) if self.double else there).argmax(-1)

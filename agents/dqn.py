@@ -32,7 +32,7 @@ class DQN(MultiStep):
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Errors against n-step targets, averaged over the unroll: (loss [B], priority [B], metrics)."""
         x = self.fold(seq)
-        q_all = x.here(online)  # [B, A]
+        q_all = x.here(online)  # [K * B, A]
         with torch.no_grad():
             q_target = x.there(target)
             q_selector = x.there(online) if self.double else q_target

@@ -33,7 +33,7 @@ class IQN(MultiStep):
         The loss is the priority.
         """
         x = self.fold(seq)
-        values, tau = x.here(online)  # [B, N, A], [B, N]
+        values, tau = x.here(online)  # [K * B, N, A], [K * B, N]
         with torch.no_grad():
             there, _ = x.there(target)
             best = (x.there(online)[0] if self.double else there).mean(-2).argmax(-1)

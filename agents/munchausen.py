@@ -34,7 +34,7 @@ class Munchausen(MultiStep):
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Huber loss against eq. 2 of Vieillard et al. (2020): (loss [B], priority [B], metrics)."""
         x = self.fold(seq)
-        q_all = x.here(online)  # [B, A]
+        q_all = x.here(online)  # [K * B, A]
         with torch.no_grad():
             bonus = munchausen_term(x.here(target), x.action, self.temperature, self.scaling, self.clip)
             goal = x.total + bonus + x.scale * soft_value(x.there(target), self.temperature)
@@ -71,13 +71,13 @@ class MunchausenIQN(MultiStep):
         The priority is sum_i mean_j |d_ij| (Clark et al. 2025, released code).
         """
         x = self.fold(seq)
-        values, tau = x.here(online)  # [B, N, A], [B, N]
+        values, tau = x.here(online)  # [K * B, N, A], [K * B, N]
         with torch.no_grad():
-            q_here = x.here(target)[0].mean(-2)  # [B, A]
+            q_here = x.here(target)[0].mean(-2)  # [K * B, A]
             bonus = munchausen_term(q_here, x.action, self.temperature, self.scaling, self.clip)
-            there, _ = x.there(target)  # [B, N', A]
-            tau_log_pi = scaled_log_policy(there.mean(-2), self.temperature)[:, None]  # [B, 1, A]
-            soft = ((tau_log_pi / self.temperature).exp() * (there - tau_log_pi)).sum(-1)  # [B, N']
+            there, _ = x.there(target)  # [K * B, N', A]
+            tau_log_pi = scaled_log_policy(there.mean(-2), self.temperature)[:, None]  # [K * B, 1, A]
+            soft = ((tau_log_pi / self.temperature).exp() * (there - tau_log_pi)).sum(-1)  # [K * B, N']
             goal = (x.total + bonus)[:, None] + x.scale[:, None] * soft
         chosen = at_action(values, x.action)
         loss = quantile_huber(chosen, tau, goal, self.kappa)

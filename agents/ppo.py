@@ -34,7 +34,7 @@ class PPO:
     reward_scale: float = 1.0
     """rewards are multiplied by this in the loss, before they are clipped"""
 
-    on_policy: ClassVar = True  # nothing is played on while it learns: the ratio is 1 before the first update
+    games_wait: ClassVar = True  # nothing is played on while it learns: the ratio is 1 before the first update
 
     @property
     def length(self) -> int:

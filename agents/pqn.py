@@ -23,7 +23,7 @@ class PQN:
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
 
-    on_policy: ClassVar = False  # the games play on while it learns
+    games_wait: ClassVar = False  # the games play on while it learns
 
     @property
     def length(self) -> int:

@@ -35,11 +35,11 @@ class QRDQN(MultiStep):
         The loss is the priority.
         """
         x = self.fold(seq)
-        theta = x.here(online)  # [B, A, N]
+        theta = x.here(online)  # [K * B, A, N]
         with torch.no_grad():
             there = x.there(target)
             best = (x.there(online) if self.double else there).mean(-1).argmax(-1)
-            goal = x.total[:, None] + x.scale[:, None] * pick_atoms(there, best)  # [B, N]
+            goal = x.total[:, None] + x.scale[:, None] * pick_atoms(there, best)  # [K * B, N]
             tau = (torch.arange(self.quantiles, device=goal.device) + 0.5) / self.quantiles
         loss = quantile_huber(pick_atoms(theta, x.action), tau, goal, self.kappa)
         return x.averaged(loss, loss.detach(), theta)

@@ -30,7 +30,7 @@ class ReplayConfig:
     batch_size: int = 32
     """sequences per update"""
     learn_start: int = 20_000
-    """agent steps before the first update"""
+    """agent steps before those that pay for updates: the first comes a learn_period later"""
     learn_period: float = 4.0
     """agent steps per update, whatever the number of games"""
     priority_exponent: float = 0.0
@@ -128,6 +128,9 @@ class Replay(ReplayBase):
     Args:
         length: agent steps per sequence.
         captured: on a GPU, what is sampled is looked up in one launch, recorded for each size of a batch.
+
+    Raises:
+        ValueError: the capacity is too small for so many games and such sequences.
     """
 
     def __init__(self, config: ReplayConfig, num_envs: int, length: int, seed: int = 0, captured: bool = True):

@@ -74,9 +74,8 @@ def pick_atoms(x: Tensor, chosen: Tensor) -> Tensor:
 
 
 def hopped(tree: Any, hop: Tensor) -> Any:
-    """Tensors at step k + hop[k, b] of each sequence b: [T, B, ...] and int64 [K, B] to [K * B, ...]; [B] is K = 1."""
+    """Tensors at step k + hop[k, b] of each sequence b: [T, B, ...] and int64 [K, B] to [K * B, ...]."""
     batch = hop.shape[-1]
-    hop = hop.view(-1, batch)
     step = torch.arange(len(hop), device=hop.device)[:, None] + hop
     place = (step * batch + torch.arange(batch, device=hop.device)).flatten()
     return tree_map(lambda x: x.flatten(0, 1).index_select(0, place), tree)

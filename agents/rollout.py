@@ -32,14 +32,17 @@ class Rollout:
 
     Args:
         length: steps per rollout, the one that it bootstraps from included.
-        on_policy: whether the games wait.
+        games_wait: whether the games wait.
         targets: a sequence of `length` steps to one without the last, whose note holds what to learn;
             called once per rollout, so that every epoch has the targets of the network that acted.
+
+    Raises:
+        ValueError: the minibatches would not be equal.
     """
 
     def __init__(
         self, config: RolloutConfig, num_envs: int, length: int, targets: Callable[[Sequence], Sequence],
-        on_policy: bool = False,
+        games_wait: bool = False,
     ):  # fmt: skip
         share = num_envs if config.shuffle == "games" else num_envs * (length - 1)
         if share % config.minibatches:
@@ -48,7 +51,7 @@ class Rollout:
                 " change --rollout.minibatches"
             )
         self.config, self.num_envs, self.length, self.targets = config, num_envs, length, targets
-        self.on_policy = on_policy
+        self.games_wait = games_wait
         self.rows: list[Any] = []
         self.states: list[Any] = []  # before the rows that begin a rollout: the first, and once there the last
 
@@ -61,7 +64,7 @@ class Rollout:
     @property
     def waits(self) -> bool:
         """Whether the next step completes a rollout for which the games wait."""
-        return self.on_policy and len(self.rows) >= self.length - 1
+        return self.games_wait and len(self.rows) >= self.length - 1
 
     def batches(self, room: Callable[[], int] = lambda: 1) -> Iterator[tuple[Sequence, int]]:
         """Every step once per epoch, when the rollout is full.
@@ -73,7 +76,7 @@ class Rollout:
             return
         rows, self.rows = self.rows[: self.length], self.rows[self.length - 1 :]  # the bootstrap step begins the next
         state, *self.states = self.states
-        if self.on_policy:  # but comes again
+        if self.games_wait:  # but comes again
             self.rows, self.states = [], []
         step, action, note = tree_map(lambda *xs: torch.stack(xs), *rows)
         ones = torch.ones(self.num_envs, device=action.device)
@@ -115,7 +118,7 @@ class Rollout:
 
         It is not 0 in the last rollout, but as much of the first one's as a rollout is of the training.
         """
-        return agent_steps, self.num_envs * (self.length - self.on_policy)
+        return agent_steps, self.num_envs * (self.length - self.games_wait)
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps will pay for, or a few more: restarts are not agent steps."""

@@ -17,7 +17,7 @@ class Sequence(NamedTuple):
     note: Any  # [T, B, ...] whatever else it wrote down as it acted; () if nothing
     state: Any  # [B, ...] its memory before step 0; () if it has none
     weight: Tensor  # float32 [B] importance weights
-    ids: Tensor  # int64 [B] where in the experience each sequence came from
+    ids: Tensor  # int64 [B], on the host: where in the experience each sequence came from
     intrinsic_reward: Any = ()  # float [T, B], weighted, joins the clipped reward (`Curious`); () if there is none
 
 

@@ -22,6 +22,7 @@ class SumTree:
 
     @property
     def total(self) -> float:
+        """The sum of all priorities."""
         return float(self.nodes[1])
 
     def __getitem__(self, leaf: np.ndarray) -> np.ndarray:

@@ -58,6 +58,7 @@ def make_atari(
     Args:
         stack: frames shown at once; 1 hides all movement, so that a network must remember.
         num_threads: emulator threads; 0 lets ale-py choose. Frames do not depend on it.
+        reseed_after: agent steps, see Games.
 
     Raises:
         ValueError: no such game.

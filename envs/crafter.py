@@ -1,5 +1,6 @@
 """Crafter (Hafner 2022): a small Minecraft, in which survival and 22 achievements are rewarded."""
 
+from collections import defaultdict
 from functools import partial
 from typing import Any
 
@@ -40,14 +41,6 @@ class Ordered(dict):
         del self[thing]
 
 
-class Chunks(dict):
-    """An Ordered for every part of the map."""
-
-    def __missing__(self, key: Any) -> Ordered:
-        self[key] = Ordered()
-        return self[key]
-
-
 class Crafter(gym.Env):
     """The game in colour: uint8 [1, 3, 64, 64]. `info["achieved"]` has a bit for every achievement of the episode."""
 
@@ -62,7 +55,7 @@ class Crafter(gym.Env):
         class World(crafter.engine.World):  # type: ignore[name-defined]
             def reset(self, seed: int | None = None) -> None:
                 super().reset(seed)
-                self._chunks = Chunks()
+                self._chunks: defaultdict[Any, Ordered] = defaultdict(Ordered)
 
         self.game._world.__class__ = World
 

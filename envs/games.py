@@ -99,7 +99,8 @@ class Games:
         latest. Meanwhile the GPU may be given more to do.
 
         Raises:
-            ValueError: an action outside 0..num_actions - 1 (it would hang the emulator).
+            ValueError: an action outside 0..num_actions - 1 (it would hang the emulator); of an action on a GPU this is
+                seen when the games start.
         """
         if action.device.type == "cpu":
             self._start_with(action)

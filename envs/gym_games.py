@@ -48,6 +48,7 @@ def make_games(
 
 
 def make_stacked(make_env: Callable[..., gym.Env], protocol: Protocol, stack: int) -> gym.Env:
+    """One environment whose observations are uint8 [stack, ...]."""
     env = make_env(protocol)
     if stack == 1:
         return env
@@ -71,6 +72,9 @@ class Processes(AsyncVectorEnv):
 
     Each is the head of a group of its own, with all that it starts: Ctrl-C does not reach it, and what it has
     started can be ended with it.
+
+    Raises:
+        RuntimeError: a game could not begin.
     """
 
     def __init__(self, env_fns: Any):

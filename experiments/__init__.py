@@ -9,5 +9,7 @@ speed             benchmark.py measure.py speed.py arithmetic.py phases.py trace
 to look at        watch.py viewer/ dashboard/ web.py video.py episodes.py
 Weights & Biases  wandb_mirror.py sync.py wandb_workspace.py
 evidence          curve.py probes.py memory_speed.py selfcheck.py evidence/
-many processes    distributed/
+many processes    distributed/ children.py interruption.py
+this machine      limits.py doctor.py
+to begin with     demo.py list.py options.py
 """

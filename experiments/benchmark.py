@@ -171,6 +171,8 @@ def main(args: list[str]) -> int:
         for setting, why in NOT_WITH_PLAYERS.items():
             if getattr(options, setting) != getattr(Benchmark, setting):
                 raise ValueError(f"--{setting.replace('_', '-')}: with --distributed {why}")
+    elif options.players != Benchmark.players:
+        raise ValueError("--players: how many are measured with --distributed local")
     if options.out:
         if options.out.is_dir():
             raise ValueError(f"--out {options.out} is a folder: name a file in it")

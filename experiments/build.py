@@ -155,7 +155,7 @@ def build_experience(experiment: Experiment, network: Any) -> Replay | Rollout:
     targets = algorithm.targets
     if isinstance(algorithm, CuriousPPO):
         targets = lambda seq: algorithm.targets(algorithm.note_intrinsic(network, seq))
-    return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets, algorithm.on_policy)
+    return Rollout(experiment.rollout, experiment.num_envs, algorithm.length, targets, algorithm.games_wait)
 
 
 def device_of(name: str) -> torch.device:

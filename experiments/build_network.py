@@ -33,10 +33,10 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
         algorithm: decides what the head gives: a value per action (also for None), atoms, quantiles, or a policy.
 
     Raises:
-        ValueError: settings that the torso or the memory does not have.
+        ValueError: settings that the torso, the memory or the head does not have.
     """
     torso = build_torso(config, shape)
-    memory = build_core(config, config.dense or torso.size, num_actions)
+    memory = build_memory(config, config.dense or torso.size, num_actions)
     head = build_head(config, memory.size, num_actions, algorithm)
     dense = None
     if config.dense:
@@ -67,7 +67,7 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
     return torso
 
 
-def build_core(config: NetworkConfig, inputs: int, num_actions: int) -> Any:
+def build_memory(config: NetworkConfig, inputs: int, num_actions: int) -> Any:
     """The memory of a network: [T, B, inputs] to [T, B, its size].
 
     Raises:
@@ -88,7 +88,11 @@ def build_core(config: NetworkConfig, inputs: int, num_actions: int) -> Any:
 
 
 def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: Any) -> nn.Module:
-    """What an algorithm learns, from `inputs` features."""
+    """What an algorithm learns, from `inputs` features.
+
+    Raises:
+        ValueError: settings that the head of a policy does not have.
+    """
     if isinstance(algorithm, Curious):
         return build_head(config, inputs, num_actions, algorithm.algorithm)
     if isinstance(algorithm, Policies):
@@ -120,4 +124,4 @@ def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> 
 def state_bytes(config: NetworkConfig) -> int:
     """Bytes of one place's memory between two steps."""
     with torch.device("meta"):  # nothing is allocated
-        return sum(x.nbytes for x in tree_leaves(build_core(config, 1, 0).initial_state(1)))
+        return sum(x.nbytes for x in tree_leaves(build_memory(config, 1, 0).initial_state(1)))

@@ -17,6 +17,11 @@ from experiments.files import RunError, read_json, sync, write_atomically, write
 SCHEMA = 1  # of checkpoints and run directories
 
 
+def packed(tensors: dict[str, Tensor]) -> bytes:
+    """Tensors of any device as safetensors: copies, for it refuses those that share their memory."""
+    return save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
+
+
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Writes a checkpoint aside and renames it into place; one of the same name is there until the new one is.
 
@@ -30,8 +35,7 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, 
     aside, replaced = folder / f".writing-{uuid.uuid4().hex[:8]}", folder / f".replaced-{target.name}"
     aside.mkdir()  # as readable for others as the rest of the run
     try:
-        # Copies, for safetensors refuses tensors that share their memory.
-        content = save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()})
+        content = packed(tensors)
         write_atomically(aside / "tensors.safetensors", content)
         sha256 = hashlib.sha256(content).hexdigest()
         whole = {"schema": SCHEMA, "tensors_sha256": sha256, **state}

@@ -18,7 +18,7 @@ from agents.ppo import PPO
 from agents.replay import STEP_BYTES
 from envs.library import game_of
 from experiments.build_network import state_bytes
-from experiments.config import Experiment, OnPolicy
+from experiments.config import Experiment, FromRollouts
 from experiments.files import NO_ROOM
 from experiments.limits import available_memory
 from experiments.run import KEPT_CHECKPOINTS
@@ -105,12 +105,12 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         )
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
     if experiment.rollout is not None:
-        if not isinstance(experiment.algorithm, OnPolicy):
+        if not isinstance(experiment.algorithm, FromRollouts):
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
         learner = "a network with memory" if remembers else learns
         if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
             raise ValueError(f"{learner} learns from whole games: --rollout.shuffle games")
-    elif isinstance(experiment.algorithm, OnPolicy):
+    elif isinstance(experiment.algorithm, FromRollouts):
         raise ValueError(f"{learns} learns from rollouts, not from a replay")
     elif remembers and experiment.algorithm.unroll < 2:
         raise ValueError(

@@ -130,7 +130,7 @@ def parse_train(args: list[str]) -> Any:
     Where no --protocol is given it is the preset's, or the game's own if that is for other games.
 
     Raises:
-        ValueError: no preset, or one that does not exist; a run directory that is damaged; a seed of evaluations.
+        ValueError: no preset, or one that does not exist; a run directory that is damaged; no such game.
     """
     from envs.library import game_of
     from experiments.presets import PRESETS, preset

@@ -23,8 +23,8 @@ from agents.rollout import RolloutConfig
 from envs.library import game_of
 
 Policies = PPO | IMPALA  # these learn a policy: epsilon means nothing to them
-OnPolicy = PQN | Policies  # these learn from rollouts
-Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | OnPolicy
+FromRollouts = PQN | Policies  # these learn from rollouts
+Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | FromRollouts
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class NetworkConfig:
     noise: float = 0.0
     """sigma_0 of noisy layers in the head (Fortunato et al. 2018); 0 for ordinary ones"""
     layer_norm: bool = False
-    """normalise every layer before its ReLU"""
+    """normalise before the ReLUs of torso (impala: of its residual blocks), dense layer and head"""
     initialisation: Literal["torch", "xavier", "variance", "orthogonal"] = "xavier"
     """U(+-1/sqrt(fan_in)) as in 2015; Glorot & Bengio (2010) as Dopamine's DQN; as its distributional agents; or
     orthogonal, as for policy gradients"""

@@ -102,7 +102,7 @@ def learning() -> Iterator[Finding]:
     yield Finding("learning", f"{speed:,.0f} updates/s of 32 on {device} (dqn)")
     yield Finding(
         "so",
-        f"dqn trains at most {4 * speed:,.0f} steps/s here: 1M frames in {1e6 / 16 / speed / 60:,.0f} min at best",
+        f"dqn trains at most {4 * speed:,.0f} agent steps/s: 1M frames in {1e6 / 16 / speed / 60:,.0f} min at best",
     )
 
 

@@ -262,10 +262,7 @@ def iqm_curve(
         ],
         np.float64,
     )
-    by_game, at = [], 0
-    for of_game in runs:
-        by_game.append(normal[at : at + len(of_game)])  # [runs of the game, points]
-        at += len(of_game)
+    by_game = np.split(normal, np.cumsum([len(of_game) for of_game in runs])[:-1])  # [runs of the game, points]
     middle = stats.iqm([game.T for game in by_game])  # [points]
     if not stats.several(by_game):
         return grid, middle, None, None

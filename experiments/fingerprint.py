@@ -6,7 +6,7 @@ from typing import Any
 
 from envs.protocols import PROTOCOLS, Protocol
 
-SHOWN = ("seeds", "checkpoint", "commit")  # these differ between the runs of one comparison
+NOT_COMPARED = ("seeds", "checkpoint", "commit")  # these differ between the runs of one comparison
 LIFE_RULES = {False: "game over", True: "game over; in training a lost life ends value"}
 
 
@@ -46,7 +46,7 @@ def of_result(result: dict[str, Any]) -> dict[str, Any]:
 
 def conditions(found: dict[str, Any]) -> dict[str, Any]:
     """The part of a fingerprint in which comparable scores agree."""
-    return {key: value for key, value in found.items() if key not in SHOWN}
+    return {key: value for key, value in found.items() if key not in NOT_COMPARED}
 
 
 def identity(found: dict[str, Any]) -> str:

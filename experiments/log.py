@@ -66,7 +66,7 @@ class TwoLines(Progress):
 
 
 class Log:
-    """One method, `log`; a row goes to the run directory first, then to the terminal and the mirror."""
+    """Rows of figures go to the run directory first, then to the terminal and the mirror; words to the terminal."""
 
     def __init__(self, run: Run, frames: int, mirror: Any, console: Console):
         self.run, self.mirror, self.console = run, mirror, console

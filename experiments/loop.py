@@ -16,7 +16,7 @@ RECENT = 20  # episodes that the score of a training is the mean of
 
 
 class Experience(Protocol):
-    """What is learned from: a Replay, Shards of one, or a Rollout. It decides when, and from what.
+    """What is learned from in one process: a Replay or a Rollout. It decides when, and from what.
 
     Attributes:
         waits: whether what the next step completes is learned from before anything is played on, by what was learned;

@@ -89,7 +89,7 @@ def probe(game: str, core: str, seed: int, agent_steps: int, episodes: int) -> l
     games, (algorithm, optimiser, rollout, _) = make_probe(game, GAMES), SETTINGS[game]
     network = build_network(network_of(game, core), games.observation_shape, games.num_actions, algorithm)
     agent = Agent(network, algorithm, optimiser, 0)
-    experience = Rollout(rollout, GAMES, algorithm.length, algorithm.targets, algorithm.on_policy)
+    experience = Rollout(rollout, GAMES, algorithm.length, algorithm.targets, algorithm.games_wait)
     agent.plan(*experience.annealing(agent_steps))
     for _ in train(agent, games, experience, Linear(0.0, 0.0, 0), agent_steps, seed):
         pass

@@ -9,7 +9,7 @@
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
     best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
-    replay/             the replay's rows, until the run is finished (segments.py); of rank 1 in 1/, and so on
+    replay/             the replay's rows, until the run is finished (segments.py); of rank 1, or of a player, in 1/
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
     demo.json           what `highscore demo` found before and after
     wandb/              what Weights & Biases was told, or is to be told by `highscore sync`

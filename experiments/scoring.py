@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from agents.agent import Agent, load_network
 from envs.library import game_of
@@ -16,6 +16,7 @@ from envs.recording import Recording
 from envs.scores import human_normalised
 from experiments.achievements import achievements, names_of
 from experiments.build import build_agent, make_games
+from experiments.checkpoint import packed
 from experiments.config import Experiment
 from experiments.files import RunError, read_json, write_atomically, write_json
 from experiments.fingerprint import fingerprint
@@ -75,10 +76,10 @@ def weights_hash(agent: Agent) -> str:
 
 def keep_recordings(run: Run, name: str, recordings: list[Recording]) -> list[tuple[int, int]]:
     """Writes the episodes of an evaluation into one file; returns where each is: (offset, length)."""
-    packed = [recording.pack() for recording in recordings]
-    write_atomically(run.path / "recordings" / f"{name}.rec", b"".join(packed))
-    ends = np.cumsum([len(content) for content in packed]).tolist()
-    return [(end - len(content), len(content)) for end, content in zip(ends, packed, strict=True)]
+    each = [recording.pack() for recording in recordings]
+    write_atomically(run.path / "recordings" / f"{name}.rec", b"".join(each))
+    ends = np.cumsum([len(content) for content in each]).tolist()
+    return [(end - len(content), len(content)) for end, content in zip(ends, each, strict=True)]
 
 
 def evaluation_seed(experiment: Experiment) -> int:
@@ -140,7 +141,7 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
         best = read_json(kept)["mean"]
     if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
         return False
-    content = save({name: x.detach().cpu().contiguous().clone() for name, x in agent.online.state_dict().items()})
+    content = packed(agent.online.state_dict())
     (run.path / "best").mkdir(exist_ok=True)
     write_atomically(run.path / "best" / "weights.safetensors", content)
     facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}

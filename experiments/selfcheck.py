@@ -124,7 +124,9 @@ def check_resume(options: Selfcheck, console: Console, folder: Path) -> dict[str
             row["seconds_lost_per_resume"] = (time.monotonic() - began - undisturbed) / max(row["kills"], 1)
             row["differences"] = differences(folder / name, path)
             rows.append(row)
-    table = Table("game", "seed", "kills", "in a checkpoint", "steps brought back", "s lost per resume", "differs")
+    table = Table(
+        "game", "seed", "kills", "in a checkpoint", "agent steps brought back", "s lost per resume", "differs"
+    )
     for row in rows:
         table.add_row(
             row["game"], str(row["seed"]), str(row["kills"]), str(row["kills_while_saving"]),

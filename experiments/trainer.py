@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from agents.sequence import Sequence, tree_leaves
 from envs.library import game_of
@@ -20,6 +19,7 @@ from envs.recording import Recording
 from experiments import snapshot
 from experiments.achievements import achievements, names_of
 from experiments.build import Setup
+from experiments.checkpoint import packed
 from experiments.distributed.roster import NobodyPlays
 from experiments.distributed.setup import DistributedSetup
 from experiments.files import RunError, read_rows, write_atomically, write_json
@@ -178,10 +178,7 @@ class Trainer:
         if self.batch is not None:
             path = self.run.path / "diverged" / f"{self.agent_steps:012d}.safetensors"
             path.parent.mkdir(exist_ok=True)
-            leaves = {
-                str(i): x.detach().cpu().contiguous().clone() for i, x in enumerate(tree_leaves(tuple(self.batch)))
-            }
-            write_atomically(path, save(leaves))
+            write_atomically(path, packed({str(i): x for i, x in enumerate(tree_leaves(tuple(self.batch)))}))
             last = "" if self.device.type == "cpu" else ", the last before this was noticed,"
             kept = f" the batch{last} is kept in {path};"
         saved = self.run.checkpoints()

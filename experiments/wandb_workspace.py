@@ -1,7 +1,7 @@
 """python -m experiments.wandb_workspace ENTITY: saves a view of all runs to Weights & Biases, made from code.
 
 Scores over frames with seeds grouped, evaluation videos, losses and speeds, as the local dashboard shows them. Needs
-`pip install wandb-workspaces` and a key (`wandb login`).
+the extra `workspace` (`pip install -e '.[workspace]'` in the clone) and a key (`wandb login`).
 """
 
 import sys
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
+
+from envs.extras import how_to_install
 
 SECTIONS = {
     "Scores": ("eval/mean", "charts/episodic_return", "eval/human_normalised_mean"),
@@ -39,7 +41,7 @@ def workspace(entity: str, project: str, name: str) -> Any:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError:
-        raise ValueError("this needs wandb-workspaces: pip install wandb-workspaces") from None
+        raise ValueError("this needs wandb-workspaces: " + how_to_install("workspace")) from None
 
     def panel(metric: str) -> Any:
         return wr.LinePlot(

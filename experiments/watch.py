@@ -103,6 +103,10 @@ def check(options: Watch) -> None:
                 raise ValueError(f"--{name} is for a file: give --video, too")
     elif options.terminal:
         raise ValueError("--video or --terminal, not both")
+    if options.video is not None or options.terminal:
+        for name in ("port", "no_open", "patience"):
+            if getattr(options, name) != getattr(Watch, name):
+                raise ValueError(f"--{name.replace('_', '-')} is for the page: without --video and --terminal")
     if options.sound and options.video is not None and options.video.suffix == ".gif":
         raise ValueError("--sound: a GIF has none; use --video out.mp4")
     if options.progress and options.episode:

@@ -20,8 +20,12 @@ class GTrXL(nn.Module):
         inputs: F.
         num_actions: of the history that joins the features (`with_history`); 0 for none.
         size: F', of every layer.
-        window: steps that each layer looks back; together they reach `layers` times as far.
+        window: steps that each layer looks back; together they reach as many times as far as there are layers.
+        layers: of attention and perceptron.
         heads: of the attention; must divide `size`.
+
+    Raises:
+        ValueError: they do not.
     """
 
     def __init__(self, inputs: int, num_actions: int, size: int, window: int = 64, layers: int = 2, heads: int = 4):

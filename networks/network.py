@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from networks.heads import ActorCritic
 from networks.memory import State
@@ -31,8 +31,8 @@ class Network(nn.Module):
     def initial_state(self, batch: int) -> State:
         return self.memory.initial_state(batch)  # type: ignore[operator]
 
-    def forward(self, step: Any, state: State) -> tuple[Tensor, State]:
-        """TimeStep [T, B, ...] and state [B, ...] to output [T, B, ...] and the state after step T - 1."""
+    def forward(self, step: Any, state: State) -> tuple[Any, State]:
+        """TimeStep [T, B, ...] and state [B, ...] to outputs [T, B, ...], one or some, and the state after T - 1."""
         time, batch = step.obs.shape[:2]
         features = self.dense(self.torso(step.obs.flatten(0, 1))).unflatten(0, (time, batch))
         features, state = self.memory(features, step, state)

@@ -60,6 +60,9 @@ class NatureCNN(Convolutions):
     Args:
         shape: (C, H, W) of one observation; 84 x 84 pixels give F = 3136 features.
         layer_norm: normalises over a layer's outputs, before its ReLU (Gallici et al. 2025, sec. 4).
+
+    Raises:
+        ValueError: observations are too small for it.
     """
 
     layers: tuple[tuple[int, int, int], ...] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))  # channels, side, stride

@@ -226,9 +226,9 @@ def test_linear_schedule_at_its_ends():
     assert [epsilon(t) for t in (0, 50, 100, 150, 10_000)] == pytest.approx([1, 1, 0.55, 0.1, 0.1])
 
 
-@pytest.mark.parametrize("on_policy", [False, True])
+@pytest.mark.parametrize("games_wait", [False, True])
 @pytest.mark.parametrize("shuffle", ["games", "steps"])
-def test_rollout_hands_out_every_step_once_per_epoch(shuffle, on_policy):
+def test_rollout_hands_out_every_step_once_per_epoch(shuffle, games_wait):
     seen = []
 
     def targets(seq):
@@ -237,16 +237,16 @@ def test_rollout_hands_out_every_step_once_per_epoch(shuffle, on_policy):
         step, action = tree_map(lambda x: x[:-1], (seq.step, seq.action))
         return seq._replace(step=step, action=action, note=step.obs[..., 0])
 
-    rollout = Rollout(RolloutConfig(epochs=2, minibatches=2, shuffle=shuffle), 4, 3, targets, on_policy)
+    rollout = Rollout(RolloutConfig(epochs=2, minibatches=2, shuffle=shuffle), 4, 3, targets, games_wait)
     flags = torch.zeros(4, dtype=torch.bool)
     for t in range(7):
         step = TimeStep(torch.full((4, 1), t), flags.long(), torch.zeros(4), flags, flags, flags)
-        assert rollout.waits == (on_policy and t in (2, 4, 6))
+        assert rollout.waits == (games_wait and t in (2, 4, 6))
         rollout.add(step, torch.full((4,), -1) if rollout.waits else torch.arange(4) + 10 * t)
         batches = [seq for seq, _ in rollout.batches()]
         assert bool(batches) == (t in (2, 4, 6))
         if batches:  # the bootstrap step begins the next rollout
-            if on_policy:
+            if games_wait:
                 rollout.add(step, torch.arange(4) + 10 * t)
             assert seen[-1] == [t - 2, t - 1, t]
             assert [len(seq.action) for seq in batches] == [2 if shuffle == "games" else 1] * 4
@@ -258,11 +258,11 @@ def test_rollout_hands_out_every_step_once_per_epoch(shuffle, on_policy):
         Rollout(RolloutConfig(minibatches=3), 4, 3, targets)
 
 
-@pytest.mark.parametrize("on_policy", [False, True])
+@pytest.mark.parametrize("games_wait", [False, True])
 @pytest.mark.parametrize("unroll", [1, 3])
-def test_a_row_that_comes_in_between_costs_no_rollout_its_memory(unroll, on_policy):
+def test_a_row_that_comes_in_between_costs_no_rollout_its_memory(unroll, games_wait):
     """As when games begin new episodes after a resume: that row is asked for no batches."""
-    rollout = Rollout(RolloutConfig(minibatches=1, shuffle="games"), 2, unroll + 1, lambda seq: seq, on_policy)
+    rollout = Rollout(RolloutConfig(minibatches=1, shuffle="games"), 2, unroll + 1, lambda seq: seq, games_wait)
     flags, begun = torch.zeros(2, dtype=torch.bool), []
     for t in range(12):
         step = TimeStep(torch.full((2, 1), t), flags.long(), torch.zeros(2), flags, flags, flags)
@@ -271,7 +271,7 @@ def test_a_row_that_comes_in_between_costs_no_rollout_its_memory(unroll, on_poli
             batches = [seq for seq, _ in rollout.batches()]
             assert all(len(seq.action) == unroll + 1 for seq in batches)
             begun += [(int(seq.step.obs[0, 0]), int(seq.state[0])) for seq in batches]
-            if batches and on_policy:
+            if batches and games_wait:
                 rollout.add(step, flags.long(), (), torch.full((2,), t))
     assert begun and all(first == state for first, state in begun)
 

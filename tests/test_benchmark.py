@@ -185,6 +185,8 @@ def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeyp
         assert f"{words[0]}: with --distributed" in capsys.readouterr().err
     assert run_command("benchmark", ["dqn", "--rounds", "0"]) == 2
     assert "--rounds" in capsys.readouterr().err
+    assert run_command("benchmark", ["dqn", "--players", "3"]) == 2
+    assert "--distributed local" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr("experiments.build.device_of", lambda name: torch.device("cuda"))
         assert run_command("benchmark", ["dqn", "--against", "cleanrl"]) == 2

@@ -22,7 +22,7 @@ from tests.test_compare import make
 def slow(tmp_path, monkeypatch):
     """Films that are never ready; returns what tells (episode, process) of all that were begun."""
     log, script = tmp_path / "log", tmp_path / "python"
-    script.write_text(f'#!/bin/sh\necho "$6 $$" >> {log}\nexec sleep 60\n')
+    script.write_text(f'#!/bin/sh\necho "$7 $$" >> {log}\nexec sleep 60\n')
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
     return lambda: [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
@@ -103,7 +103,7 @@ def rewrite(path, scores):
 
 def test_an_episode_of_a_lost_time_line_has_another_film(tmp_path, monkeypatch):
     script = tmp_path / "python"
-    script.write_text('#!/bin/sh\necho $$ > "$8"\n')
+    script.write_text('#!/bin/sh\necho $$ > "$9"\n')
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
     path = make(tmp_path, "dqn", "Pong", 1, [3.0])

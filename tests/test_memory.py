@@ -267,7 +267,7 @@ def test_the_ratio_is_one_in_the_first_minibatch_of_every_rollout(memory):
     """Through the loop itself, which lets nothing be played by the policy of before."""
     agent, _ = rollout_of(memory, "games", 4)
     algorithm = agent.algorithm
-    rollout = Rollout(RolloutConfig(2, 4, "games"), 8, algorithm.length, algorithm.targets, algorithm.on_policy)
+    rollout = Rollout(RolloutConfig(2, 4, "games"), 8, algorithm.length, algorithm.targets, algorithm.games_wait)
     learn, off = agent.learn, []
 
     def measured(seq, count, agent_steps):

@@ -162,7 +162,7 @@ def test_huber_clips_the_gradient():
 def test_pick_and_hopped():
     x = torch.arange(12).view(2, 3, 2)  # [T, B, A]
     assert pick(x, torch.tensor([[0, 1, 0], [1, 1, 0]])).tolist() == [[0, 3, 4], [7, 9, 10]]
-    assert hopped(x, torch.tensor([1, 0, 1])).tolist() == [[6, 7], [2, 3], [10, 11]]
+    assert hopped(x, torch.tensor([[1, 0, 1]])).tolist() == [[6, 7], [2, 3], [10, 11]]
 
 
 def test_rewards_are_clipped_to_a_bound_or_not_at_all():

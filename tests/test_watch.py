@@ -143,6 +143,7 @@ def test_a_gif_and_progress_side_by_side(watched_run, tmp_path):
         (["--protocol", "mine"], "there are machado"), (["--episode", "99"], "1 to 2"),
         (["--episode", "x"], "people/1"),
         (["--terminal"], "this is none"), (["--terminal", "--video", "x.mp4"], "not both"),
+        (["--terminal", "--no-open"], "is for the page"), (["--video", "x.mp4", "--patience", "3"], "is for the page"),
     ],
 )  # fmt: skip
 def test_bad_wishes_are_one_line(watched_run, capsys, args, words):

@@ -108,7 +108,7 @@ def test_a_game_that_hangs_is_replaced(monkeypatch, tmp_path):
     assert gone(before)
 
 
-@pytest.mark.parametrize("how", [["--no-open"], ["--terminal"]], ids=["page", "terminal"])
+@pytest.mark.parametrize("how", [["--no-open", "--port", "8310"], ["--terminal"]], ids=["page", "terminal"])
 def test_watching_leaves_no_game_behind(tmp_path, how):
     """Doom's engine is a process that its parent does not take with it: told to end, `watch` ends it first."""
     experiment = replace(preset("ppo-doom"), num_envs=1)
@@ -119,7 +119,7 @@ def test_watching_leaves_no_game_behind(tmp_path, how):
     primary, secondary = pty.openpty()
     fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "watch", str(run.path), *how, "--port", "8310"],
+        [sys.executable, "-m", "experiments.cli", "watch", str(run.path), *how],
         stdin=secondary, stdout=secondary, stderr=secondary, env=os.environ | {"TERM": "xterm-256color"},
     )  # fmt: skip
     os.close(secondary)

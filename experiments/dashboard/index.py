@@ -231,7 +231,7 @@ class Index:
         self.gone.append((self.version, entry.id))
 
     def runs(self, since: int) -> dict[str, Any]:
-        """What has changed after a version: {"version", "runs": [...], "gone": [ids]}."""
+        """What has changed after a version: {"version", "runs": [...], "gone": [ids], "beats": {id: seconds}}."""
         with self.lock:
             self.refresh()
             fresh = [entry.facts for entry in self.entries.values() if entry.version > since]

@@ -96,7 +96,7 @@ def charts(entry: Entry, axis: str) -> dict[str, Any]:
     return found
 
 
-def training_log(path: Path, frames: int) -> dict[str, Any] | None:
+def episode_near(path: Path, frames: int) -> dict[str, Any] | None:
     """The recorded training episode that ended nearest to a number of frames."""
 
     row = nearest(path / "episodes.jsonl", frames)

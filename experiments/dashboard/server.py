@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from experiments.dashboard.board import leaderboard
 from experiments.dashboard.films import FilmError, Films
 from experiments.dashboard.index import Entry, Index, scales
-from experiments.dashboard.pages import charts, clean, run_page, training_log, videos
+from experiments.dashboard.pages import charts, clean, episode_near, run_page, videos
 from experiments.lines import episodes_back
 from experiments.published import curves_of, published_agents, published_curve
 from experiments.web import OnlyLocal
@@ -79,7 +79,7 @@ def application(root: Path) -> Any:
 
     def episode(request: Request) -> Response:
         entry = run_of(request)
-        found = training_log(entry.record.path, int_query(request, "frames", 0))
+        found = episode_near(entry.record.path, int_query(request, "frames", 0))
         if found is None:
             raise HTTPException(404, "no episode of this run was recorded")
         return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})

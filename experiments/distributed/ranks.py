@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from envs.played import Played
 from experiments import snapshot
 from experiments.build import Setup
+from experiments.checkpoint import packed
 from experiments.distributed.share import GamesShare
 from experiments.distributed.world import Gone, World
 from experiments.files import RunError
@@ -122,7 +123,7 @@ class Other(Rank):
                 raise
             facts = {"full": error.strerror}
         self.world.send(json.dumps(facts).encode(), 0)
-        self.world.send(save({name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}), 0)
+        self.world.send(packed(tensors), 0)
         self.world.tell("")
         if self.frames() < self.experiment.frames and self.run.checkpoints():
             self.forget_rows(lambda facts: facts["ranks"][self.world.rank - 1]["rows"])

@@ -14,7 +14,7 @@ from agents.compiled import compiled
 from agents.explore import Linear
 from agents.optimiser import Optimiser, Optimisers
 from agents.precision import Bf16, round_weights
-from agents.sequence import Sequence, cut, onto, tree_map
+from agents.sequence import Sequence, below, cut, onto, tree_map
 from agents.transition import Foreseen, MultiStep
 from envs.timestep import TimeStep
 
@@ -243,14 +243,10 @@ class Agent:
         Raises:
             ValueError: a name, shape or dtype is not what this agent has.
         """
-
-        def named(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
-        load_network(self.online, named("online."))
+        load_network(self.online, below(tensors, "online."))
         if self.target is not None:
-            load_network(self.target, named("target."))
-        self.optimiser.load_state_dict(named("optimiser."))
+            load_network(self.target, below(tensors, "target."))
+        self.optimiser.load_state_dict(below(tensors, "optimiser."))
         if self._captured is not None:
             self._captured.forget()  # the optimiser has other statistics now
 

@@ -57,3 +57,8 @@ def tree_like(leaves: Iterable[Tensor], tree: Any) -> Any:
 def onto(device: torch.device, x: Tensor) -> Tensor:
     """x, of any shape, on a device, without waiting for a GPU. From pinned memory it crosses while the GPU computes."""
     return x.to(device, non_blocking=True)
+
+
+def below(tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Those whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.replay import Replay, ReplayBase, ReplayConfig, importance_weights
-from agents.sequence import Sequence, onto, tree_map
+from agents.sequence import Sequence, below, onto, tree_map
 
 
 class Shards(ReplayBase):
@@ -87,8 +87,7 @@ class Shards(ReplayBase):
         if len(facts["shards"]) != len(self.shards):
             raise ValueError(f"these are {len(facts['shards'])} shards, not {len(self.shards)}")
         for i, (shard, own) in enumerate(zip(self.shards, facts["shards"], strict=True)):
-            mine = {name.removeprefix(f"{i}."): x for name, x in tensors.items() if name.startswith(f"{i}.")}
-            shard.restore(own, mine, example)
+            shard.restore(own, below(tensors, f"{i}."), example)
         self.updates = facts["updates"]
         self.rng.bit_generator.state = facts["rng"]
 

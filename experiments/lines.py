@@ -91,8 +91,8 @@ class Lines:
         return low, high
 
 
-def nearest(path: Path, frames: int, wanted: str = "recording") -> dict[str, Any] | None:
-    """The row of a file, ordered by frames, that is nearest to a number of them; reads only what it must."""
+def nearest(path: Path, frames: int) -> dict[str, Any] | None:
+    """The row with a recording that is nearest to a number of frames, by which they are ordered; reads what it must."""
     margin = LONGEST_LINE // 10
     try:
         with path.open("rb") as file:
@@ -101,7 +101,7 @@ def nearest(path: Path, frames: int, wanted: str = "recording") -> dict[str, Any
             around = rows_of(lines.read(max(0, low - margin), high + margin).split(b"\n"))
     except OSError:
         return None
-    return min((row for row in around if wanted in row), key=lambda row: abs(row["frames"] - frames), default=None)
+    return min((row for row in around if "recording" in row), key=lambda row: abs(row["frames"] - frames), default=None)
 
 
 def episodes_back(path: Path, number: int) -> Iterator[dict[str, Any]]:

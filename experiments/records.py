@@ -261,8 +261,8 @@ def status(path: Path) -> str:
     return "crashed"
 
 
-def last_rows(path: Path, count: int = 8) -> list[dict[str, Any]]:
-    """The newest whole rows of a JSON-lines file, oldest first; reads only its end."""
+def last_rows(path: Path) -> list[dict[str, Any]]:
+    """The newest whole rows of a JSON-lines file, eight at most, oldest first; reads only its end."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
@@ -270,7 +270,7 @@ def last_rows(path: Path, count: int = 8) -> list[dict[str, Any]]:
     except OSError:
         return []
     found = []
-    for line in lines[-count:]:
+    for line in lines[-8:]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

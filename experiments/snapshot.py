@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.sequence import tree_leaves, tree_like
+from agents.sequence import below, tree_leaves, tree_like
 from experiments.build import Setup
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
@@ -58,8 +58,7 @@ def part_of(rank: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tup
     """The inverse of `joined`, for one rank."""
     if rank == 0:
         return {name: x for name, x in tensors.items() if not name.startswith("rank.")}, facts
-    prefix = f"rank.{rank}."
-    theirs = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    theirs = below(tensors, f"rank.{rank}.")
     shared = {name: x for name, x in tensors.items() if name.startswith(SHARED)}
     return shared | theirs, facts | facts["ranks"][rank - 1]
 
@@ -86,17 +85,13 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     fresh = Moment(0, games.reset(0), agent.initial_state(games.num_envs), {})
     check_like(tensors, take(setup, fresh)[0])
     check_games(facts["games"], tensors, games.num_envs)
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-
     agent.load_tensors(tensors)
     agent.updates = checked_count(facts["updates"])
-    step, exact = games.restore(facts["games"], part("games."))
-    state = tree_like((tensors[f"state.{i}"] for i in range(len(part("state.")))), fresh.state)
+    step, exact = games.restore(facts["games"], below(tensors, "games."))
+    state = tree_like((tensors[f"state.{i}"] for i in range(len(below(tensors, "state.")))), fresh.state)
     with agent.evaluating():  # only for their shapes: nothing may move
         action, note, _ = agent.act(step, state, 0.0)
-    setup.experience.restore(facts["memory"], part("memory."), (step, action, note, state))
+    setup.experience.restore(facts["memory"], below(tensors, "memory."), (step, action, note, state))
     restore_random_states(tensors, facts, games.device)
     return Moment(games.agent_steps, step, state, {}), exact
 

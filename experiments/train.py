@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from agents.agent import Agent, load_network
+from agents.sequence import below
 from experiments.build import Setup, device_of
 from experiments.checks import check_disk, check_memory
 from experiments.config import Experiment
@@ -68,9 +69,8 @@ def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
         RunError: the run has none, or they are of another network.
     """
     tensors, state = run.load_checkpoint()
-    weights = {name.removeprefix("online."): x for name, x in tensors.items() if name.startswith("online.")}
     try:
-        load_network(agent.online, weights)
+        load_network(agent.online, below(tensors, "online."))
     except ValueError as error:
         raise RunError(f"--weights {run.path}: {error}; its config.json says what it is made of") from None
     if agent.target is not None:

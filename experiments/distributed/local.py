@@ -61,7 +61,7 @@ class LocalPlayers(Roster):
 
     def __init__(self, x: Experiment, row: Any, network: nn.Module, device: torch.device):
         super().__init__(x.players)
-        self.x, self.num_envs, self.device = x, x.num_envs, device
+        self.x, self.device = x, device
         self.block = like(x, row)
         size = slots_of(x) * size_of(self.block)
         self.rooms = [SharedMemory(size) for _ in range(self.count)]

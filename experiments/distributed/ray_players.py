@@ -61,7 +61,6 @@ class RayPlayers(Roster):
     def __init__(self, ray: Any, x: Experiment, shards: RayShards, device: torch.device, started: bool):
         super().__init__(x.players)
         self.ray, self.x, self.shards, self.device, self.started = ray, x, shards, device, started
-        self.num_envs = x.num_envs
         self.kind = ray.remote(num_cpus=1)(PlayerActor)
         self.actors: dict[int, Any] = {}
         self.filling: dict[Any, int] = {}  # what was promised, and by which player, in the order asked

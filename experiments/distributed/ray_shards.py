@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.replay import ReplayBase, ReplayConfig
-from agents.sequence import Sequence
+from agents.sequence import Sequence, below
 from agents.shards import Shards
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, block_rows
@@ -212,7 +212,7 @@ class RayShards(ReplayBase):
         if len(facts["shards"]) != (count := sum(len(players) for players in self.groups)):
             raise ValueError(f"these are {len(facts['shards'])} shards, not {count}")
         parts = [
-            (own, {name.removeprefix(f"{i}."): x.numpy() for name, x in tensors.items() if name.startswith(f"{i}.")})
+            (own, {name: x.numpy() for name, x in below(tensors, f"{i}.").items()})
             for i, own in enumerate(facts["shards"])
         ]
         asked = zip(self.actors, self.gathered(parts), strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.sequence import below
 from envs.timestep import NO_STEP
 from experiments.distributed.blocks import example_row
 from experiments.distributed.setup import DistributedSetup
@@ -41,8 +42,7 @@ def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[st
             raise ValueError(f"it is not of {players.count} players")
     agent.load_tensors(tensors)
     agent.updates = checked_count(facts["updates"])
-    own = {name.removeprefix("memory."): x for name, x in tensors.items() if name.startswith("memory.")}
-    experience.restore(facts["memory"], own, example_row(players.x, agent))
+    experience.restore(facts["memory"], below(tensors, "memory."), example_row(players.x, agent))
     players.restore(facts["games"])
     restore_random_states(tensors, facts, players.device)
     return Moment(experience.steps_added, NO_STEP, (), {})

@@ -167,4 +167,3 @@ export function nearestRun(curves, x, value) {
   return { id: curve.id, frames: (curve.frames || curve.x)[i] };
 }
 
-export const colourOf = (groups, name) => colour(groups.indexOf(name));

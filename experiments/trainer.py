@@ -66,6 +66,7 @@ class Trainer:
         setup.games.say = log.event
 
     def frames(self) -> int:
+        """Emulator frames so far."""
         return self.agent_steps * self.game.frame_skip
 
     @property

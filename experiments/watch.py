@@ -1,6 +1,5 @@
 """highscore watch: a trained agent plays, and you see what it sees, wants and remembers."""
 
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -149,14 +148,12 @@ def find_recordings(options: Watch, source: Any) -> tuple[str, list[Any]]:
 
 def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, recordings: list[Any]) -> int:
     """Serves the page until Ctrl-C."""
-    import webbrowser
-
     import torch
     from rich.console import Console
 
     from experiments.viewer.server import Hub, application
     from experiments.viewer.show import Show, Wishes
-    from experiments.web import address, listen, run
+    from experiments.web import address, listen, open_page, run
 
     console = Console(highlight=False, soft_wrap=True)
     torch.set_num_threads(1)  # one small image at a time: more threads only wait for each other
@@ -166,17 +163,9 @@ def serve(options: Watch, source: Any, protocol: Any, device: Any, kind: str, re
         show = Show(source, protocol, device, kind, recordings, wishes, hub.publish)
     with listen(options.port, console.print) as listener:
         console.print(f"Watch it at {address(listener)}   (Ctrl-C ends this)")
-        if not options.no_open and has_display():
-            webbrowser.open(address(listener))
-        elif not options.no_open:
-            port = listener.getsockname()[1]
-            console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
+        if not options.no_open:
+            open_page(listener, console.print)
         run(application(hub, show, 60 * options.patience), listener)
     if hub.failure is not None:
         raise hub.failure
     return 0
-
-
-def has_display() -> bool:
-    """Whether a browser could show itself to somebody."""
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -7,7 +7,10 @@ content security policy keeps whatever is shown from running or loading anything
 
 import contextlib
 import errno
+import os
 import socket
+import sys
+import webbrowser
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -114,6 +117,23 @@ def run(app: Any, listener: socket.socket) -> None:
     config = uvicorn.Config(app, log_level="warning", ws_max_size=1 << 16, timeout_graceful_shutdown=1)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn ends in order, then raises it again
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def has_display() -> bool:
+    """Whether a browser could show itself to somebody."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def open_page(listener: socket.socket, say: Callable[[str], Any]) -> None:
+    """Opens a browser at the page, or says how to see it elsewhere.
+
+    A browser in this terminal would wait for the server, and the server for it.
+    """
+    if has_display():
+        webbrowser.open(address(listener))
+    else:
+        port = listener.getsockname()[1]
+        say(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
 
 
 def address(listener: socket.socket) -> str:

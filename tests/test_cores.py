@@ -23,7 +23,7 @@ from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
-from experiments.build_network import build_core, build_network, state_bytes
+from experiments.build_network import build_memory, build_network, state_bytes
 from experiments.checks import check_memory
 from experiments.config import NetworkConfig
 from experiments.memory_speed import WAYS
@@ -268,7 +268,7 @@ def test_gtrxl_forgets_what_is_beyond_its_layers_windows():
 def test_a_replay_counts_the_memories_that_it_keeps():
     config = NetworkConfig(memory="gtrxl", memory_size=128, memory_window=32, memory_layers=3)
     assert state_bytes(config) == 32 * 3 * 128 * 4 + 32
-    assert state_bytes(config) == sum(x.nbytes for x in build_core(config, 9, 4).initial_state(1))
+    assert state_bytes(config) == sum(x.nbytes for x in build_memory(config, 9, 4).initial_state(1))
     assert state_bytes(NetworkConfig()) == 0 and state_bytes(NetworkConfig(memory="lstm", memory_size=8)) == 64
     replay = ReplayConfig(capacity=1_000, stride=20)
     assert replay.bytes_needed(7056, 1_000) - replay.bytes_needed(7056) == 50_000

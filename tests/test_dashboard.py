@@ -310,7 +310,7 @@ def test_it_takes_the_evaluation_that_compare_takes(client, root):
 def test_without_a_display_no_browser_is_started(tmp_path, monkeypatch, capsys, display):
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr("experiments.watch.has_display", lambda: display)
+    monkeypatch.setattr("experiments.web.has_display", lambda: display)
     monkeypatch.setattr("experiments.web.run", lambda app, listener: None)
     assert run_command("dashboard", ["--runs", str(tmp_path)]) == 0
     assert len(opened) == display and ("ssh -L" in capsys.readouterr().out) is not display

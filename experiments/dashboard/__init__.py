@@ -1,7 +1,6 @@
 """highscore dashboard: all runs in your browser, live."""
 
 import sys
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,17 +27,13 @@ def main(args: list[str]) -> int:
     from rich.console import Console
 
     from experiments.dashboard.server import application
-    from experiments.watch import has_display
-    from experiments.web import address, listen, run
+    from experiments.web import address, listen, open_page, run
 
     console = Console(highlight=False, soft_wrap=True)
     with listen(options.port, console.print) as listener:
         console.print(f"The dashboard is at {address(listener)}   (Ctrl-C ends it)")
-        if not options.no_open and has_display():
-            webbrowser.open(address(listener))
-        elif not options.no_open:  # a browser in this terminal would wait for the server, and the server for it
-            port = listener.getsockname()[1]
-            console.print(f"No display here; from a machine with one: ssh -L {port}:localhost:{port} THIS_MACHINE")
+        if not options.no_open:
+            open_page(listener, console.print)
         run(application(options.runs.resolve()), listener)
     return 0
 

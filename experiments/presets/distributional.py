@@ -15,7 +15,7 @@ from agents.replay import ReplayConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Bellemare et al. (2017), sec. 5, with DQN Zoo's constants (dqn_zoo/c51/run_atari.py): target every 40,000
-# frames, gradient norm at most 10. Deviation: 8 environments.
+# frames, gradient norm at most 10. Deviation: 8 games.
 CATEGORICAL = Experiment(
     preset="c51",
     source="Bellemare et al. 2017",
@@ -31,7 +31,7 @@ CATEGORICAL = Experiment(
 )
 
 # Dabney et al. (2018a), sec. 5 and table 2 of the appendix ("QR-DQN-1"); learning begins after 50,000 agent
-# steps and the target follows every 40,000 frames as in DQN Zoo. Deviation: 8 environments.
+# steps and the target follows every 40,000 frames as in DQN Zoo. Deviation: 8 games.
 QUANTILE = Experiment(
     preset="qrdqn",
     source="Dabney et al. 2018a",
@@ -47,7 +47,7 @@ QUANTILE = Experiment(
 )
 
 # Dabney et al. (2018b), sec. 4 and appendix, N = N' = 64; learning begins as in DQN (Mnih et al. 2015), where DQN Zoo
-# lets it begin after 20,000 agent steps. Deviations: 8 environments; 64 fractions also to act, where K is 32; the
+# lets it begin after 20,000 agent steps. Deviations: 8 games; 64 fractions also to act, where K is 32; the
 # target's greedy action is by the fractions that its return is of, where theirs has its own.
 IMPLICIT = Experiment(
     preset="iqn",
@@ -65,7 +65,7 @@ IMPLICIT = Experiment(
 
 # Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
 # one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
-# Deviations: 8 environments; 64 fractions also to act, and one draw for the target's greedy action and its return.
+# Deviations: 8 games; 64 fractions also to act, and one draw for the target's greedy action and its return.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
     source="Castro et al. 2018 (Dopamine)",
@@ -81,7 +81,7 @@ IMPLICIT_IMPALA = Experiment(
 )
 
 # Vieillard et al. (2020), table 2 of the appendix: DQN with Adam, alpha 0.9, tau 0.03, l_0 -1.
-# Deviations: 8 environments; convolutions without padding, where Dopamine's, which they build on, have it
+# Deviations: 8 games; convolutions without padding, where Dopamine's, which they build on, have it
 # (--network.torso nature-padded).
 MUNCHAUSEN = Experiment(
     preset="munchausen",
@@ -97,7 +97,7 @@ MUNCHAUSEN = Experiment(
     protocol="machado",
 )
 
-# The same paper and table: M-IQN, one step. Deviations: 8 environments; no padding, as above; 64 fractions also to act,
+# The same paper and table: M-IQN, one step. Deviations: 8 games; no padding, as above; 64 fractions also to act,
 # and one draw for the target's policy and its return.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
@@ -116,7 +116,7 @@ MUNCHAUSEN_IMPLICIT = Experiment(
 )
 
 # Hessel et al. (2018), table 1 and "The Integrated Agent": all six parts; beta to 1 over 50 M agent steps; the
-# gradient norm's bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 environments.
+# gradient norm's bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 games.
 RAINBOW = Experiment(
     preset="rainbow",
     source="Hessel et al. 2018",
@@ -153,7 +153,7 @@ RAINBOW_IMPALA = Experiment(
     protocol="machado",
 )  # fmt: skip
 
-# Clark et al. (2025), table of hyperparameters and released code: 64 environments, one update of 256 per 64
+# Clark et al. (2025), table of hyperparameters and released code: 64 games, one update of 256 per 64
 # agent steps; epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update
 # and every action draws its own noise, where the released code keeps the online network's last one; one sum
 # tree, not one per environment; the log-policy of the first step is the target network's, as in the

@@ -11,7 +11,7 @@ from agents.replay import ReplayConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Castro et al. (2018), Dopamine, configuration "DQN with Adam and MSE" (jax/agents/dqn/configs/dqn.gin):
-# what the field compares with today. Deviations: 8 environments; convolutions without padding, as Mnih et al. (2015)
+# what the field compares with today. Deviations: 8 games; convolutions without padding, as Mnih et al. (2015)
 # have them, where Dopamine's are padded (--network.torso nature-padded).
 MODERN = Experiment(
     preset="dqn",

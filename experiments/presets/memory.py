@@ -12,7 +12,7 @@ from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Hausknecht & Stone (2015), sec. 4 and 5: an LSTM in the place of the dense layer, one frame at a time, ten steps
-# unrolled. Deviations: 8 environments; the memory begins with what it was, where theirs is zero, and is kept for every
+# unrolled. Deviations: 8 games; the memory begins with what it was, where theirs is zero, and is kept for every
 # tenth step, so that sequences begin there and not anywhere; both networks' constants, and evaluation's epsilon, are
 # those of Mnih et al. (2015) where the paper says nothing, which others' copies of their code do not follow throughout:
 # squared errors are not bounded there, every agent step pays for an update, and a lost life ends nothing.

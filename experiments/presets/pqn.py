@@ -6,7 +6,7 @@ from agents.pqn import PQN
 from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
-# Gallici et al. (2025), table 5, and the released configuration (pqn_atari.yaml): 128 environments, no sticky
+# Gallici et al. (2025), table 5, and the released configuration (pqn_atari.yaml): 128 games, no sticky
 # actions, a lost life is terminal. Deviations: initial weights are torch's, where theirs are He's; a convolution's
 # layer norm is over channels and places, as in CleanRL's version, where the authors' is over the channels of each
 # place; a rollout's first step was chosen before the update that ended the one before; the squared error is not
@@ -26,7 +26,7 @@ ATARI = Experiment(
 )
 
 # For ten minutes on two CPU cores; not published settings. Gallici et al. (2025), table 5 for Atari, but
-# 16 environments instead of 128, fewer minibatches, a higher learning rate, annealed, and a short
+# 16 games instead of 128, fewer minibatches, a higher learning rate, annealed, and a short
 # exploration.
 DEMO = Experiment(
     preset="demo",

@@ -19,6 +19,8 @@ class Shards(ReplayBase):
     Args:
         config: of all together.
         num_envs: games of all together.
+        length: agent steps per sequence.
+        count: shards.
         example: one row of one shard, (step, action, note, state), as given to `Replay.add`.
 
     Raises:

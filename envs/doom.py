@@ -116,6 +116,7 @@ class Doom(gym.Env):
 
 
 def game(scenario: str) -> Game:
+    """A scenario as the suite knows games."""
     make_env = partial(Doom, scenario)
     return Game(
         f"doom/{scenario.replace('_', '-')}", "doom", FRAME, FRAME_SKIP, TICS_PER_SECOND,

@@ -48,6 +48,7 @@ class MinAtar(gym.Env):
 
 
 def game(name: str) -> Game:
+    """A board as the suite knows games."""
     make_env = partial(MinAtar, name)
     return Game(
         f"minatar/{name.replace('_', '-')}", "minatar", (CHANNELS[name], 10, 10), frame_skip=1, frames_per_second=20,

@@ -148,10 +148,12 @@ def make_probe(name: str, num_envs: int, device: str = "cpu") -> Games:
 
 
 def make_env(name: str, protocol: Protocol, render_mode: str | None = None) -> Probe:
+    """One probe; all have one protocol."""
     return PROBES[name]()
 
 
 def game(name: str) -> Game:
+    """A probe as the suite knows games."""
     make = partial(make_env, name)
     space = PROBES[name]().observation_space
     assert space.shape is not None

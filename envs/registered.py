@@ -59,6 +59,11 @@ class Registered(gym.Wrapper):
             return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Plays one action.
+
+        Raises:
+            RuntimeError: the reward is not finite.
+        """
         with self._own_chance():
             self.shown, earned, terminated, truncated, _ = self.env.step(self.first_action + int(action))
             if not math.isfinite(reward := float(earned)):

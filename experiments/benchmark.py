@@ -85,6 +85,7 @@ def measure(name: str, options: Benchmark, console: Console) -> dict[str, Any]:
 
 
 def rates(rounds: list[dict[str, Any]]) -> list[float]:
+    """Agent steps per second of each round."""
     return [x["agent_steps_per_second"] for x in rounds]
 
 

@@ -171,7 +171,11 @@ def draw(
 
 
 def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
-    """Draws; returns the table, what is to be known of it, and whether every point compares well."""
+    """Draws; returns the table, what is to be known of it, and whether every point compares well.
+
+    Raises:
+        RunError: there is nothing to compare yet.
+    """
     game, frames_per_step = run.experiment.game, run.experiment.num_envs * run.experiment.frame_skip
     found = {name: points(episodes, published(game, name), frames, frames_per_step) for name in options.reference}
     if not all(found.values()):

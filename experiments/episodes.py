@@ -85,7 +85,11 @@ def people_episodes(path: Path) -> list[dict[str, Any]]:
 
 
 def keep_people_episode(run: Run, recording: Recording) -> str:
-    """Records an episode in which a person played; returns its name."""
+    """Records an episode in which a person played; returns its name.
+
+    Raises:
+        ValueError: it does not begin where its emulator was seeded.
+    """
     if recording.begin:
         raise ValueError("an episode of a person must begin where its emulator was seeded")
     where = run.append_bytes(f"recordings/{PEOPLE}.rec", recording.pack())

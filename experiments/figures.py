@@ -78,6 +78,7 @@ def content_of(figure: Any, kind: str) -> bytes:
 
 
 def colour_of(comparison: Comparison, agent: str) -> str:
+    """An agent's colour, in all figures of a comparison."""
     return COLOURS[comparison.agents.index(agent) % len(COLOURS)]
 
 
@@ -88,6 +89,7 @@ def line_of(comparison: Comparison, agent: str) -> dict[str, Any]:
 
 
 def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """An empty figure of so many inches, and its axes [rows, columns]."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
@@ -197,6 +199,7 @@ def aggregates(comparison: Comparison) -> Any:
 
 
 def games_of(comparison: Comparison) -> str:
+    """What a figure's title calls the games that all agents have played."""
     games = comparison.common_games
     return games[0] if len(games) == 1 else f"{len(games)} games"
 

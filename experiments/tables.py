@@ -45,6 +45,7 @@ def spread(interval: Any, form: Any = number) -> str:
 
 
 def two(value: float) -> str:
+    """With two decimals."""
     return f"{round(value, 2) + 0.0:.2f}"  # never -0.00
 
 

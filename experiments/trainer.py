@@ -71,6 +71,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
+        """Whether all frames are played, and no evaluation is due."""
         return self.frames() >= self.experiment.frames and not self.evaluation_due
 
     def train(self, begin: Moment | None = None, stop: Callable[[], bool] = lambda: False) -> None:
@@ -272,6 +273,7 @@ class Trainer:
         )
 
     def summary(self) -> dict[str, Any]:
+        """What summary.json says of the run so far."""
         return {
             "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
             "episodes": self.scores.episodes, "training_score": self.scores.mean,

@@ -1,4 +1,4 @@
-"""Features [..., F] to action values [..., A], or to a distribution of the return for every action.
+"""Features [..., F] to action values [..., A], to a distribution of the return for every action, or to a policy.
 
 A head is one stream of layers or two (dueling). With `atoms` it gives that many numbers per action,
 [..., A, atoms]: logits of a categorical distribution, or quantiles.

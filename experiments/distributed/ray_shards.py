@@ -88,6 +88,7 @@ class ShardActor:
         return [to_arrays(tuple(self.experience.sample(batch))) for _ in range(CHUNK)], self.total()
 
     def update(self, ids: np.ndarray, priority: np.ndarray) -> None:
+        """Sets the priorities [B] of a batch."""
         self.experience.update(*to_tensors((ids, priority)))
 
     def state(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -109,6 +110,7 @@ class ShardActor:
         return folder.is_dir()
 
     def write(self) -> list[dict[str, Any]]:
+        """A manifest of each player's rows on disk."""
         return [part.write(shard) for part, shard in zip(self.segments, self.experience.shards, strict=True)]
 
     def read(self, manifests: list[dict[str, Any]]) -> None:

@@ -130,14 +130,19 @@ def captures(experiment: Experiment, device: torch.device) -> bool:
     return device.type == "cuda" and plain and experiment.distributed == "none"
 
 
+def compile_agent(agent: Agent) -> None:
+    """Lets torch compile what is learned and played, but for what is better left as it is."""
+    for network in filter(None, (agent.online, agent.target)):
+        for part in network.modules():
+            if isinstance(part, (Recurrent, RND)):
+                part.keep_from_compiling()
+    agent.compile()
+
+
 def make_fast(agent: Agent, experiment: Experiment, device: torch.device) -> None:
     """Lets torch compile what is learned and played if it is to, and on a GPU launches it as one where it can be."""
     if experiment.compile:
-        for network in filter(None, (agent.online, agent.target)):
-            for part in network.modules():
-                if isinstance(part, (Recurrent, RND)):
-                    part.keep_from_compiling()
-        agent.compile()
+        compile_agent(agent)
     if captures(experiment, device):
         agent.capture()
 

@@ -70,6 +70,9 @@ def test_a_finished_run_has_everything(finished):
     trained = [row for row in rows if row.get("losses/td_loss") is not None]
     assert trained and all(math.isfinite(row["losses/td_loss"]) for row in trained)
     assert all(row["frames"] == 4 * row["agent_steps"] for row in rows)
+    epsilons = [(row["charts/epsilon"], row["agent_steps"]) for row in rows if "charts/epsilon" in row]
+    assert all(told == pytest.approx(TINY.explore(steps)) for told, steps in epsilons)
+    assert all(row["charts/FPS"] == pytest.approx(4 * row["charts/SPS"]) for row in read_rows(run.path / "perf.jsonl"))
     last = trained[-1]
     assert last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
     summary = json.loads((run.path / "summary.json").read_text())

@@ -68,7 +68,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
     agent = build_agent(x, (x.stack, *game.frame_shape), len(game.actions()), device)
     row = example_row(x, agent)
     if x.compile:
-        agent.compile()
+        single.compile_agent(agent)
     assert x.replay is not None
     agent.plan(*x.replay.annealing(x.agent_steps))
     if x.distributed == "ray":

@@ -24,7 +24,7 @@ from agents.sequence import Sequence
 from envs.games import Games
 from envs.played import Played
 from envs.timestep import TimeStep
-from experiments.build import Setup, build_agent, build_experience, make_games, seed_everything
+from experiments.build import Setup, build_agent, build_experience, compile_agent, make_games, seed_everything
 from experiments.checks import check
 from experiments.config import Experiment
 from experiments.distributed.world import World
@@ -146,7 +146,7 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     agent = build_agent(share, games.observation_shape, games.num_actions, device)
     agent.average = world.average
     if share.compile:
-        agent.compile()
+        compile_agent(agent)
     experience: Replay | Rollout = build_experience(replace(share, seed=seed), agent.online)
     if isinstance(experience, Replay):
         experience = ReplayShare(experience, lambda: games.agent_steps)

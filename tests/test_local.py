@@ -138,7 +138,7 @@ def test_players_are_killed_again_and_again(watched):
         pass
     check_what_arrived(watched)
     assert sum("was killed by signal 9" in text for text in watched.said) == 6
-    assert games.lives == [1 + killed.count(0), 1 + killed.count(1)]
+    assert games.lives == [1 + killed.count(0), 1 + killed.count(1)] and games.deaths == [0, 0]  # none twice in a row
     ends = [int(shard.rows[0].first[:, 0].sum()) for shard in watched.setup.experience.shards]
     assert min(ends) > 0 and not list(Path("/dev/shm").glob("*highscore*"))
 

@@ -54,7 +54,10 @@ def sleepers(tmp_path, *agents, jobs=2):
     return Children(Launch(tmp_path, (), lambda cell: [], 0), jobs, lambda cell: Room(4), Room(100), print), planned
 
 
-def test_a_run_that_finds_no_room_waits_until_another_has_ended(tmp_path):
+def test_a_run_that_finds_no_room_waits_until_another_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.scheduler.REFUSALS", 1)  # beside others it may be refused more often
+    monkeypatch.setattr("experiments.scheduler.PAUSE", 0.05)
+    monkeypatch.setattr("experiments.scheduler.POLL", 0.01)
     needs = f"test -e ../room || {{ echo 'no room'; exit {NO_ROOM}; }}; {DONE}"
     scheduler, planned = sleepers(tmp_path, f"sleep 0.7; touch ../room; {DONE}", needs, f"{needs} ")
     most = []

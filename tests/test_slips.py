@@ -12,14 +12,17 @@ from envs.crafter import Crafter
 from envs.protocols import CRAFTER, GYMNASIUM, MACHADO
 from envs.recording import Recording
 from envs.registered import Registered
-from experiments import scoring, suite, trainer
+from experiments import episodes, scoring, suite, trainer
 from experiments.build import build
 from experiments.cli import run_command
 from experiments.comparison import as_json, load
+from experiments.curve import published
 from experiments.dashboard.board import leaderboard
 from experiments.dashboard.index import Index
+from experiments.distributed import setup
 from experiments.episodes import progress_episodes
 from experiments.files import read_json, write_json
+from experiments.loop import Scores
 from experiments.matrix import cells, make_spec
 from experiments.measure import cycle_of
 from experiments.presets import preset
@@ -31,6 +34,7 @@ from experiments.search import Trials, best_trials
 from experiments.stats import bootstrap_interval, profile_band
 from experiments.sync import messages
 from tests.test_compare import make
+from tests.test_players import small as with_players
 from tests.test_resume import run_whole, small
 from tests.test_scoring import CPU, agent_for
 from tests.test_search import SPEC, evaluate, play
@@ -232,3 +236,72 @@ def test_speeds_are_synced_beside_what_was_measured_at_the_same_frames(tmp_path)
     lines(tmp_path / "perf.jsonl", {"frames": 4, "charts/FPS": 400.0}, {"frames": 8, "charts/FPS": 500.0})
     sent = [message["log"] for message in messages(tmp_path, False) if "log" in message]
     assert [row.get("charts/FPS") for row in sent] == [400.0, None]
+
+
+def test_a_curve_compares_well_beside_every_reference_and_above_all_chance(tmp_path):
+    names = ["QR-DQN CNN (Dopamine)", "Quantile (JAX) (Dopamine)"]
+    (one, sd), (other, other_sd) = (published("Pong", name)[1] for name in names)
+    score = one + 2.9 * sd
+    assert abs(score - other) > 3 * other_sd
+    run = Run.create(tmp_path, replace(preset("qrdqn"), game="Pong"), "published")
+    run.append("episodes.jsonl", {"frames": 1_000_000, "score": score, "steps": 900})
+    run.append("metrics.jsonl", {"frames": 1_000_000})
+    write_json(run.path / "summary.json", {})
+    run.close()
+    assert run_command("curve", [str(run.path), str(tmp_path / "out"), "--reference", *names]) == 1
+    run = Run.create(tmp_path, small("dqn", "probe/catch"), "chance")
+    run.append("episodes.jsonl", {"frames": 600, "score": 1.0, "steps": 5})
+    run.append("metrics.jsonl", {"frames": 600})
+    for interval, status_of_it in (([-0.9, 0.95], 1), ([0.9, 1.0], 0)):
+        write_json(run.path / "summary.json", {"evaluation": {"mean": 0.9, "mean_interval": interval, "scores": []}})
+        assert run_command("curve", [str(run.path), str(tmp_path / "out")]) == status_of_it
+    run.close()
+
+
+def test_the_learning_rate_of_a_learner_with_players_is_annealed(monkeypatch):
+    monkeypatch.setattr("experiments.distributed.setup.LocalPlayers", lambda *_: None)
+    x = with_players("dqn")
+    for anneal in (False, True):
+        agent = setup.build(replace(x, optimiser=replace(x.optimiser, anneal=anneal)), CPU).agent
+        assert (agent.learning_rate(x.agent_steps) < agent.learning_rate(0)) == anneal
+
+
+def test_agents_that_began_with_weights_are_others_beside_older_versions_too(tmp_path):
+    first, second = (make(tmp_path, "ppo", "Pong", seed, [1.0]) for seed in (1, 2))
+    older = read_json(first / "config.json")
+    del older["experiment"]["compile"]  # which it did not have yet
+    write_json(first / "config.json", older)
+    write_json(
+        second / "config.json", read_json(second / "config.json") | {"weights": {"tensors_sha256": "0123456789"}}
+    )
+    assert len(load([first, second]).agents) == 2
+
+
+def test_progress_goes_to_the_end_of_the_training(watched_run, monkeypatch):
+    told = [
+        {"frames": frames, "name": f"{frames}", "protocol": "machado", "recordings": [[0, 1]]}
+        for frames in (10, 20, 30, 40)
+    ]
+    monkeypatch.setattr(episodes, "evaluations", lambda path: told)
+    monkeypatch.setattr(episodes, "find_episode", lambda run, name: name)
+    monkeypatch.setattr(episodes, "training_episodes", lambda path: [{"frames": 1, "episode": 1}])
+    assert [name for _, name in progress_episodes(watched_run, 4)] == ["1", "10/1", "30/1", "40/1"]
+
+
+def test_that_people_look_at_a_game_changes_none_of_its_chances():
+    env = Registered("tests.own_game:Chancy-v0", GYMNASIUM, render_mode="rgb_array")
+    env.reset(seed=1)
+    env.screen = None  # as where the agent looks at the observation
+    before = env.env.unwrapped.np_random.bit_generator.state
+    env.render()
+    assert env.env.unwrapped.np_random.bit_generator.state == before
+
+
+def test_a_resumed_training_counts_its_speed_from_where_it_goes_on():
+    one = SimpleNamespace(
+        experiment=SimpleNamespace(num_envs=1), frames=lambda: 40, run=SimpleNamespace(cut=lambda positions: None),
+        log=SimpleNamespace(mirror=SimpleNamespace(), begin_at=lambda frames: None), clock=(0.0, 0),
+    )  # fmt: skip
+    facts = {"scores": Scores(1).facts(), "metrics": {}, "evaluation_due": False, "positions": {}, "mirrored": 0}
+    trainer.Trainer.take_up(one, {"resume": facts, "agent_steps": 10, "evaluation": None}, None)
+    assert one.clock[0] > 0 and one.clock[1] == 40

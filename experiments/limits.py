@@ -17,10 +17,12 @@ MOUNTED, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux's con
 def gpu_fault() -> str:
     """Why a GPU that is there cannot be used; "" if it can, or if there is none."""
     if torch.cuda.is_available():
+        rank = int(os.environ.get("LOCAL_RANK", 0))  # each takes its own, and no memory of the first
+        mine = rank if rank < torch.cuda.device_count() else 0
         try:
-            torch.zeros(1, device="cuda").add_(1).item()
+            torch.zeros(1, device=f"cuda:{mine}").add_(1).item()
         except RuntimeError as error:  # such as: this torch has no kernels for its generation
-            return f"{torch.cuda.get_device_name()} cannot be used: {str(error).splitlines()[0]}"
+            return f"{torch.cuda.get_device_name(mine)} cannot be used: {str(error).splitlines()[0]}"
     elif shutil.which("nvidia-smi") and not subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
         if torch.version.cuda is None:
             return "there is a GPU and this torch is built without CUDA: install one with it"

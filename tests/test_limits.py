@@ -84,9 +84,11 @@ def test_a_quota_bounds_cores_and_threads(tmp_path, monkeypatch):
 
 
 def gpu(monkeypatch, works):
-    """A machine on which torch sees a GPU, whose kernels fail unless it works."""
+    """A machine on which torch sees two GPUs, whose kernels fail unless they work; returns those that were tried."""
+    tried = []
 
-    def zeros(*_, **__):
+    def zeros(*_, device):
+        tried.append(device)
         if not works:
             raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
         return torch.ones(1)
@@ -94,8 +96,9 @@ def gpu(monkeypatch, works):
     monkeypatch.setattr(limits.torch, "zeros", zeros)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Old GPU")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     gpu_fault.cache_clear()
+    return tried
 
 
 @pytest.fixture
@@ -106,8 +109,11 @@ def afresh():
 
 
 def test_a_gpu_is_taken_if_it_works(monkeypatch, afresh):
-    gpu(monkeypatch, works=True)
+    tried = gpu(monkeypatch, works=True)
     assert device_of("auto") == device_of("cuda") == torch.device("cuda") and device_of("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    gpu_fault.cache_clear()
+    assert device_of("auto") == torch.device("cuda") and tried == ["cuda:0", "cuda:1"]
 
 
 def test_a_gpu_that_this_torch_has_no_kernels_for_is_named_and_not_taken(monkeypatch, afresh):

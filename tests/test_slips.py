@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -33,6 +34,7 @@ from experiments.scoring import score_agent
 from experiments.search import Trials, best_trials
 from experiments.stats import bootstrap_interval, profile_band
 from experiments.sync import messages
+from experiments.viewer.source import find_source
 from tests.test_compare import make
 from tests.test_players import small as with_players
 from tests.test_resume import run_whole, small
@@ -305,3 +307,25 @@ def test_a_resumed_training_counts_its_speed_from_where_it_goes_on():
     facts = {"scores": Scores(1).facts(), "metrics": {}, "evaluation_due": False, "positions": {}, "mirrored": 0}
     trainer.Trainer.take_up(one, {"resume": facts, "agent_steps": 10, "evaluation": None}, None)
     assert one.clock[0] > 0 and one.clock[1] == 40
+
+
+def test_what_is_logged_of_exploration_and_speed_is_by_agent_steps():
+    told: list[tuple] = []
+    one = SimpleNamespace(
+        clock=(time.monotonic() - 10, 0), frames=lambda: 400, agent_steps=100, scores=Scores(1), metrics={}, device=CPU,
+        experiment=SimpleNamespace(explore=float), game=SimpleNamespace(frame_skip=4),
+        setup=SimpleNamespace(agent=SimpleNamespace(updates=1), speeds=dict),
+        log=SimpleNamespace(log=lambda *row: told.append(row)), or_say_full=lambda what: None, begin_to_write_rows=None,
+    )  # fmt: skip
+    trainer.Trainer.report(one)
+    ((row, steps, perf),) = told
+    assert (row["charts/epsilon"], steps) == (100, 100)
+    assert perf["charts/FPS"] == pytest.approx(40, rel=0.1) and perf["charts/SPS"] == perf["charts/FPS"] / 4
+
+
+def test_a_damaged_checkpoint_that_is_passed_over_is_named(watched_run, tmp_path, capsys):
+    path = shutil.copytree(watched_run.path, tmp_path / "r")
+    (path / "checkpoints/000000002000/tensors.safetensors").write_bytes(b"x")
+    assert find_source(path).chosen == "1000"
+    err = capsys.readouterr().err
+    assert "000000002000 is damaged" in err and "trying the one before" in err

@@ -1,8 +1,8 @@
 """Where a watched agent comes from: a run directory, one of its checkpoints, or a folder with an agent to give away."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -102,16 +102,17 @@ def _source(experiment: Experiment, found: dict[str, Path], wanted: str, else_sa
 
 
 def newest_whole(found: dict[str, Path]) -> str:
-    """The name of the newest checkpoint that can be read.
+    """The name of the newest checkpoint that can be read. Says aloud which damaged one it passed over.
 
     Raises:
         RunError: none can.
     """
-    error: Any = None
-    for name in reversed(found):
+    *others, oldest = reversed(found)
+    for name in others:
         try:
             read_checkpoint(found[name])
             return name
-        except RunError as damaged:
-            error = damaged
-    raise error
+        except RunError as error:
+            print(f"{error}; trying the one before", file=sys.stderr)
+    read_checkpoint(found[oldest])
+    return oldest

@@ -25,7 +25,7 @@ from experiments.run import KEPT_CHECKPOINTS
 from experiments.segments import ROWS
 
 SPARE_BYTES = 50_000_000  # of a disk, for logs and videos
-SPARE_MEMORY = 900_000_000  # of a GPU, for networks, their updates and what CUDA itself takes
+BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation; on a GPU as many
 
 
 def check(experiment: Experiment, device: torch.device, here: bool = True) -> None:
@@ -215,7 +215,7 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
     where = replay_device(experiment, device)
     free = available_memory(where)
-    if needed > free - (spare := SPARE_MEMORY if where.type == "cuda" else 0):
+    if needed > free - (spare := BASE_MEMORY if where.type == "cuda" else 0):
         fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
         raise NoRoom(
             f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"

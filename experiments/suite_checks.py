@@ -10,7 +10,6 @@ from experiments.matrix import Cell, Spec
 from experiments.records import flat
 from experiments.scheduler import Room
 
-BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation; on a GPU as many
 SHOWN = 3  # settings that a refusal names
 
 
@@ -50,7 +49,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
     import torch
 
     from experiments.build import make_games
-    from experiments.checks import check, replay_bytes, replay_device
+    from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device
 
     needed, tried, on_gpu = {}, set(), device.type == "cuda"
     for cell in planned:

@@ -1,6 +1,7 @@
 """Packages may import only those below them."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +30,14 @@ def test_imports_point_downwards():
 def test_there_are_no_other_packages():
     packages = {path.parent.name for path in ROOT.glob("*/*.py") if not path.parent.name.startswith(".")}
     assert packages == {*ALLOWED, "tests"}
+
+
+def test_nothing_else_is_kept_at_the_top():
+    """Such as what a test has left behind; in a copy that is no repository nothing is listed."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    files = {"CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "constraints.txt", "pyproject.toml"}
+    tops = {name.split("/")[0] for name in listed}
+    assert {name for name in tops if not name.startswith(".")} <= {*ALLOWED, "tests", *files}
 
 
 def test_nothing_is_unpickled():

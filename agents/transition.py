@@ -1,7 +1,6 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from envs.timestep import TimeStep
 PRIORITY_MIX = 0.9  # eta of Kapturowski et al. (2019), sec. 2.3
 
 
-@dataclass(frozen=True)
+@dataclass
 class Transitions:
     """The transitions that a batch of sequences is learned from: K of each of B, flattened to [K * B].
 
@@ -28,11 +27,15 @@ class Transitions:
     burn_in: int  # the steps before the first that is learned from, which only warm up the memory
     hop: Tensor  # int64 [K, B] agent steps from here to there
     steps: TimeStep  # those of the sequence after the burn-in
+    unrolled: Any = (None, None)  # the network with memory that was last asked `here`, and its output
+    reached: TimeStep | None = None  # `later`, once it was asked for
 
-    @cached_property
+    @property
     def later(self) -> TimeStep:
         """The steps there, [1, K * B]. Networks with memory come to them step by step instead."""
-        return tree_map(lambda x: x[None], hopped(self.steps, self.hop))
+        if self.reached is None:  # functools.cached_property has a lock in Python 3.11, which cannot be compiled
+            self.reached = tree_map(lambda x: x[None], hopped(self.steps, self.hop))
+        return self.reached
 
     def here(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are learned from."""
@@ -40,14 +43,22 @@ class Transitions:
         if self.seq.state == ():
             step = tree_map(lambda x: x[self.burn_in : self.burn_in + length].flatten(0, 1)[None], self.seq.step)
             return tree_map(lambda x: x[0], network(step, ())[0])
-        return tree_map(lambda x: x[:length].flatten(0, 1), self._unroll(network))
+        output = self._unroll(network)
+        self.unrolled = network, output
+        return tree_map(lambda x: x[:length].flatten(0, 1), output)
 
     def there(self, network: Any) -> Any:
-        """The network's output [K * B, ...] at the steps that are bootstrapped from."""
+        """The network's output [K * B, ...] at the steps that are bootstrapped from.
+
+        One with memory that was asked `here` is not unrolled again: both are of one draw of noise or fractions.
+        """
         if self.seq.state == ():
             output = network.output if isinstance(network, Foreseen) else network(self.later, ())[0]
             return tree_map(lambda x: x[0], output)
-        return hopped(self._unroll(network), self.hop)
+        asked, output = self.unrolled
+        if network is not asked:
+            output = self._unroll(network)
+        return hopped(tree_map(Tensor.detach, output), self.hop)
 
     def _unroll(self, network: Any) -> Any:
         """The network's output [T - burn_in, B, ...], with no gradient into the steps that warm up its memory."""

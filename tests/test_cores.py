@@ -22,6 +22,7 @@ from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
 from agents.sequence import Sequence, tree_leaves, tree_map
+from agents.transition import Transitions
 from envs.timestep import TimeStep
 from experiments.build_network import build_memory, build_network, state_bytes
 from experiments.checks import check_memory
@@ -263,6 +264,42 @@ def test_gtrxl_forgets_what_is_beyond_its_layers_windows():
     assert not torch.equal(core(near, step, core.initial_state(1))[0][-1], one)
     with pytest.raises(ValueError, match="must be a multiple of 4"):
         GTrXL(4, 0, 10)
+
+
+DOUBLED = {
+    "dqn": DQN(double=True, value_rescaling=True), "c51": C51(double=True, atoms=5),
+    "qrdqn": QRDQN(double=True, quantiles=4), "munchausen": Munchausen(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", DOUBLED)
+@pytest.mark.parametrize("core", CORES)
+def test_a_memory_is_unrolled_once_for_all_that_is_asked_of_it(core, algorithm, monkeypatch):
+    """What it values here and would choose there, or here and there of the target; and as if asked anew."""
+    algorithm = replace(DOUBLED[algorithm], n_steps=2, burn_in=3, unroll=6)
+    online, target = (network_of(core, algorithm) for _ in range(2))
+    target.head.layers[-1].bias.data += torch.randn_like(target.head.layers[-1].bias)
+    seq = Sequence(
+        some_steps(11, 4), torch.randint(3, (11, 4)), (), played(online, 4), torch.ones(4), torch.arange(4)
+    )  # fmt: skip
+    asked = []
+    asks = [
+        lambda *args, network=network: asked.append(len(args[0].first)) or network(*args)
+        for network in (online, target)
+    ]
+
+    def learned():
+        asked.clear()
+        loss, priority, _ = algorithm.loss(*asks, seq)
+        return loss, priority, torch.autograd.grad(loss.sum(), online.head.layers[-1].weight)[0]
+
+    found = learned()
+    assert asked == [3, 8, 3, 8]
+    there = Transitions.there
+    monkeypatch.setattr(Transitions, "there", lambda x, network: there(replace(x, unrolled=(None, None)), network))
+    for a, b in zip(found, learned(), strict=True):
+        assert torch.equal(a, b)
+    assert asked == [3, 8] * 3
 
 
 def test_a_replay_counts_the_memories_that_it_keeps():

@@ -78,7 +78,22 @@ def hopped(tree: Any, hop: Tensor) -> Any:
     batch = hop.shape[-1]
     step = torch.arange(len(hop), device=hop.device)[:, None] + hop
     place = (step * batch + torch.arange(batch, device=hop.device)).flatten()
-    return tree_map(lambda x: x.flatten(0, 1).index_select(0, place), tree)
+    look_up = looked_up if torch.compiler.is_compiling() else torch.index_select
+    return tree_map(lambda x: look_up(x.flatten(0, 1), 0, place), tree)
+
+
+@torch.library.custom_op("highscore::looked_up", mutates_args=())
+def looked_up(x: Tensor, dim: int, place: Tensor) -> Tensor:
+    """torch.index_select without a gradient, and never compiled together with what comes after it.
+
+    A CPU would look frames up pixel by pixel as the first layer comes to them: 29 ms for `rainbow` instead of 1.
+    """
+    return x.index_select(dim, place)
+
+
+@looked_up.register_fake
+def _(x: Tensor, dim: int, place: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:dim], len(place), *x.shape[dim + 1 :]))
 
 
 def q_learning_target(total: Tensor, scale: Tensor, q_target: Tensor, q_selector: Tensor) -> Tensor:

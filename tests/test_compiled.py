@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 COMPILERS = ("g++", "clang++", "c++")
 KINDS = {
     "several batches at once, 16 bits": lambda: replace(uniform("dqn"), precision="bf16"),
-    "a memory": lambda: small("drqn", game="probe/repeat-previous"),
+    "a memory": lambda: doubled(small("drqn", game="probe/repeat-previous")),
     "distributions, noise, three steps": lambda: small("rainbow"),
     "an intrinsic reward": lambda: small("dqn", bonus=Bonus(weight=0.5)),
     "quantiles at random": lambda: small("m-iqn"),
@@ -36,6 +36,10 @@ KINDS = {
 def uniform(name):
     x = small(name)
     return replace(x, replay=replace(x.replay, priority_exponent=0.0, initial_priority="largest", learn_period=2))
+
+
+def doubled(x):
+    return replace(x, algorithm=replace(x.algorithm, double=True))
 
 
 def trained(x, updates=4):
@@ -71,7 +75,9 @@ def test_a_compiled_agent_is_the_same_agent(kind, monkeypatch):
     losses, parameters = trained(x)
     assert not traced
     same_losses, same_parameters = trained(replace(x, compile=True))
-    assert 2 <= len(traced) <= 20 and len(losses) > 0  # one acts, one learns; none for each cut of a memory's steps
+    # One acts, one learns, one may ask the target once for several; with parts that run as ever, what is between them.
+    most = 20 if "memory" in kind else 8 if "reward" in kind else 3
+    assert 2 <= len(traced) <= most and len(losses) > 0  # not one more for each cut of a memory's steps
     assert losses == pytest.approx(same_losses, rel=1e-5)
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(parameters, same_parameters, strict=True))
 

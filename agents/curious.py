@@ -16,7 +16,8 @@ class Bonus:
     """How much the intrinsic reward counts."""
 
     weight: float = 0.0
-    """of the intrinsic advantage (or reward) beside the game's; 0 for no bonus"""
+    """of the intrinsic advantage beside the game's (from a replay: the return of being surprised by one standard
+    deviation for ever); 0 for no bonus"""
     discount: float = 0.99
     """gamma of intrinsic returns, per agent step"""
     train_share: float = 0.25
@@ -63,25 +64,28 @@ class CuriousPPO(PPO):
         return own._replace(note=(log_mu[:-1], values[:-1], torch.stack([own.note[2], intrinsic], -1)))
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As PPO, with the weighted sum of advantages, both values' errors, and the predictor's."""
+        """As PPO, with the weighted sum of advantages, both values' errors, and the predictor's.
+
+        The intrinsic value is learned at episodes' ends, too, for its returns go on there.
+        """
         (logits, values), _ = online(seq.step, seq.state)  # [T, B, A], [T, B, 2]
         log_mu, old_values, advantages = seq.note
         live = ~seq.step.last
         advantage = advantages[..., 0] + self.bonus.weight * advantages[..., 1]
         loss, metrics = self.policy_loss(logits, seq.action, log_mu, advantage, live)
         goals = old_values + advantages
-        game = self.value_error(values[..., 0], old_values[..., 0], goals[..., 0])
-        errors = torch.stack([game, (values[..., 1] - goals[..., 1]) ** 2], -1)  # only the game's value may be clipped
+        game = 0.5 * self.value_error(values[..., 0], old_values[..., 0], goals[..., 0])
+        intrinsic = 0.5 * (values[..., 1] - goals[..., 1]) ** 2  # only the game's value may be clipped
         surprise = online.bonus(seq.step.obs)
-        loss = mean_over_time(loss + self.value_cost * 0.5 * errors.sum(-1), live) + self.bonus.predictor_loss(surprise)
+        loss = mean_over_time(loss + self.value_cost * game, live) + self.value_cost * intrinsic.mean(0)
         with torch.no_grad():
-            value_loss, intrinsic_value_loss = mean_over_live(0.5 * errors, live)
             value, intrinsic_value = mean_over_live(values, live)
             metrics |= {
-                "losses/value_loss": value_loss, "losses/value": value, "losses/surprise": surprise.mean(),
-                "losses/intrinsic_value_loss": intrinsic_value_loss, "losses/intrinsic_value": intrinsic_value,
+                "losses/value_loss": mean_over_live(game, live), "losses/value": value,
+                "losses/intrinsic_value_loss": intrinsic.mean(), "losses/intrinsic_value": intrinsic_value,
+                "losses/surprise": surprise.mean(),
             }  # fmt: skip
-        return loss, mean_over_time(advantage.abs(), live), metrics
+        return loss + self.bonus.predictor_loss(surprise), mean_over_time(advantage.abs(), live), metrics
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Curious:
     """An algorithm that learns from a replay, with surprise added to the reward as it learns.
 
     Taiga et al. (2020) do so with Rainbow. The bonus is of the predictor of now, so what was stored as new is old
-    when it is met again; it is in units of the spread of errors, for a replay's samples have no returns to follow.
+    when it is met again. A replay's samples have no intrinsic returns to follow, whose spread is PPO's unit: the bonus
+    is in units of the spread of errors, times (1 - discount), so that its return is of the size of the weight.
     """
 
     algorithm: Any
@@ -116,7 +121,8 @@ class Curious:
         rnd.returns.update(surprise.detach().flatten())
         if not fresh:
             rnd.watch(seq.step.obs)
-        earned = self.bonus.weight * surprise.detach() / rnd.scale()
+        weight = self.bonus.weight * (1 - self.algorithm.discount)
+        earned = weight * surprise.detach() / rnd.scale()
         loss, priority, metrics = self.algorithm.loss(online, target, seq._replace(intrinsic_reward=earned))
         metrics |= {"losses/surprise": surprise.detach().mean(), "losses/intrinsic_reward": earned.mean()}
         return loss + self.bonus.predictor_loss(surprise), priority, metrics

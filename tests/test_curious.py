@@ -149,7 +149,7 @@ def test_a_replay_s_rewards_are_clipped_and_then_joined_by_the_bonus():
     online = Online()
     step = steps_of([1.0, 6.0, 8.0], reward=[0.0, 5.0, -0.5])
     seq = Sequence(step, torch.zeros(3, 1).long(), (), (), torch.ones(1), torch.zeros(1).long())
-    algorithm = Curious(DQN(discount=0.5, n_steps=2), Bonus(weight=0.1, train_share=1.0))
+    algorithm = Curious(DQN(discount=0.5, n_steps=2), Bonus(weight=0.2, train_share=1.0))  # 0.1 a step is 0.2 for ever
     loss, priority, metrics = algorithm.loss(online, online, seq)
     error = (1 + 0.1 * 6 / 2) + 0.5 * (-0.5 + 0.1 * 8 / 2)
     assert priority.item() == pytest.approx(error)
@@ -175,6 +175,25 @@ def test_only_the_game_s_value_may_be_clipped():
     # Both values moved from 0 to 0.5, and should be 1; to the game's, it is as if it had moved by 0.1.
     assert metrics["losses/value_loss"].item() == pytest.approx(0.5 * 0.9**2)
     assert metrics["losses/intrinsic_value_loss"].item() == pytest.approx(0.5 * 0.5**2)
+
+
+def test_the_intrinsic_value_is_learned_where_an_episode_ends_and_the_game_s_is_not():
+    values = torch.zeros(3, 1, 2, requires_grad=True)
+
+    class Online(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bonus = Stub()
+
+        def forward(self, step, state):
+            return (torch.zeros(3, 1, 3), values), state
+
+    none = torch.zeros(3, 1, 2)
+    step = steps_of([0.0, 0.0, 0.0], last=[False, True, False])
+    seq = Sequence(step, torch.zeros(3, 1).long(), (none[..., 0], none, none + 1), (), (), ())
+    loss, _, _ = CuriousPPO(value_cost=1.0, bonus=Bonus(weight=1.0)).loss(Online(), None, seq)
+    loss.sum().backward()
+    assert values.grad[:, 0].tolist() == [pytest.approx(x) for x in ([-1 / 2, -1 / 3], [0, -1 / 3], [-1 / 2, -1 / 3])]
 
 
 def test_what_was_often_seen_pays_less_than_what_is_new():

@@ -65,7 +65,9 @@ IMPLICIT = Experiment(
 
 # Castro et al. (2018), Dopamine's JAX agents with the IMPALA encoder (implicit_quantile.gin): three steps,
 # one update of 32 every 4 agent steps. For runs below 15 M frames, where it is ahead of Beyond The Rainbow.
-# Deviations: 8 games; 64 fractions also to act, and one draw for the target's greedy action and its return.
+# Deviations: 8 games; 64 fractions also to act, and one draw for the target's greedy action and its return; cosines of
+# pi i from i = 0, as in the paper, where theirs begin with 1; all convolutions' weights are drawn alike and pools are
+# padded on every side, where theirs draw each stage's first otherwise and pad on two.
 IMPLICIT_IMPALA = Experiment(
     preset="iqn-impala",
     source="Castro et al. 2018 (Dopamine)",
@@ -98,7 +100,8 @@ MUNCHAUSEN = Experiment(
 )
 
 # The same paper and table: M-IQN, one step. Deviations: 8 games; no padding, as above; 64 fractions also to act,
-# and one draw for the target's policy and its return.
+# and one draw for the target's policy and its return; cosines from i = 0; epsilon-greedy, where the released code draws
+# its actions from the policy.
 MUNCHAUSEN_IMPLICIT = Experiment(
     preset="m-iqn",
     source="Vieillard et al. 2020",
@@ -160,7 +163,9 @@ RAINBOW_IMPALA = Experiment(
 # Munchausen paper, where the released code takes the online one's; epsilon falls in a straight line, where it is
 # 0.01 + 0.99 exp(-t / 2 M) in the released code, still 0.29 after 10 M frames, where ours is 0.01 from 8 M on; an
 # episode that is cut short has a value after its end, where theirs has none; the target network's first copy comes
-# after 375 updates, for ours counts the steps before learning.
+# after 375 updates, for ours counts the steps before learning. The released code exists in two versions: trees for each
+# environment, ends without values and the importance exponent's rise from 0.4 (kept here) are of one; the other has one
+# tree, such values, and an exponent of 0.2 throughout (--replay.importance-exponent.start 0.2, .end 0.2).
 BTR = Experiment(
     preset="btr",
     source="Clark et al. 2025",

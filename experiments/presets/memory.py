@@ -102,7 +102,8 @@ SMALL_R2D2 = Experiment(
 # again for every minibatch. Deviations from CleanRL's: the LSTM's initial weights are torch's, where theirs are
 # orthogonal and its biases 0; a convolution's layer norm has a gain and a bias for each channel, theirs for each
 # output; a rollout's first step was chosen before the update that ended the one before; a lost life does not clear the
-# memory.
+# memory; Q(lambda) ends with an episode or a life, where in theirs the return's lambda part goes on into the next; no
+# fire button, no-ops and episodes that are cut short, as `pqn`.
 RECURRENT_PQN = Experiment(
     preset="pqn-lstm",
     source="Gallici et al. 2025, constants of CleanRL",

@@ -61,9 +61,10 @@ ATARI_LSTM = Experiment(
 # Espeholt et al. (2018), appendix, the table for Atari: the deep residual network on four frames, unrolls of 20,
 # batches of 32, RMSProp (epsilon 0.01, as Such et al. 2019, table S6, and TorchBeast have it of them; their code for
 # DMLab has 0.1) annealed to 0, gradient norm 40. Their loss is summed over the batch and ours averaged, so epsilon is
-# divided by 32^2 and the norm by 32, which is the same update. Deviations: 128 games in one loop instead of independent
-# actors, so that a rollout is 0 to 3 updates old, and its first step 4 to 7; without a memory, the network does not see
-# the last action and reward.
+# divided by 32^2 and the norm by 32, which is the same update. Deviations: the mean square begins with 0, as
+# TorchBeast's, where theirs begins with 1, which makes their first 300 updates smaller; 128 games in one loop instead
+# of independent actors, so that a rollout is 0 to 3 updates old, and its first step 4 to 7; without a memory, the
+# network does not see the last action and reward.
 DEEP = Experiment(
     preset="impala",
     source="Espeholt et al. 2018",
@@ -84,13 +85,15 @@ DEEP = Experiment(
     protocol="nature",
 )  # fmt: skip
 
-# Burda et al. (2019), tables 2 to 5 of the appendix, with CleanRL's constants where they differ (ppo_rnd_envpool.py):
-# 128 games, rollouts of 128 steps, a quarter of the steps trains the predictor, intrinsic returns that no episode ends
-# with gamma 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised), sticky actions, a lost
-# life means nothing. Deviations: what is seen is normalised by the first rollout to begin with, not by 6,400 random
-# steps; one hidden layer of 512 for policy and both values; normal instead of orthogonal weights in predictor and
-# target; heads of values begin with gain 1, theirs with 0.01; an episode ends after 108,000 frames, where theirs does
-# after 18,000; 200 M frames, over which the learning rate falls to 0, where they play 10 times as many (CleanRL 40).
+# Burda et al. (2019), tables 2 to 5 of the appendix, with CleanRL's constants where they differ (ppo_rnd_envpool.py;
+# bounds on gradients and the value's change, normalised advantages and annealing are CleanRL's alone): 128 games,
+# rollouts of 128 steps, a quarter of the steps trains the predictor, intrinsic returns that no episode ends with gamma
+# 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised), sticky actions, a lost life means
+# nothing (as the authors have it; it ends CleanRL's episodes). Deviations: what is seen is normalised by the first
+# rollout to begin with, not by 6,400 random steps; one hidden layer of 512 for policy and both values; normal instead
+# of orthogonal weights in predictor and target; heads of values begin with gain 1, theirs with 0.01; an episode ends
+# after 108,000 frames, where theirs does after 18,000; 200 M frames, over which the learning rate falls to 0, where
+# they play 10 times as many (CleanRL 40).
 CURIOUS = Experiment(
     preset="ppo-rnd",
     source="Burda et al. 2019",

@@ -6,11 +6,13 @@ from agents.pqn import PQN
 from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
-# Gallici et al. (2025), table 5, and the released configuration (pqn_atari.yaml): 128 games, no sticky
-# actions, a lost life is terminal. Deviations: initial weights are torch's, where theirs are He's; a convolution's
-# layer norm is over channels and places, as in CleanRL's version, where the authors' is over the channels of each
-# place; a rollout's first step was chosen before the update that ended the one before; the squared error is not
-# halved, which with RAdam only makes the bound on gradients half as high.
+# Gallici et al. (2025), table 5, and the released configuration (pqn_atari.yaml): 128 games, no sticky actions, a lost
+# life is terminal. Deviations: no fire button is pressed at the start or after a lost life, where EnvPool does both,
+# and no-ops precede games, not lives, too: of Breakout, theirs is the easier version; an episode that is cut short has
+# a value after its end, theirs none; initial weights are torch's, where theirs are He's; a convolution's layer norm is
+# over channels and places, as in CleanRL's version, where the authors' is over the channels of each place; a rollout's
+# first step was chosen before the update that ended the one before; the squared error is not halved, which with RAdam
+# only makes the bound on gradients half as high.
 ATARI = Experiment(
     preset="pqn",
     source="Gallici et al. 2025",

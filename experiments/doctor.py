@@ -17,12 +17,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents.sequence import Sequence, tree_map
 from envs.atari import ROMS, make_atari
 from envs.extras import how_to_install
-from experiments.build import build_agent, device_of
+from experiments.build import device_of
 from experiments.limits import available_memory, cores, gpu_fault
 from experiments.presets import preset
+from experiments.speed import speed_of
 from experiments.usage import multiplies_bf16
 
 
@@ -84,25 +84,16 @@ def atari() -> Iterator[Finding]:
 
 
 def learning() -> Iterator[Finding]:
-    """How fast DQN learns here."""
-    experiment, device = preset("dqn"), device_of("auto")
-    games = make_atari("Pong", 1, device=device)
-    agent = build_agent(experiment, games.observation_shape, games.num_actions, device)
-    step = tree_map(lambda x: x[None].repeat(2, 32, *[1] * (x.dim() - 1)), games.reset(0))
-    ones = torch.ones(32, device=device)
-    seq = Sequence(step._replace(first=step.first & False), step.prev_action, (), (), ones, ones.long())
-    games.close()
-    agent.learn(seq)
-    began, updates = time.perf_counter(), 0
-    while time.perf_counter() - began < 1:
-        _, metrics = agent.learn(seq)
-        metrics["losses/td_loss"].item()  # waits for the device
-        updates += 1
-    speed = updates / (time.perf_counter() - began)
-    yield Finding("learning", f"{speed:,.0f} updates/s of 32 on {device} (dqn)")
+    """How fast DQN learns here, as a training of it would: on a GPU, several updates in one launch."""
+    x, device = preset("dqn"), device_of("auto")
+    assert x.replay is not None
+    speed, _ = speed_of(x, device, emulate=0.0)
+    updates = x.num_envs / x.replay.learn_period / speed.learn
+    yield Finding("learning", f"{updates:,.0f} updates/s of {x.replay.batch_size} on {device} (dqn)")
     yield Finding(
         "so",
-        f"dqn trains at most {4 * speed:,.0f} agent steps/s: 1M frames in {1e6 / 16 / speed / 60:,.0f} min at best",
+        f"dqn trains at most {speed.frames_per_second / speed.frame_skip:,.0f} agent steps/s: "
+        f"1M frames in {1e6 / speed.frames_per_second / 60:,.0f} min at best",
     )
 
 

@@ -16,6 +16,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from rich.console import Console
 
+from agents.agent import Agent
+from agents.captured import WARM_UP
+from agents.replay import Replay
 from experiments.children import ours
 from experiments.config import Experiment
 from experiments.peers import at_the_same_settings, play
@@ -128,6 +131,16 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
     return found
 
 
+def meet(agent: Agent, experience: Replay, times: int) -> None:
+    """Learns so often by every number of updates that an iteration may make: each is compiled and recorded by itself.
+
+    Before a change of the target network there is room for fewer, which would else come while time is taken.
+    """
+    for count in range(1, agent.lookahead + 1):
+        for _ in range(times):
+            agent.learn(experience.sample(count * experience.config.batch_size), count)
+
+
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
     from experiments.build import build, device_of
@@ -144,7 +157,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     phases = Phases.of(setup)
     on_gpu, phases.waits = phases.waits, False
     begin = (5 if on_gpu else 1) * cycle_of(x) + 1  # it has learned, on a GPU often enough to be recorded
-    if x.replay:  # there every number of updates that an iteration may make is recorded once
+    if x.replay:
         begin = x.replay.learn_start + max(
             200, math.ceil((200 if on_gpu else 8) * max(x.replay.learn_period, x.num_envs))
         )
@@ -162,6 +175,9 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
                         break
                 return moment.agent_steps
 
+            if isinstance(setup.experience, Replay) and (on_gpu or x.compile):
+                train_until(Stopwatch(begin, cycle_of(x), 0))
+                meet(setup.agent, setup.experience, WARM_UP + 1 if on_gpu else 1)
             watch = Stopwatch(begin, cycle_of(x), task.seconds, phases.begin)
             reached = train_until(watch)
             updates = phases.updates_per_second

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agents.agent import Agent
 from experiments import benchmark, measure, speed
 from experiments.arithmetic import arithmetic_of, product_speed
-from experiments.build import build, make_games
+from experiments.build import LOOKAHEAD, build, make_games
 from experiments.cli import run_command
 from experiments.distributed import measure as players
 from experiments.distributed.measure import Costs, predict
@@ -175,6 +176,24 @@ def test_ours_is_measured_as_it_is_asked_for_and_learns_as_much(monkeypatch):
             measure.carry_out(Task(peer, name, "Pong", 0.1, "cpu", True, precision="bf16", num_envs=32))
     assert [(x.precision, x.num_envs) for x in seen] == [("bf16", 32), ("bf16", 8)] * 2
     assert seen[0].replay.learn_period == preset("dqn").replay.learn_period
+
+
+def test_every_number_of_updates_is_met_before_time_is_taken(monkeypatch):
+    """Else those that come where the target network changes would be compiled while time is taken."""
+    met, timed = [], []
+    learn, begin = Agent.learn, Phases.begin
+
+    def noted(self, seq, count=1, *more):
+        met.append((count, len(seq.weight)))
+        return learn(self, seq, count, *more)
+
+    monkeypatch.setattr(Agent, "learn", noted)
+    monkeypatch.setattr(Phases, "begin", lambda self: timed.append(len(met)) or begin(self))
+    monkeypatch.setattr("experiments.build.make_fast", lambda agent, x, device: None)
+    x = replace(small("dqn", "probe/catch"), compile=True, target_period=1 << 20)
+    found = measure.end_to_end(measured(x, x.game), Task("highscore", "dqn", x.game, 0.1, "cpu", True))
+    assert found["updates_per_second"] > 0 and set(met[timed[-1] :]) == {(1, 4)}
+    assert {(count, 4 * count) for count in range(1, LOOKAHEAD + 1)} == set(met[: timed[-1]])
 
 
 def test_an_unknown_preset_and_a_failed_measurement_are_one_line(capsys, monkeypatch):

@@ -139,7 +139,7 @@ def test_random_numbers_of_what_is_captured_differ_from_call_to_call():
 
 @pytest.mark.parametrize("settings", [Adam(), RAdam()], ids=lambda x: type(x).__name__)
 def test_a_compiled_step_is_the_same_step_where_it_is_captured(settings):
-    ours = [torch.nn.Parameter(torch.randn(*shape, device="cuda")) for shape in ((300, 400), (7,), ())]
+    ours = [torch.nn.Parameter(torch.randn(shape, device="cuda")) for shape in ((300, 400), (7,), ())]
     other = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     fast, plain = Optimiser(settings, ours), Optimiser(settings, other)
     fast.compile()

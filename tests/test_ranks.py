@@ -9,18 +9,21 @@ from dataclasses import replace
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from agents.curious import Bonus
 from agents.explore import Ladder
 from envs.recording import Recording, render
+from experiments.build import build
 from experiments.cli import run_command
-from experiments.distributed.share import cut, exploration, seed_of
+from experiments.distributed.share import build_share, cut, exploration, seed_of
 from experiments.distributed.world import World
 from experiments.files import read_rows
 from experiments.presets import PRESETS
 from experiments.run import Run
 from experiments.selfcheck import differences
+from tests.test_players import on_policy, small
 
 
 def torchrun(what, folder):
@@ -139,3 +142,18 @@ def test_ranks_share_the_rungs_of_a_ladder():
 def test_a_run_of_two_ranks_needs_two(folder, facts, capsys):
     assert run_command("resume", [str(folder / "stopped")]) == 2
     assert "go on with it so: torchrun --nproc-per-node=2 -m experiments.resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("x", [small("dqn"), on_policy("ppo", frames=4_000, num_envs=8)], ids=["dqn", "ppo"])
+def test_learning_rates_fall_on_ranks_as_they_do_on_one_and_each_rank_draws_its_own(x):
+    x = replace(x, distributed="none", optimiser=replace(x.optimiser, anneal=True))
+    one = build(x, torch.device("cpu"))
+    shares = [build_share(x, World(rank, 2), torch.device("cpu")) for rank in (0, 1)]
+    for setup in (one, *shares):
+        setup.games.close()
+    for steps in range(0, x.agent_steps, 50):
+        assert len({setup.agent.learning_rate(steps) for setup in (one, *shares)}) == 1
+    assert one.agent.learning_rate(x.agent_steps) < one.agent.learning_rate(0) / 2
+    if x.replay:  # rollouts are shuffled by torch's numbers
+        drawn = [setup.experience.rng.random(3).tolist() for setup in (one, *shares)]
+        assert drawn[0] == drawn[1] != drawn[2]

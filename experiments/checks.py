@@ -118,8 +118,11 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         )
     if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
         raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
-    if experiment.bonus.weight and experiment.replay is not None and experiment.bonus.discount != Bonus.discount:
-        raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")
+    if experiment.bonus.weight and experiment.replay is not None:
+        if experiment.bonus.discount != Bonus.discount:
+            raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")
+        if experiment.algorithm.discount == 1:
+            raise ValueError("--bonus.weight: the return of what never ends is endless; set --algorithm.discount 0.99")
     if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
         raise ValueError(
             "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"

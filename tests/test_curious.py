@@ -249,6 +249,8 @@ def test_a_bonus_where_there_is_none_is_refused():
         with pytest.raises(ValueError, match="has no bonus"):
             check(replace(PRESETS[name], bonus=Bonus(weight=1.0)), torch.device("cpu"))
     x = replace(PRESETS["rainbow"], bonus=Bonus(weight=1.0))
+    with pytest.raises(ValueError, match="return of what never ends"):
+        check(replace(x, algorithm=replace(x.algorithm, discount=1.0)), torch.device("cpu"))
     assert algorithm_of(x) == Curious(x.algorithm, x.bonus)
     assert algorithm_of(PRESETS["rainbow"]) is PRESETS["rainbow"].algorithm
 

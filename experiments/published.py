@@ -1,7 +1,8 @@
 """Published scores and learning curves, each with its protocol and its source.
 
 data/published_agents.csv   agent, million frames, protocol, source (repository@commit file)
-data/published_scores.csv   agent, game, mean raw score, standard deviation over seeds where it is known
+data/published_scores.csv   agent, game, mean raw score, standard deviation where one is known: over seeds, unless the
+                            protocol says otherwise; Dopamine's is the mean of those of the last ten iterations
 data/published_curves.json  agent, game: mean raw score (and standard deviation) by million emulator frames; of the
                             training in a window of so many million frames that ends there
 """

@@ -92,6 +92,18 @@ def test_there_is_no_interval_over_games_while_one_of_them_has_a_single_run():
     assert stats.improvements({"x": [two], "y": [one]})[0]["interval"] is None
 
 
+def test_no_published_score_is_that_of_a_human():
+    """A table that slipped by a column, as one of our sources has done for one game."""
+    equal = [
+        (agent.name, game)
+        for agent in published_agents().values()
+        for game, score in agent.scores.items()
+        if human_normalised(game, score) == pytest.approx(1, abs=1e-6)
+    ]
+    assert equal == [("IRIS", "Pong")]  # which has 14.6, too
+    assert published_agent("Prioritized").scores["Jamesbond"] == 5_148
+
+
 def test_every_published_figure_names_its_source():
     for agent in published_agents().values():
         assert agent.scores and agent.protocol and len(agent.source) > 20, agent.name

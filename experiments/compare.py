@@ -26,7 +26,7 @@ class Compare:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run directories, or folders that hold some"""
     published: tuple[str, ...] = ()
-    """published agents to show beside them, such as "DQN CNN (Dopamine)"; each keeps its own protocol's label"""
+    """published agents to show beside them, such as "DQN CNN (Dopamine)"; notes and tables name their protocols"""
     figures: OptionalPath = None
     """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG, SVG and PDF"""
     latex: OptionalPath = None

@@ -185,14 +185,17 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             f"SEEDS TWICE: {listed(again)}: a training with the same seed"
             " repeats itself, and its score counts as one more here: leave all but one of each out"
         )
-    notes += mixed_code(comparison)
+    notes += mixed_code(comparison) + mixed_machines(comparison)
     few = set(Counter((run.agent, run.record.game) for run in comparison.runs).values())
     if min(few) == 1:
         cells = "every cell has" if max(few) == 1 else "some cells have"
         over = "" if max(few) == 1 else ", nor over games with such a one"
         notes.append(f"{cells} a single seed: no interval over seeds there{over}")
-    elif min(few) < 5:
-        notes.append(f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow")
+    elif min(few) < 10:
+        notes.append(
+            f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow: a game's true mean is outside"
+            " of about 3 in 10 of them with 3 seeds and 2 in 10 with 5, instead of 1 in 20"
+        )
     shared, common = comparison.shared_games, comparison.common_games
     counts = {len(comparison.of(a, g)) for a in comparison.agents for g in common}
     if len(common) > 1 and len(counts) > 1:
@@ -234,6 +237,14 @@ def mixed_code(comparison: Comparison) -> list[str]:
         return []
     said = listed([f"{code} ({count} run{'s' * (count > 1)})" for code, count in begun.most_common()])
     return [f"MIXED CODE: these runs were begun with {said}: what they learned with may differ, too"]
+
+
+def mixed_machines(comparison: Comparison) -> list[str]:
+    """A note on runs of unlike machines, if there are some: hours of one are not those of another."""
+    machines = [run.record.config.get("machine") for run in comparison.runs]
+    if all(machine == machines[0] for machine in machines):
+        return []
+    return ["MIXED MACHINES: hours of training are of unlike machines: compare agents by frames"]
 
 
 def code_of(record: Record) -> str:

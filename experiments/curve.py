@@ -51,7 +51,7 @@ class Point(NamedTuple):
     episodes: int
     score: float  # mean raw training score of the episodes that ended in it
     published: float
-    published_sd: float  # over their seeds; NaN if they do not say
+    published_sd: float  # over their seeds, divided by as many (Dopamine's); NaN if they do not say
     by_middle: float = math.nan  # as the score, of the episodes whose middle was played in it
 
     @property

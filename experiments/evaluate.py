@@ -93,7 +93,8 @@ def describe(result: dict[str, Any]) -> str:
     return (
         f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes, "
         f"{result['checkpoint']} checkpoint{of}, fingerprint {identity(result['fingerprint'])}: "
-        f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}], median {result['median']:.1f}"
+        f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}] (95 %, bootstrap over episodes), "
+        f"median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
         + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )

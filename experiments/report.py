@@ -83,7 +83,8 @@ def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
     for game in comparison.games:
         for agent in comparison.agents:
             runs = sorted(comparison.of(agent, game), key=lambda run: -run.result["mean"])
-            newest = [(run.record.name, path) for run in runs for path in newest_film(run.record.path)]
+            best = f", the best of {len(runs)} runs" * (len(runs) > 1)
+            newest = [(run.record.name + best, path) for run in runs for path in newest_film(run.record.path)]
             if newest and size + newest[0][1].stat().st_size <= limit:
                 name, path = newest[0]
                 size += path.stat().st_size

@@ -213,3 +213,5 @@ def best_trials(trials: Trials, say: Callable[[str], None], shown: int = 5) -> N
         settings = "  ".join(f"--{key} {value:.4g}" if isinstance(value, float) else f"--{key} {value}"
                              for key, value in trial.params.items())  # fmt: skip
         say(f"  t{trial.number:04d}  {trial.value:.4g}  {settings}")
+    if len(finished) > 1:
+        say("The best of many flatter themselves: train them again with other seeds before you quote a score.")

@@ -6,8 +6,8 @@ from experiments.dashboard.board import leaderboard
 def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
     def runs(agent, **scores):
         return [
-            {"agent": agent, "game": game, "normalised": x, "evaluation": x, "fingerprint": "f", "measured": "machado",
-             "evaluated": 4_000_000 + 6_000_000 * (game == "Pong"), "whole": 10_000_000}
+            {"agent": agent, "game": game, "seed": 0, "normalised": x, "evaluation": x, "fingerprint": "f",
+             "measured": "machado", "evaluated": 4_000_000 + 6_000_000 * (game == "Pong"), "whole": 10_000_000}
             for game, x in scores.items()
         ]  # fmt: skip
 
@@ -21,3 +21,19 @@ def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
     assert board["rows"][1]["frames"] == [4_000_000, 10_000_000]
     theirs = board["published"][0]  # of means alone neither quartiles nor a gap can be told
     assert theirs["mean"]["value"] > 0 and theirs["IQM"] is None and theirs["optimality gap"] is None
+
+
+def test_a_training_that_repeats_a_seed_is_no_seed_more():
+    """Else the same three runs, counted four times, would have an interval of half the width."""
+
+    def run(seed, score, evaluated, created):
+        return {
+            "agent": "a", "game": "Pong", "seed": seed, "normalised": score, "evaluation": score, "fingerprint": "f",
+            "measured": "machado", "evaluated": evaluated, "whole": 10, "created": created,
+        }  # fmt: skip
+
+    runs = [run(0, 1.0, 10, "b"), run(1, 2.0, 10, "a"), run(2, 6.0, 10, "a")]
+    (once,) = leaderboard(runs, [])
+    (again,) = leaderboard([run(0, 5.0, 9, "c"), *runs, *runs, run(0, 4.0, 10, "a")], [])
+    assert (once["repeats"], again["repeats"], again["runs"]) == (0, 5, 3)
+    assert once["rows"] == again["rows"] and once["rows"][0]["means"] == {"Pong": 3.0}

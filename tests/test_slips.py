@@ -55,11 +55,14 @@ def test_what_a_cell_says_of_its_runs(tmp_path):
     make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
     (make(tmp_path, "dqn", "Pong", 2, [1.0, 2.0]) / "evaluations/000000500000.json").unlink()
     assert as_json(load([tmp_path]))["games"]["Pong"]["dqn"]["frames"] == 1_000_000  # the fewest
-    for seed in (3, 4):
-        make(tmp_path, "dqn", "Pong", seed, [1.0, 2.0])
-    assert any("as few as 4 seeds" in note for note in load([tmp_path]).notes)
-    make(tmp_path, "dqn", "Pong", 5, [1.0, 2.0])
-    assert not any("as few as" in note for note in load([tmp_path]).notes)
+    for seed in range(3, 10):
+        path = make(tmp_path, "dqn", "Pong", seed, [1.0, 2.0])
+    notes = load([tmp_path]).notes
+    assert any("as few as 9 seeds" in note for note in notes) and not any("MACHINES" in note for note in notes)
+    make(tmp_path, "dqn", "Pong", 10, [1.0, 2.0])
+    write_json(path / "config.json", read_json(path / "config.json") | {"machine": {"cores": 99}})
+    notes = load([tmp_path]).notes
+    assert not any("as few as" in note for note in notes) and any("MIXED MACHINES" in note for note in notes)
 
 
 def test_of_unlike_evaluations_those_with_the_most_episodes_count(tmp_path):
@@ -93,7 +96,7 @@ def test_a_search_draws_on_a_log_scale_anew_and_counts_what_it_is_told_to(tmp_pa
     assert first != second
     said = []
     best_trials(work, said.append)
-    assert [line.split()[0] for line in said[1:]] == ["t0001", "t0000"]
+    assert [line.split()[0] for line in said[1:3]] == ["t0001", "t0000"] and "other seeds" in said[3]
 
 
 def test_a_trial_s_value_is_the_mean_over_its_runs_of_the_figure_that_was_named(tmp_path):
@@ -214,8 +217,8 @@ def test_an_own_game_ends_with_its_protocol_s_frames():
 
 def test_the_leaderboard_shows_means_over_seeds():
     runs = [
-        {"agent": "a", "game": "Pong", "normalised": x, "evaluation": x, "fingerprint": "f", "measured": "machado",
-         "evaluated": 1, "whole": 1}
+        {"agent": "a", "game": "Pong", "seed": x, "normalised": x, "evaluation": x, "fingerprint": "f",
+         "measured": "machado", "evaluated": 1, "whole": 1}
         for x in (1.0, 2.0, 6.0)
     ]  # fmt: skip
     (board,) = leaderboard(runs, [])

@@ -37,7 +37,7 @@ def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
     assert human.startswith(r"Human-normalised scores with 95\,\% stratified bootstrap intervals. ")
     for caption in (raw, human):
         assert "Scored after 1M to 3M frames of training, with 2 seeds a game. " in caption
-        assert "As few as 2 seeds: bootstrap intervals of so few are too narrow." in caption
+        assert "As few as 2 seeds: bootstrap intervals of so few are too narrow: a game's true mean is" in caption
         assert "frame cap 108000" in caption and "UNEQUAL FRAMES: " in caption
 
 

@@ -34,8 +34,9 @@ def test_a_replay_s_surprise_is_of_what_was_seen_before_and_paid_in_the_spread_u
     network = nn.Module()
     network.bonus = RND((1, 2, 3), num_envs=4, size=8)
     twin = copy.deepcopy(network.bonus)
-    algorithm = Curious(DQN(), Bonus(weight=0.5))
-    algorithm = replace(algorithm, algorithm=SimpleNamespace(loss=lambda online, target, seq: (0.0, seq, {})))
+    algorithm = Curious(DQN(), Bonus(weight=1.0))
+    known = SimpleNamespace(discount=0.5, loss=lambda online, target, seq: (0.0, seq, {}))
+    algorithm = replace(algorithm, algorithm=known)
     for moment in range(3):
         obs = torch.randint(0, 50 * moment + 50, (2, 4, 1, 2, 3), dtype=torch.uint8)
         seq = Sequence(SimpleNamespace(obs=obs), (), (), (), (), ())

@@ -14,7 +14,8 @@ DRAWS = 500
 def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[str, Any]]:
     """A board for every fingerprint under which runs were evaluated, the largest first.
 
-    Each board compares over the games that most of its agents share; others are below them, with no aggregate.
+    Each board compares over the games that most of its agents share; others are below them, with no aggregate. A
+    training that repeats another's seed is no seed more: of such, the longest counts, and of those the newest.
 
     Args:
         runs: as the overview tells of them.
@@ -23,7 +24,10 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
     scored = [run for run in runs if run["normalised"] is not None and run["fingerprint"]]
     boards = []
     for key in sorted({run["fingerprint"] for run in scored}):
-        mine = [run for run in scored if run["fingerprint"] == key]
+        own = [run for run in scored if run["fingerprint"] == key]
+        own.sort(key=lambda run: (run["evaluated"], run.get("created", "")))
+        longest = {(run["agent"], run["game"], run["seed"]): run for run in own}
+        mine = [longest[which] for which in sorted(longest)]
         games = sorted({run["game"] for run in mine})
         agents = sorted({run["agent"] for run in mine})
         by_agent = {agent: [run for run in mine if run["agent"] == agent] for agent in agents}
@@ -32,6 +36,7 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
         rows.sort(key=lambda row: -row["IQM"]["value"] if row["IQM"] else float("inf"))
         boards.append({
             "fingerprint": key, "protocol": mine[0]["measured"], "games": games, "rows": rows, "runs": len(mine),
+            "repeats": len(own) - len(mine),
             "shared": shared, "published": [row for name in published if (row := published_row(name, games, shared))],
         })  # fmt: skip
     return sorted(boards, key=lambda board: -board["runs"])

@@ -57,6 +57,7 @@ function board(data) {
   });
   return el("section", {},
     el("h2", { title: data.shared.join(", ") }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`
+      + (data.repeats ? `, ${many(data.repeats, "repeat")} of a seed left out` : "")
       + (data.shared.length < data.games.length ? `, ranked over ${data.shared.length > 4 ? many(data.shared.length, "game") : data.shared.join(", ")}` : "")),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),
     el("h2", {}, "Raw scores, mean over seeds"),

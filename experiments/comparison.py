@@ -191,10 +191,11 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         cells = "every cell has" if max(few) == 1 else "some cells have"
         over = "" if max(few) == 1 else ", nor over games with such a one"
         notes.append(f"{cells} a single seed: no interval over seeds there{over}")
-    elif min(few) < 10:
+    elif min(few) < 10 and comparison.shared_games:
         notes.append(
-            f"as few as {min(few)} seeds: bootstrap intervals of so few are too narrow: a game's true mean is outside"
-            " of about 3 in 10 of them with 3 seeds and 2 in 10 with 5, instead of 1 in 20"
+            f"as few as {min(few)} seeds: bootstrap intervals, which aggregates and the probability of improvement"
+            " have, are too narrow of so few: with 3 seeds on one game the truth is outside of 28 in 100, and on 26"
+            " games of 13; with 5 seeds of 17 and 9, instead of 5"
         )
     shared, common = comparison.shared_games, comparison.common_games
     counts = {len(comparison.of(a, g)) for a in comparison.agents for g in common}
@@ -306,7 +307,7 @@ def cell(runs: list[Scored]) -> dict[str, Any]:
     mean = float(np.mean(scores))
     return {
         "scores": scores, "seeds": [run.record.seed for run in runs], "mean": mean,
-        "interval": stats.bootstrap_interval(scores) if len(scores) > 1 else None,
+        "interval": stats.mean_interval(scores),
         "human_normalised": human_normalised(runs[0].record.game, mean),
         "frames": min(run.result["frames"] for run in runs),
     }  # fmt: skip

@@ -21,7 +21,7 @@ from experiments.files import RunError, read_json, read_rows, write_atomically, 
 from experiments.loop import RECENT
 from experiments.published import published_curve
 from experiments.run import Run
-from experiments.stats import bootstrap_interval
+from experiments.stats import mean_interval
 
 MILLION = 1_000_000
 PARTS = 10  # points of a curve that no published one gives points to
@@ -208,7 +208,7 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     if not found:
         raise RunError(f"{run.path} has not finished an episode yet")
     scores = random_scores(run.experiment, RANDOM_EPISODES)
-    chance, interval = float(np.mean(scores)), bootstrap_interval(scores)
+    chance, interval = float(np.mean(scores)), mean_interval(scores)
 
     def compare(axes: Any) -> None:
         axes.axhline(chance, color="#dd8452", label=f"random play, mean of {RANDOM_EPISODES} episodes")
@@ -220,7 +220,8 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     evaluation = last_evaluation(run)
     about = {"random": {"mean": chance, "mean_interval": interval, "episodes": len(scores)}}
     more = {key: summary[key] for key in ("achievement_score", "success_rates") if key in summary}
-    above = bool(evaluation) and evaluation["mean_interval"][0] > interval[1]
+    ours = evaluation.get("mean_interval")
+    above = ours is not None and interval is not None and ours[0] > interval[1]  # of one episode there is none
     return table, about | {"evaluation": evaluation} | ({"training": more} if more else {}), above
 
 

@@ -14,7 +14,7 @@ from experiments.build import device_of
 from experiments.files import write_json
 from experiments.fingerprint import identity
 from experiments.run import Run
-from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, score_agent
+from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, mean_of, score_agent
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,12 @@ def main(args: list[str]) -> int:
 
 def describe(result: dict[str, Any]) -> str:
     """An evaluation in a line or two for people."""
-    low, high = result["mean_interval"]
     normalised = result["human_normalised_mean"]
     of = f" of {result['frames']:_} frames" if "frames" in result else ""
     return (
         f"{result['game']}, {result['protocol']}, epsilon {result['epsilon']}, {result['episodes']} episodes, "
         f"{result['checkpoint']} checkpoint{of}, fingerprint {identity(result['fingerprint'])}: "
-        f"mean {result['mean']:.1f} [{low:.1f}, {high:.1f}] (95 %, bootstrap over episodes), "
-        f"median {result['median']:.1f}"
+        f"mean {mean_of(result)}{' (95 %, t over episodes)' * (result['episodes'] > 1)}, median {result['median']:.1f}"
         + (f", human-normalised {100 * normalised:.0f} %" if normalised is not None else "")
         + (f", achievements {result['achievement_score']:.1f} %" if "achievement_score" in result else "")
     )

@@ -115,11 +115,11 @@ def in_hours(run: Scored) -> list[tuple[float, float]]:
 
 
 def band(axes: Any, x: np.ndarray, values: np.ndarray, line: dict[str, Any], label: str) -> None:
-    """The mean over seeds and its 95 % bootstrap interval at each point."""
+    """The mean over seeds and its 95 % t interval at each point."""
     marker, colour = "o" if len(x) == 1 else "", line["color"]
     axes.plot(x, values.mean(0), label=label, marker=marker, **line)
     if len(values) > 1:
-        low, high = np.quantile(stats.resample([values], 1_000)[0].mean(1), [0.025, 0.975], axis=0)
+        low, high = stats.mean_band(values)
         if len(x) == 1:
             axes.vlines(x, low, high, color=colour)
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -148,6 +148,7 @@ def curves(comparison: Comparison) -> Any:
                     style, kind = ("--", ":", "-.")[i % 3], " (in training)" * ("training" in curve.protocol)
                     name = f"{published.name}, published{kind}"
                     place.plot(*zip(*shown, strict=True), style, color=GREY, label=name)
+        within_reach(place)
         place.set_title(game)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
         if number >= len(games) - columns:
@@ -158,6 +159,14 @@ def curves(comparison: Comparison) -> Any:
         place.set_visible(False)
     legend_below(figure, axes)
     return figure
+
+
+def within_reach(axes: Any) -> None:
+    """Cuts bands that reach further beyond the lines than these reach themselves: two seeds have a huge interval."""
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines] or [np.empty(0)])
+    if len(drawn) and (reach := np.ptp(drawn)) > 0:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, drawn.min() - reach), min(high, drawn.max() + reach))
 
 
 def legend_below(figure: Any, axes: Any) -> None:

@@ -24,7 +24,7 @@ from experiments.files import write_json
 from experiments.loop import evaluate, train
 from experiments.options import OptionalPath
 from experiments.provenance import provenance
-from experiments.stats import bootstrap_interval
+from experiments.stats import mean_interval
 
 CORES = {
     "none": NetworkConfig(),
@@ -115,7 +115,7 @@ def main(args: list[str]) -> int:
             scores = probe(options.game, core, seed, options.agent_steps, options.episodes)
             values = result(options.game, scores)
             mean = sum(values) / len(values)
-            rows.append({"seed": seed, "mean": mean, "mean_interval": bootstrap_interval(values)})
+            rows.append({"seed": seed, "mean": mean, "mean_interval": mean_interval(values)})
             console.print(f"{options.game} {core} seed {seed}: {mean:.3f} ({time.monotonic() - began:.0f} s)")
             if options.out is not None:
                 write_json(options.out / f"{options.game}-{core}.json", facts(options, core) | {"seeds": rows})

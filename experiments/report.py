@@ -34,7 +34,7 @@ summary { cursor: pointer; }
 @media print { video { display: none; } }
 """
 FIGURES = {
-    "curves": "Learning curves: evaluations, mean over seeds up to the shortest run, 95 % bootstrap interval; published"
+    "curves": "Learning curves: evaluations, mean over seeds up to the shortest run, 95 % t interval; published"
     " ones under their own protocols.",
     "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals, if all games have several.",
     "profiles": "Performance profiles: the fraction of runs above each score.",

@@ -24,7 +24,7 @@ from experiments.loop import evaluate
 from experiments.provenance import git_commit
 from experiments.records import evaluations, in_training
 from experiments.run import Run
-from experiments.stats import bootstrap_interval
+from experiments.stats import mean_interval
 
 EVALUATION_GAMES = 8  # emulators at once; each plays an equal share of the episodes
 
@@ -55,7 +55,7 @@ def score_agent(
     mean = float(np.mean(scores))
     return {
         "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
-        "mean": mean, "mean_interval": bootstrap_interval(scores), "median": float(np.median(scores)),
+        "mean": mean, "mean_interval": mean_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
         "games": players, **achievements(game, achieved), "checkpoint": "last",
         "fingerprint": fingerprint(
@@ -63,6 +63,12 @@ def score_agent(
             commit=git_commit(),
         ),
     }, recordings  # fmt: skip
+
+
+def mean_of(result: dict[str, Any]) -> str:
+    """The mean score of an evaluation, and its interval over episodes if there are several, in words."""
+    found = result["mean_interval"]
+    return f"{result['mean']:.1f}" + (f" [{found[0]:.1f}, {found[1]:.1f}]" if found else "")
 
 
 def weights_hash(agent: Agent) -> str:

@@ -22,14 +22,25 @@ def typical(scores: list[float]) -> int:
     return scores.index(sorted(scores)[(len(scores) - 1) // 2])
 
 
-def bootstrap_interval(scores: list[float], draws: int = 10_000) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron & Tibshirani 1993, sec. 13.3).
+def mean_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+    """Student's t interval of a mean, over seeds or over episodes; None of a single score.
 
-    Args:
-        scores: at least one.
-        draws: resamples; the interval of few scores is too narrow, however many.
+    With few scores it holds the mean more often than a bootstrap, of skewed ones, too: of five normal ones in 95 of
+    100 cases instead of 84, of five exponential ones in 89 instead of 80.
     """
-    return interval(mean, [np.asarray(scores, np.float64)], draws)
+    if len(scores) < 2:
+        return None
+    low, high = mean_band(np.asarray(scores, np.float64))
+    return float(low), float(high)
+
+
+def mean_band(values: np.ndarray) -> np.ndarray:
+    """Pointwise t intervals of means over the first dimension, of two or more, [runs, ...]: (low, high) [2, ...]."""
+    from scipy.special import stdtrit
+
+    n, middle = len(values), values.mean(0)
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(0, ddof=1) / np.sqrt(n)
+    return np.stack([middle - half, middle + half])
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

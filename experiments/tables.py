@@ -57,7 +57,7 @@ def extent(values: list[float]) -> str:
 def raw_title(data: dict[str, Any]) -> str:
     """What the raw scores are: an interval is not spoken of where no agent has two seeds on a game."""
     varied = any(one["interval"] for found in data["games"].values() for one in found.values())
-    return "Raw scores, mean over seeds and 95 % bootstrap interval" if varied else "Raw scores, a single seed each"
+    return "Raw scores, mean over seeds and 95 % t interval" if varied else "Raw scores, a single seed each"
 
 
 def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

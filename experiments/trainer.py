@@ -28,7 +28,7 @@ from experiments.interruption import Interruption
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores
 from experiments.run import DISK_FULL, KEPT_CHECKPOINTS, Run
-from experiments.scoring import evaluation_seed, keep_best, keep_recordings, score_agent
+from experiments.scoring import evaluation_seed, keep_best, keep_recordings, mean_of, score_agent
 from experiments.segments import Segments
 from experiments.stats import typical
 from experiments.sync import headline
@@ -266,10 +266,9 @@ class Trainer:
         self.log.mirror.summary(headline(result))
         if filmed:
             self.log.video(film, self.agent_steps)
-        low, high = result["mean_interval"]
         self.log.say(
-            f"{self.frames():_} frames: mean score {result['mean']:.1f} [{low:.1f}, {high:.1f}] "
-            f"over {result['episodes']} episodes, {result['protocol']}"
+            f"{self.frames():_} frames: mean score {mean_of(result)} over {result['episodes']} episodes, "
+            f"{result['protocol']}"
         )
 
     def summary(self) -> dict[str, Any]:

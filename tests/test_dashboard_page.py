@@ -7,7 +7,9 @@ import time
 
 import psutil
 import pytest
+from scipy.special import stdtrit
 
+from experiments.stats import mean_interval
 from tests.browser import chromium, served
 from tests.test_compare import make
 from tests.test_dashboard import row, train
@@ -149,16 +151,43 @@ def test_a_mean_is_of_all_seeds_and_where_some_are_missing_it_is_another_line(pa
     page = page_of[0]()
     band = page.evaluate(
         """async () => {
-          const { band } = await import("/static/charts.js");
+          const { band, student } = await import("/static/charts.js");
           const ended = { x: [1, 3], y: [10, 30] }, running = { x: [1, 5], y: [0, 0] };
-          return [band([ended, running], [1, 2, 3, 4, 5]), band([running], [1, 5]), band([ended, ended, running], [4])];
+          const three = [1, 2, 6].map((y) => ({ x: [1], y: [y] })), quantiles = [1, 2, 3, 4, 9, 30].map(student);
+          return [
+            band([ended, running], [1, 2, 3, 4, 5]), band([running], [1, 5]), band([ended, ended, running], [4]),
+            band(three, [1]), quantiles,
+          ];
         }"""
     )
-    both, alone, few = band
+    both, alone, few, three, quantiles = band
+    assert (three["low"][0], three["high"][0]) == pytest.approx(mean_interval([1, 2, 6]), rel=1e-4)
+    assert quantiles == pytest.approx([stdtrit(n, 0.975) for n in (1, 2, 3, 4, 9, 30)], rel=2e-3)
     assert both["mean"] == [5, 10, 15, None, None] and both["some"] == [None, None, 15, 0, 0] and both["share"] == 0.4
     assert both["low"][3] is None and both["low"][1] is not None
     assert alone["mean"] == [0, 0] and alone["some"] is None
     assert few["mean"] == [None] and few["some"] is None  # one of three is no mean of them
+
+
+def test_the_huge_interval_of_two_seeds_does_not_flatten_the_curves(page_of):
+    page = page_of[0]()
+    seen = page.evaluate(
+        """async () => {
+          const { Plot } = await import("/static/charts.js"), ranges = [];
+          const host = document.body.appendChild(document.createElement("div"));
+          const plot = new Plot(host, { axis: "frames" }), line = { label: "a", colour: "#123456", mean: [0, 10] };
+          for (const [low, high] of [[[-100, -90], [100, 110]], [[-1, 8], [1, 12]]]) {
+            plot.draw([1, 2], [{ ...line, low, high }]);
+            await new Promise((done) => setTimeout(done));  // it draws when all else is done
+            ranges.push([plot.u.scales.y.min, plot.u.scales.y.max]);
+          }
+          plot.destroy();
+          return ranges;
+        }"""
+    )
+    (bottom, top), (least, most) = seen
+    assert -16 < bottom <= -10 and 20 <= top < 26  # lines from 0 to 10, and as much again on either side
+    assert -4 < least <= -1 and 12 <= most < 16  # a narrow one is there, whole
 
 
 def test_what_is_zoomed_into_is_drawn_anew_and_two_clicks_show_all(page_of):

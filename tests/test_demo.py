@@ -14,7 +14,7 @@ from tests.test_resume import sigterm_after, small
 def cut(monkeypatch):
     """Its preset, cut to some seconds."""
     x = small("demo")
-    x = replace(x, frames=400, evaluation=replace(x.evaluation, video_seconds=1))
+    x = replace(x, frames=400, evaluation=replace(x.evaluation, episodes=2, video_seconds=1))
     monkeypatch.setattr(demo, "preset", lambda name: x)
 
 

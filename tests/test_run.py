@@ -18,7 +18,7 @@ from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.presets import PRESETS, preset
 from experiments.records import flat
 from experiments.run import Run
-from experiments.stats import bootstrap_interval
+from experiments.stats import mean_interval
 
 TENSORS = {"online.weight": torch.arange(6.0).view(2, 3), "target.weight": torch.zeros(1)}
 
@@ -290,13 +290,20 @@ def test_every_preset_fits_its_own_checkpoint(tmp_path, name):
         assert torch.equal(x, other.tensors()[key])
 
 
-def test_bootstrap_interval_covers_as_often_as_it_says():
-    """Of 200 samples of 50 from a known law, about 95 % of the intervals hold its mean."""
+@pytest.mark.parametrize("count", [2, 3, 5, 50])
+def test_an_interval_of_a_mean_covers_as_often_as_it_says(count):
+    """Of 2,000 samples of a known law about 95 % have an interval that holds its mean, however few they are of."""
     generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(200, 50, generator=generator) * 3 + 7
-    intervals = [bootstrap_interval(sample.tolist(), draws=1_000) for sample in samples]
-    assert 0.90 < sum(low < 7 < high for low, high in intervals) / 200 < 0.99
-    assert bootstrap_interval([4.0, 4.0]) == (4.0, 4.0)
+    samples = torch.randn(2_000, count, generator=generator, dtype=torch.float64) * 3 + 7
+    intervals = [mean_interval(sample.tolist()) for sample in samples]
+    assert 0.935 < sum(low < 7 < high for low, high in intervals) / 2_000 < 0.965
+    assert mean_interval([4.0] * count) == (4.0, 4.0) and mean_interval([4.0]) is None
+
+
+def test_an_interval_of_a_mean_is_as_in_the_tables_of_students_t():
+    # Mean 2, standard deviation 1 (squares 1, 0, 1 over 2); 4.3027 is the 97.5 % quantile with 2 degrees of freedom.
+    half = 4.3027 / 3**0.5
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - half, 2 + half), abs=1e-4)
 
 
 if __name__ == "__main__":

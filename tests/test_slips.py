@@ -32,7 +32,7 @@ from experiments.run import Run
 from experiments.scheduler import Launch, Listed, Room, Scheduler
 from experiments.scoring import score_agent
 from experiments.search import Trials, best_trials
-from experiments.stats import bootstrap_interval, profile_band
+from experiments.stats import mean_interval, profile_band
 from experiments.sync import messages
 from experiments.viewer.source import find_source
 from tests.test_compare import make
@@ -167,7 +167,7 @@ def test_all_scores_are_in_the_interval_and_not_those_of_the_first_games(monkeyp
         return (e._replace(score=s) for e, s in zip(episodes, (0.0, 1.0, 8.0), strict=True))
 
     result, _ = score_agent(agent_for(x), x, 3, epsilon=0.5, seed=0, device=CPU, watch=given)
-    assert tuple(result["mean_interval"]) == tuple(bootstrap_interval([0.0, 1.0, 8.0]))
+    assert tuple(result["mean_interval"]) == tuple(mean_interval([0.0, 1.0, 8.0]))
 
 
 def test_an_evaluation_of_the_best_weights_says_that_and_when_they_were(tmp_path):

@@ -33,11 +33,11 @@ def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
         make(tmp_path, "c51", "Pong", seed, [1.0 * seed] * 3)
     data = as_json(load([tmp_path]))
     raw, human = captions(data)
-    assert raw.startswith(r"Raw scores, mean over seeds and 95\,\% bootstrap interval. ")
+    assert raw.startswith(r"Raw scores, mean over seeds and 95\,\% t interval. ")
     assert human.startswith(r"Human-normalised scores with 95\,\% stratified bootstrap intervals. ")
     for caption in (raw, human):
         assert "Scored after 1M to 3M frames of training, with 2 seeds a game. " in caption
-        assert "As few as 2 seeds: bootstrap intervals of so few are too narrow: a game's true mean is" in caption
+        assert "As few as 2 seeds: bootstrap intervals, which aggregates and the probability of" in caption
         assert "frame cap 108000" in caption and "UNEQUAL FRAMES: " in caption
 
 
@@ -45,13 +45,15 @@ def test_single_runs_have_no_intervals_and_nobody_speaks_of_any(tmp_path, capsys
     make(tmp_path, "dqn", "Pong", 1, [1.0])
     for caption in captions(as_json(load([tmp_path]))):
         assert "with 1 seed a game" in caption and "Every cell has a single seed: no interval over seeds" in caption
-        assert "bootstrap" not in caption and "mean over seeds" not in caption
+        assert " interval" not in caption.replace("no interval over seeds", "") and "mean over seeds" not in caption
     assert run_command("compare", [str(tmp_path)]) == 0
-    assert "bootstrap" not in capsys.readouterr().out
+    assert " interval" not in capsys.readouterr().out.replace("no interval over seeds", "")
     make(tmp_path, "c51", "Pong", 1, [1.0])
     make(tmp_path, "c51", "Pong", 2, [2.0])
     raw, human = captions(as_json(load([tmp_path])))
-    assert "with 1 to 2 seeds a game" in raw and "Some cells have a single seed" in human and "bootstrap" in raw
+    assert (
+        "with 1 to 2 seeds a game" in raw and "Some cells have a single seed" in human and r"95\,\% t interval" in raw
+    )
 
 
 def test_many_agents_have_a_row_each(tmp_path, capsys):
@@ -65,6 +67,16 @@ def test_many_agents_have_a_row_each(tmp_path, capsys):
     assert {"agent Pong", "whole 5.00", "short 5.00", "long 4.00", "double 6.00", "same 4.00", "c51 9.00"} <= {*lines}
     assert {"short algorithm.n_steps 3", "long algorithm.n_steps 5", "whole nothing", "same nothing"} <= {*lines}
     assert "double algorithm.double True" in lines and any(line.startswith("c51 algorithm C51, ") for line in lines)
+
+
+def test_the_huge_interval_of_two_seeds_does_not_flatten_the_curves(tmp_path):
+    make(tmp_path, "dqn", "Pong", 1, [-20.0, -10.0])
+    make(tmp_path, "dqn", "Pong", 2, [-18.0, 0.0])
+    (axes,) = draw_all(load([tmp_path]))["curves"].axes
+    (band,) = axes.collections
+    half = 12.706 * 7.071 / 2**0.5  # t with one degree of freedom, times the standard error of -10 and 0
+    assert band.get_datalim(axes.transData).y1 == pytest.approx(half - 5, rel=1e-3)
+    assert axes.get_ylim() == pytest.approx((-19 - 14, -5 + 14))  # the mean goes from -19 to -5
 
 
 def test_what_most_agents_have_sets_none_of_them_apart():

@@ -23,29 +23,32 @@ function at(x, y, wanted) {  // linear between points
   return x[high] === x[low] ? y[high] : y[low] + ((y[high] - y[low]) * (wanted - x[low])) / (x[high] - x[low]);
 }
 
-function random(seed) {
-  return () => { seed = (seed * 1664525 + 1013904223) >>> 0; return seed / 4294967296; };
+// The 97.5 % quantile of Student's t: the first two in closed form, then Fisher & Cornish's expansion (1960).
+export function student(freedom) {
+  if (freedom === 1) return Math.tan(0.475 * Math.PI);
+  if (freedom === 2) return 0.95 * Math.sqrt(2 / (1 - 0.95 ** 2));
+  const z = 1.959964, z2 = z * z;
+  return z + z * (
+    (z2 + 1) / 4 / freedom + ((5 * z2 + 16) * z2 + 3) / 96 / freedom ** 2
+    + (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384 / freedom ** 3
+    + ((((79 * z2 + 776) * z2 + 1482) * z2 - 1920) * z2 - 945) / 92160 / freedom ** 4
+  );
 }
 
-// The mean and its 95 % bootstrap interval where all seeds have come. Where at least half have, `some` is the mean of
+// The mean and its 95 % t interval where all seeds have come. Where at least half have, `some` is the mean of
 // those, for it jumps where one ends; null if there is no such place. `share` is how much of the grid that is.
 export function band(curves, grid) {
   const values = curves.map((curve) => grid.map((x) => at(curve.x, curve.y, x)));
-  const mean = [], low = [], high = [], some = [], draw = random(7);
+  const mean = [], low = [], high = [], some = [];
   for (let i = 0; i < grid.length; i++) {
     const there = values.map((row) => row[i]).filter((v) => v !== null);
     const m = there.length ? there.reduce((a, b) => a + b, 0) / there.length : null, all = there.length === curves.length;
     mean.push(all ? m : null);
     some.push(all || 2 * there.length < curves.length ? null : m);
     if (!all || there.length < 2) { low.push(null); high.push(null); continue; }
-    const means = [];
-    for (let k = 0; k < 120; k++) {
-      let sum = 0;
-      for (let j = 0; j < there.length; j++) sum += there[(draw() * there.length) | 0];
-      means.push(sum / there.length);
-    }
-    means.sort((a, b) => a - b);
-    low.push(means[3]); high.push(means[116]);
+    const squares = there.reduce((sum, v) => sum + (v - m) ** 2, 0), freedom = there.length - 1;
+    const half = student(freedom) * Math.sqrt(squares / freedom / there.length);
+    low.push(m - half); high.push(m + half);
   }
   const lone = some.filter((value) => value !== null).length, ends = (i) => some[i] !== null && some[i] !== undefined && mean[i] === null;
   mean.forEach((value, i) => { if (value !== null && (ends(i - 1) || ends(i + 1))) some[i] = value; });  // they meet
@@ -105,7 +108,7 @@ export class Plot {
     const look = { stroke: ink("--quiet"), grid: { stroke: ink("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const short = this.axis === "hours" ? (x) => `${+x.toFixed(2)} h` : frames;
     this.u = new uPlot({
-      ...this.size(), series, bands, scales: { x: { time: false } }, legend: { show: false },
+      ...this.size(), series, bands, scales: { x: { time: false }, y: { range: (_, low, high) => this.range(low, high) } }, legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, dist: 5, click: () => {} } },
       axes: [
         { ...look, values: (_, ticks) => ticks.map(short), size: 28 },
@@ -122,6 +125,13 @@ export class Plot {
       const found = this.nearest();
       this.soon = setTimeout(() => this.pick(found), 250);
     });
+  }
+  range(low, high) {  // bands are cut that reach further beyond the lines than these reach themselves
+    if (low === null) return [null, null];
+    const drawn = this.lines.flatMap((line) => [...line.mean, ...(line.some || [])]).filter((v) => v !== null && v !== undefined);
+    const least = drawn.reduce((a, b) => Math.min(a, b), Infinity), most = drawn.reduce((a, b) => Math.max(a, b), -Infinity);
+    const [bottom, top] = most > least ? [Math.max(low, 2 * least - most), Math.min(high, 2 * most - least)] : [low, high];
+    return uPlot.rangeNum(bottom, top, 0.1, true);
   }
   nearest() {  // the line whose point lies nearest to the pointer
     const { left, top, idx } = this.u.cursor;

@@ -44,7 +44,13 @@ class Shards(ReplayBase):
 
     def extend(self, player: int, block: Any) -> None:
         """Appends a block to one shard: the arguments of `Replay.extend`, where the shards are."""
+        self.meet(max(shard.max_priority for shard in self.shards))
         self.shards[player].extend(*block)
+
+    def meet(self, largest: float) -> None:
+        """New sequences of every shard get the largest priority that any has seen, as in one replay."""
+        for shard in self.shards:
+            shard.max_priority = max(shard.max_priority, largest)
 
     def sample(self, batch_size: int) -> Sequence:
         """A batch drawn from all shards with P(i) = p_i^alpha / sum_k p_k^alpha, as if they were one."""

@@ -132,7 +132,7 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         raise ValueError(
             "--deterministic: the gradient of a dnc's cumulative product is not on CUDA; do without either"
         )
-    if experiment.replay is not None and here:
+    if experiment.replay is not None and here and experiment.distributed != "ray":
         check_memory(experiment, device)
         if experiment.replay.storage == "disk":
             check_room(experiment.replay.capacity * frame_bytes(experiment))

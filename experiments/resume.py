@@ -105,7 +105,7 @@ def go_on(
             )
             trainer.train(back.moment, stop)
     except Lost as lost:
-        return go_back(lost, options, run, console, stop, since=back.state["agent_steps"])
+        return go_back(lost, options, run, console, stop, asked, since=back.state["agent_steps"])
     return run, asked.signal
 
 
@@ -122,17 +122,21 @@ def other_code(config: dict[str, Any]) -> list[str]:
 
 
 def go_back(
-    lost: Lost, options: Resume, run: Run, console: Console, stop: Callable[[], bool], since: int = -1
-) -> tuple[Run, int]:
+    lost: Lost, options: Resume, run: Run, console: Console, stop: Callable[[], bool], asked: Interruption,
+    since: int = -1,
+) -> tuple[Run, int]:  # fmt: skip
     """Goes on from the newest checkpoint after a part of the training was lost; as `resume`.
 
     Args:
+        asked: what the training listened to: who was asked to stop meanwhile does not begin again.
         since: agent steps of the checkpoint from which it was gone on with before.
 
     Raises:
-        Lost: nothing was saved since.
+        Lost: nothing was saved since, or it was asked to stop.
     """
     saved = run.checkpoints()
+    if saved and asked.signal:
+        raise Lost(f"{lost}, and it was asked to stop; go on from {saved[-1]}: {run.resume_command}")
     if not saved or int(saved[-1].name) <= since:
         raise lost
     for _ in range(TRIES):

@@ -16,7 +16,7 @@ from experiments.files import read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
 from experiments.scheduler import Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import Board, say_the_end
-from experiments.suite_checks import check_agents, check_alike, check_cells, check_folder
+from experiments.suite_checks import check_agents, check_alike, check_cells, check_folder, players_of
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,10 @@ def spec_of(options: Suite) -> Spec:
     return make_spec(data)
 
 
-def threads_of(folder: Path, jobs: int) -> int:
+def threads_of(folder: Path, now: int) -> int:
     """Threads of each training, decided once: another number would change the last digits of a continued run."""
     path = folder / "suite.json"
-    if path.exists():
-        return int(read_json(path)["threads"])
-    return share_of_threads(jobs)
+    return int(read_json(path)["threads"]) if path.exists() else now
 
 
 def of_threads(count: int) -> str:
@@ -107,6 +105,8 @@ class Plan(NamedTuple):
     memory_of: Callable[[Cell], Room]  # what a run takes
     memory: Room  # what all of them may take together
     start: Callable[..., Any] | None  # as a Launch has it
+    device: str  # --device of each run
+    threads: int  # of each, if the suite begins now
 
 
 def plan(options: Suite) -> Plan:
@@ -143,12 +143,16 @@ def plan(options: Suite) -> Plan:
     device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
     needed = check_cells(planned, device, here=not options.ray)
     largest, start = Room(*map(max, zip(*needed.values(), strict=True))), None
+    threads = share_of_threads(options.jobs)
     if options.ray:
-        from experiments.distributed.runner import starter
+        from experiments.distributed.runner import cluster_at, threads_on
 
+        beside, away = (max(players_of(cell, kind) for cell in planned) for kind in ("local", "ray"))
         gpus = float(device.type == "cuda")
-        start, memory = starter(options.ray, lambda name: needed.get(name, largest).host, gpus)
-        room = Room(memory, largest.gpu)  # whether its GPU has room, a run sees itself
+        cluster = cluster_at(options.ray, lambda name: needed.get(name, largest).host, gpus, beside)
+        start, room = cluster.start, Room(cluster.memory, largest.gpu)  # whether its GPU has room, a run sees itself
+        jobs = min(options.jobs, len(planned) * max(options.search, 1))
+        threads = threads_on(cluster.cpus, jobs, beside, away)
     else:
         kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
         room = Room(*(int(0.9 * available_memory(torch.device(kind))) for kind in kinds))
@@ -160,7 +164,8 @@ def plan(options: Suite) -> Plan:
         check_search(folder, spec, options.objective)
     if options.ray:
         room = Room(*(options.jobs * x for x in room))  # Ray itself looks for a machine that has room
-    return Plan(spec, planned, folder, memory_of, room, start)
+    # Ray shows an actor that asks for no GPU those of its machine all the same.
+    return Plan(spec, planned, folder, memory_of, room, start, device.type if options.ray else options.device, threads)
 
 
 def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
@@ -174,8 +179,8 @@ def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
         return [*project, "--wandb-group", f"{folder}/{cell.group}", "--wandb-tags", folder]
 
     common = ["--wandb", options.wandb]
-    if options.device != "auto":  # which is train's own default; resume goes on where the run was begun
-        common += ["--device", options.device]
+    if planned.device != "auto":  # which is train's own default; resume goes on where the run was begun
+        common += ["--device", planned.device]
     return Launch(planned.folder, tuple(common), filed, threads, planned.start)
 
 
@@ -198,7 +203,7 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
     from experiments.search import Trials, best_trials
 
     spec, folder, search = planned.spec, planned.folder, options.search
-    threads = threads_of(folder, options.jobs)
+    threads = threads_of(folder, planned.threads)
     facts = {"what": options.what, "threads": threads, **dataclasses.asdict(spec)}
     write_json(folder / "suite.json", facts | ({"objective": options.objective} if search else {}))
     total = len(planned.cells) * (search or 1)
@@ -210,7 +215,7 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
 
     launch = launch_of(options, planned, threads)
     scheduler = Scheduler(launch, options.jobs, planned.memory_of, planned.memory, say)
-    if threads != (now := share_of_threads(options.jobs)):
+    if threads != (now := planned.threads):
         say(
             f"{folder} was begun with {of_threads(threads)} for each training and keeps to that, or its runs would not"
             f" go on bit for bit; --jobs {options.jobs} would give each {of_threads(now)}. The --jobs that it was begun"

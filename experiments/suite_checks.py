@@ -36,6 +36,12 @@ def experiment_of(cell: Cell) -> Any:
     return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
 
 
+def players_of(cell: Cell, kind: str) -> int:
+    """How many players a run has of one kind, local or ray."""
+    experiment = experiment_of(cell)
+    return experiment.players if experiment.distributed == kind else 0
+
+
 def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str, Room]:
     """Tries every kind of run that is planned, without training; returns the memory that each run takes.
 
@@ -59,7 +65,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, torch.device("cpu")).close()
         host, gpu = BASE_MEMORY, BASE_MEMORY * on_gpu
-        if experiment.replay is not None:
+        if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
             there = replay_device(experiment, device).type == "cuda"
             replay = replay_bytes(experiment, device)
             host, gpu = host + replay * (not there), gpu + replay * there

@@ -122,7 +122,7 @@ def train_and_keep(
             trace = Trace(setup.agent, run.path / "trace.json", log.say) if options.profile else lambda: None
             follow(run, setup, log, asked).train(stop=lambda: trace() or stop())
     except Lost as lost:
-        return go_back(lost, Resume(run.path), run, console, stop)
+        return go_back(lost, Resume(run.path), run, console, stop, asked)
     return run, asked.signal
 
 
@@ -146,7 +146,7 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
         log.say("WITHOUT EFFECT: " + ", ".join(idle))
     if device.type == "cpu" and x.frames >= LONG:
         log.say(f"{x.frames:_} frames take days on a CPU; --frames 2M would be a beginning")
-    if x.replay is not None:
+    if x.replay is not None and x.distributed != "ray":
         log.say(check_memory(x, device))
 
 

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from agents.shards import Shards
 from experiments.build import build_agent
+from experiments.checks import NoRoom, check
 from experiments.distributed import ray_setup
 from experiments.distributed.blocks import example_row
-from experiments.distributed.cluster import import_ray, to_arrays
+from experiments.distributed.cluster import Lost, import_ray, to_arrays
 from experiments.distributed.ray_shards import CHUNK, RayShards, ShardActor
+from experiments.distributed.setup import build
 from experiments.files import read_rows
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -150,39 +152,74 @@ def test_shards_on_two_machines_hold_what_shards_in_one_process_hold(ray):
         if i < 4:
             ray.get(shard.begin.remote(i, 0))
         there.extend(i % 4, ray.get(shard.offer.remote(i % 4, 0, i // 4, to_arrays(tuple(block)))))
+    assert there.chunk == CHUNK // 2
     assert there.steps_added == here.steps_added
     total = sum(shard.tree.total for shard in here.shards)
     assert sum(ray.get([actor.total.remote() for actor in there.actors])) == pytest.approx(total)
     facts, tensors = there.state()
     own_facts, own_tensors = here.state()
-    assert [{**shard, "rng": 0} for shard in facts["shards"]] == [{**shard, "rng": 0} for shard in own_facts["shards"]]
+    own = {"rng": 0, "max_priority": 0}  # here the largest is known at once, there when the learner has set it
+    assert [{**shard, **own} for shard in facts["shards"]] == [{**shard, **own} for shard in own_facts["shards"]]
     assert tensors.keys() == own_tensors.keys()
     assert all(torch.equal(tensors[name], x) for name, x in own_tensors.items())
 
     seq, _ = next(there.batches())
-    assert seq.action.shape == (length, x.replay.batch_size) and len(there.ready[int(seq.ids[0]) % 2]) == CHUNK - 1
+    assert seq.action.shape == (length, x.replay.batch_size) and len(there.ready[int(seq.ids[0]) % 2]) == CHUNK // 2 - 1
     assert len(set((seq.ids % 2).tolist())) == 1  # from one machine
     there.update(seq.ids, torch.full((len(seq.ids),), 1000.0))
     after = there.state()[1]
     assert sum(float(x.max() > 15) for x in after.values()) >= 1 > sum(float(x.max() > 15) for x in tensors.values())
+
+    other = 1 - int(seq.ids[0]) % 2  # what is new on the other machine is as likely to be drawn as it would be here
+    player = there.groups[other][0]
+    unknown = blocks[player]._replace(priority=torch.full_like(blocks[player].priority, torch.nan))
+    offered = there.of(player).offer.remote(player, 0, 5, to_arrays(tuple(unknown)))
+    there.extend(player, ray.get(offered))
+    assert there.state()[1][f"{player}.priorities"].max() == pytest.approx(1000**0.6, rel=1e-3)
+
+
+def test_machines_draw_unlike_each_other_and_unlike_before_a_resume(ray):
+    x = four_players()
+    agent = build_agent(x, (x.stack, 1, 6, 5), 3, torch.device("cpu"))
+    row, found = example_row(x, agent), []
+    for seed in (1, 2):
+        there = RayShards(ray, replace(x, seed=seed), agent.algorithm.length, row, torch.device("cpu"))
+        streams = [actor.object.experience.rng for actor in there.actors]
+        found += [rng.random() for rng in (there.rng, *streams)]
+        facts, tensors = there.state()
+        there.restore(facts | {"updates": 7}, tensors, row)
+        found += [actor.object.experience.rng.random() for actor in there.actors]
+    assert len(set(found)) == 10
+
+
+def test_shards_that_their_machine_has_no_room_for_are_refused(ray, monkeypatch):
+    monkeypatch.setattr("experiments.distributed.ray_shards.available_memory", lambda device: 1_000)
+    x = four_players()
+    agent = build_agent(x, (x.stack, 1, 6, 5), 3, torch.device("cpu"))
+    with pytest.raises(NoRoom, match=r"the shards of 2 players take .* machine a of the cluster has 0.0 GB free"):
+        RayShards(ray, x, agent.algorithm.length, example_row(x, agent), torch.device("cpu"))
+    huge = replace(x, replay=replace(x.replay, capacity=10**12))
+    check(huge, torch.device("cpu"))  # nothing of it is here
+    with pytest.raises(ValueError, match=r"--replay\.storage cuda: shards are in the memory of the cluster"):
+        build(replace(x, replay=replace(x.replay, storage="cuda")), torch.device("cpu"))
 
 
 def test_a_player_that_was_given_up_adds_nothing_any_more(ray):
     x = four_players()
     agent = build_agent(x, (x.stack, 1, 6, 5), 3, torch.device("cpu"))
     row, length = example_row(x, agent), agent.algorithm.length
-    shard = ShardActor(replace(x.replay, capacity=600), 2, length, 1, [1, 3], 16, to_arrays(row))
+    shard = ShardActor(replace(x.replay, capacity=600), 2, length, [1, 1], [1, 3], 16, to_arrays(row))
     _, (one, two), _ = play(x, 2)
     assert shard.begin(1, life=0) == 0
     offered = shard.offer(1, 0, 0, to_arrays(tuple(one)))
     assert shard.total() == shard.experience.shards[0].rows_added == 0  # what nobody has counted is not there yet
-    shard.accept(1, offered.number)
+    shard.accept(1, offered.number, 0.0)
     assert shard.experience.shards[0].steps_added == offered.steps
     shard.offer(1, 0, 1, to_arrays(tuple(two)))
     assert shard.begin(1, life=1) == 1  # the next one goes on after the last block that was counted
     shard.offer(1, 0, 1, to_arrays(tuple(two)))
     assert not shard.waiting
-    shard.accept(1, shard.offer(1, 1, 1, to_arrays(tuple(two))).number)
+    shard.accept(1, shard.offer(1, 1, 1, to_arrays(tuple(two))).number, 0.0)
     assert shard.experience.shards[0].rows_added == 2 * 16
 
 
@@ -222,6 +259,23 @@ def test_a_lost_shard_takes_it_back_to_the_checkpoint_and_to_the_end(ray, tmp_pa
     assert "a replay shard is gone (Died); going back to" in said
     state = Run.open(run.path).load_checkpoint()[1]
     assert state["finished"] and state["updates"] == updates_paid_for(state)
+
+
+def test_who_is_asked_to_stop_while_a_shard_is_lost_stops(ray, tmp_path, monkeypatch):
+    """As when a cluster's manager signals everybody."""
+    monkeypatch.setattr("experiments.resume.PAUSE", 0.0)
+    folder = tmp_path / "r" / "checkpoints"
+
+    def stop():
+        if folder.exists() and len(list(folder.glob("0*"))) == 2:
+            next(actor for actor in ray.made if type(actor.object) is ShardActor).dead = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    options = Train(four_players(), device="cpu", wandb="off", runs=tmp_path, name="r")
+    with pytest.raises(Lost, match=r"gone \(Died\), and it was asked to stop; go on from .*: highscore resume"):
+        run_training(options, Console(), stop)
+    assert not Run.open(tmp_path / "r").load_checkpoint()[1]["finished"]
 
 
 def test_a_stopped_training_goes_on_with_all_shards(ray, tmp_path):

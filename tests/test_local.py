@@ -143,6 +143,18 @@ def test_players_are_killed_again_and_again(watched):
     assert min(ends) > 0 and not list(Path("/dev/shm").glob("*highscore*"))
 
 
+def test_a_player_that_stands_still_is_replaced_though_another_plays(watched, monkeypatch):
+    monkeypatch.setattr(local, "SILENCE", 3.0)
+    monkeypatch.setattr(local, "GRACE", 0.5)
+    games, lives = watched.setup.games, watched.setup.games.lives[0]
+    os.kill(games.processes[0].pid, signal.SIGSTOP)
+    for _ in watched.learn(1 << 20):
+        if games.lives[0] > lives and not games.deaths[0]:
+            break
+    assert any(text.startswith("player 0 said nothing for 3 s, after block") for text in watched.said)
+    check_what_arrived(watched)
+
+
 def test_a_player_that_cannot_play_ends_the_training(monkeypatch, capfd):
     x = small()
     broken = replace(x, explore=replace(x.explore, num_envs=3))  # which `check` refuses: one rate too few
@@ -159,12 +171,18 @@ def test_a_player_that_cannot_play_ends_the_training(monkeypatch, capfd):
     assert any("failed (RuntimeError" in text for text in said)
 
 
-def test_what_was_learned_is_saved_when_nobody_can_play_any_more(monkeypatch, tmp_path):
+@pytest.mark.parametrize("deaths, said", [(0, "1 times in a row; nothing more"), (5, "player 0 cannot be started")])
+def test_what_was_learned_is_saved_when_nobody_can_play_any_more(monkeypatch, tmp_path, deaths, said):
     """Players that can be started no more; what the others had given is kept, and goes on."""
-    monkeypatch.setattr("experiments.distributed.roster.DEATHS", 0)
+    monkeypatch.setattr("experiments.distributed.roster.DEATHS", deaths)
     killed = []
 
     class Killing(LocalPlayers):
+        def _start(self, player):
+            if killed:
+                raise BlockingIOError("no more processes")
+            super()._start(player)
+
         def recv(self):
             if sum(self.blocks) == 12 and not killed:
                 killed.append(self.processes[0].pid)
@@ -172,11 +190,11 @@ def test_what_was_learned_is_saved_when_nobody_can_play_any_more(monkeypatch, tm
             return super().recv()
 
     monkeypatch.setattr("experiments.distributed.setup.LocalPlayers", Killing)
-    x = small("prioritized", frames=4_000)
-    with pytest.raises(RunError, match=r"1 times in a row; nothing more .* Saved; once it can: highscore resume"):
+    x = small("prioritized", frames=2_000)
+    with pytest.raises(RunError, match=rf"{said} .* Saved; once it can: highscore resume"):
         run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console())
     saved = Run.open(tmp_path / "r").load_checkpoint()[1]
-    assert 12 * 8 <= saved["agent_steps"] < 4_000 and killed
+    assert 12 * 8 <= saved["agent_steps"] < 2_000 and killed
     monkeypatch.setattr("experiments.distributed.setup.LocalPlayers", LocalPlayers)
     resume(Resume(tmp_path / "r", wandb="off"), Console())
     assert Run.open(tmp_path / "r").load_checkpoint()[1]["finished"]

@@ -28,13 +28,17 @@ def rows(count, seed=0):
     return found
 
 
-def extend(replay, block, priority=None):
-    """Gives a replay rows as a block."""
+def packed(replay, block, priority=None):
+    """Rows as a block: what `Replay.extend` takes."""
     step, action, note, _ = (tree_map(lambda *xs: torch.stack(xs), *part) for part in zip(*block, strict=True))
     kept = [row[3] for t, row in enumerate(block) if (replay.rows_added + t) % replay.config.stride == 0]
     state = torch.stack(kept) if kept else torch.zeros(0, GAMES, 3)
     priority = torch.full(action.shape, torch.nan) if priority is None else priority
-    replay.extend(step._replace(obs=step.obs[:, :, -1]), action, note, state, priority)
+    return step._replace(obs=step.obs[:, :, -1]), action, note, state, priority
+
+
+def extend(replay, block, priority=None):
+    replay.extend(*packed(replay, block, priority))
 
 
 def assert_equal(one, other):
@@ -117,6 +121,18 @@ def test_one_shard_is_a_replay():
             one.update(a.ids, priority)
             other.update(b.ids, priority)
     assert one.updates == other.updates == (one.steps_added - 20) // 4
+
+
+def test_what_is_new_has_the_largest_priority_that_any_shard_has_seen():
+    shards = Shards(CONFIG, 2 * GAMES, LENGTH, 3, 2, rows(1)[0])
+    for shard in shards.shards:
+        for row in rows(20):
+            shard.add(*row)
+    seq = shards.sample(50)
+    shards.update(seq.ids, torch.where(seq.ids % 2 == 0, 30.0, 0.1))
+    assert shards.shards[1].tree.leaves.max() <= 1
+    shards.extend(1, packed(shards.shards[1], rows(8, seed=2)))
+    assert shards.shards[1].tree.leaves.max() == pytest.approx((30 + 1e-6) ** 0.6)
 
 
 def test_shards_are_sampled_as_if_they_were_one():

@@ -21,6 +21,7 @@ from experiments.curve import published
 from experiments.dashboard.board import leaderboard
 from experiments.dashboard.index import Index
 from experiments.distributed import setup
+from experiments.distributed.runner import Cluster, threads_on
 from experiments.episodes import progress_episodes
 from experiments.files import read_json, write_json
 from experiments.loop import Scores
@@ -126,6 +127,21 @@ def test_a_suite_resumes_a_run_whose_newest_checkpoint_was_being_replaced(tmp_pa
 def test_cores_are_shared_among_the_trainings_of_a_suite(monkeypatch):
     monkeypatch.setattr("experiments.limits.cores", lambda: 8)
     assert [suite.share_of_threads(jobs) for jobs in (1, 2, 3, 9)] == [0, 4, 2, 1]
+
+
+def test_cpus_of_a_cluster_are_shared_among_the_trainings_of_a_suite(monkeypatch):
+    shared = [threads_on([4, 4], jobs, beside, away) for jobs, beside, away in [
+        (1, 0, 0), (2, 0, 0), (3, 0, 0), (9, 0, 0), (2, 2, 0), (2, 0, 2), (2, 0, 3), (2, 3, 0),
+    ]]  # fmt: skip
+    assert shared == [4, 4, 2, 1, 2, 2, 1, 1]
+    for jobs, beside, away in (3, 0, 3), (1, 4, 0):  # none plays, or none begins
+        with pytest.raises(ValueError, match="lower --jobs or --players"):
+            threads_on([4, 4], jobs, beside, away)
+    cluster = Cluster(lambda *_: None, 10**11, [4, 4])
+    monkeypatch.setattr("experiments.distributed.runner.cluster_at", lambda *_: cluster)
+    planned = suite.plan(suite.Suite("atari5", agents=("dqn",), games=("Pong",), ray="there", jobs=2))
+    launch = suite.launch_of(suite.Suite("atari5"), planned, planned.threads)
+    assert launch.threads == 4 and launch.options[-2:] == ("--device", "cpu")  # not the GPU that a machine may have
 
 
 def test_steps_are_counted_up_to_a_whole_one_and_a_cycle_is_a_rollout():

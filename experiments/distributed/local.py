@@ -17,6 +17,7 @@ from torch import nn
 
 from agents.agent import Agent
 from agents.sequence import tree_map
+from envs.gym_games import allow_files
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.player import Player
@@ -27,7 +28,8 @@ from experiments.interruption import ASKS
 
 AHEAD = 2  # blocks of each player: one is filled while the other waits for the learner
 COURTESY = 5  # added to the nice value of players: where cores are few, the learner goes first
-SILENCE = 300.0  # seconds without a block from anybody, after which all players are replaced
+SILENCE = 300.0  # seconds without a block from a player, after which it is replaced
+GRACE = 5.0  # seconds more, for all of them may have stood still together
 
 
 def context() -> Any:
@@ -72,6 +74,8 @@ class LocalPlayers(Roster):
         self.processes: dict[int, Any] = {}
         self.pipes: dict[int, Connection] = {}
         self.ready: deque[int] = deque()  # players whose messages have not been read
+        self.heard: dict[int, float] = {}  # when each player last gave a block, or was started
+        allow_files()  # a player takes five
 
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights, and starts those that are not there yet."""
@@ -79,7 +83,7 @@ class LocalPlayers(Roster):
         self.weights.agent_steps = agent_steps
         for player in range(self.count):
             if player not in self.processes:
-                self._start(player)
+                self.start(player)
 
     def recv(self) -> tuple[Block, Told]:
         """Waits for the next block of any player.
@@ -93,8 +97,9 @@ class LocalPlayers(Roster):
                 arrived = wait(list(self.pipes.values()), SILENCE)
                 self.waited += time.monotonic() - began
                 self.ready.extend(player for player, pipe in self.pipes.items() if pipe in arrived)
-                if not arrived:
-                    for player in list(self.processes):
+                unheard = [player for player in self.pipes if time.monotonic() - self.heard[player] >= SILENCE]
+                for player in unheard:
+                    if player not in self.ready and not self.pipes[player].poll(GRACE):
                         self.replace(player, f"said nothing for {SILENCE:.0f} s")
             player = self.ready.popleft()
             try:
@@ -110,7 +115,7 @@ class LocalPlayers(Roster):
                 continue
             assert told.number == self.blocks[player], (told, self.blocks)
             self.blocks[player] += 1
-            self.deaths[player] = 0
+            self.deaths[player], self.heard[player] = 0, time.monotonic()
             block = self.slots[player][told.slot]
             parts = (block.step, block.action, block.note, block.state)
             step, action, note, state = tree_map(lambda x: x.to(self.device), parts)
@@ -136,9 +141,10 @@ class LocalPlayers(Roster):
         with without_signals():
             process.start()
         theirs.close()
-        for slot in range(slots_of(self.x)):
-            ours.send(slot)
-        self.processes[player], self.pipes[player] = process, ours
+        self.processes[player], self.pipes[player], self.heard[player] = process, ours, time.monotonic()
+        with suppress(OSError):  # it has died meanwhile: `recv` finds out
+            for slot in range(slots_of(self.x)):
+                ours.send(slot)
 
     def _end(self, player: int) -> None:
         self.pipes.pop(player).close()

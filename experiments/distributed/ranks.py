@@ -49,8 +49,8 @@ class Rank(Trainer):
 
     def follow(self, moment: Moment) -> None:
         """Takes in one iteration of the loop."""
-        super().follow(moment)
         self.stopping.known = self.games.asked
+        super().follow(moment)
 
 
 class First(Rank):

@@ -12,13 +12,16 @@ from torch import Tensor
 from agents.replay import ReplayBase, ReplayConfig
 from agents.sequence import Sequence, below
 from agents.shards import Shards
+from experiments.checks import NoRoom, replay_bytes
 from experiments.config import Experiment
 from experiments.distributed.blocks import Block, block_rows
 from experiments.distributed.cluster import get, nodes, on_node, to_arrays, to_tensors
 from experiments.files import RunError
+from experiments.limits import available_memory
 from experiments.segments import Segments
 
-CHUNK = 8  # batches sent at once: what a message costs is shared by so many
+CHUNK = 8  # batches sent at once, by all machines: what a message costs is shared by so many
+CHUNK_BYTES = 256e6  # at most, of one machine: two chunks of each wait in the learner's memory
 
 
 class Offered(NamedTuple):
@@ -38,19 +41,26 @@ class ShardActor:
     """The process of some players' shards.
 
     Args:
+        seed: of what is drawn.
         players: whose; in `Part` they are numbered in this order.
         rows: of a block.
         example: one row of one shard, as arrays.
     """
 
     def __init__(
-        self, config: ReplayConfig, num_envs: int, length: int, seed: int, players: list[int], rows: int, example: Any
-    ):
+        self, config: ReplayConfig, num_envs: int, length: int, seed: list[int], players: list[int], rows: int,
+        example: Any,
+    ):  # fmt: skip
         torch.set_num_threads(1)
-        self.experience = Part(config, num_envs, length, seed, len(players), to_tensors(example))
-        self.players, self.rows = players, rows
+        self.experience = Part(config, num_envs, length, seed[0], len(players), to_tensors(example))
+        self.seed, self.players, self.rows = seed, players, rows
+        self.begin_drawing(0)
         self.life = dict.fromkeys(players, -1)
         self.waiting: dict[tuple[int, int], Block] = {}
+
+    def begin_drawing(self, updates: int) -> None:
+        """From here on it draws as nobody else does, and not as before that many updates."""
+        self.experience.rng = np.random.default_rng([*self.seed, updates])
 
     def begin(self, player: int, life: int) -> int:
         """From now on only this life of a player counts; returns the number of its first block."""
@@ -65,27 +75,35 @@ class ShardActor:
             self.waiting[player, number] = block
         return Offered(number, block.action.numel() - int(block.step.last.sum()))
 
-    def accept(self, player: int, number: int) -> float:
+    def accept(self, player: int, number: int, largest: float) -> float:
         """Appends a block to its shard; returns the total of priorities. Only the learner asks, so that what is in
-        the shards is what it has counted."""
-        shard = self._shard(player)
-        assert number * self.rows == shard.rows_added, (number, shard.rows_added)
-        shard.extend(*self.waiting.pop((player, number)))
+        the shards is what it has counted.
+
+        Args:
+            largest: priority that the learner has set anywhere.
+        """
+        assert number * self.rows == (have := self._shard(player).rows_added), (number, have)
+        self.experience.meet(largest)
+        self.experience.extend(self.players.index(player), self.waiting.pop((player, number)))
         return self.total()
 
     def total(self) -> float:
         """Of all priorities."""
         return sum(float(shard.tree.total) for shard in self.experience.shards)
 
-    def sample(self, agent_steps: int) -> tuple[list[Any], float]:
-        """Some batches, as arrays, and the total of priorities.
+    def free(self) -> int:
+        """Bytes of memory that this machine has to give."""
+        return available_memory(torch.device("cpu"))
+
+    def sample(self, count: int, agent_steps: int) -> list[Any]:
+        """So many batches, as arrays.
 
         Args:
             agent_steps: of all players.
         """
         self.experience.steps_added = agent_steps
         batch = self.experience.config.batch_size
-        return [to_arrays(tuple(self.experience.sample(batch))) for _ in range(CHUNK)], self.total()
+        return [to_arrays(tuple(self.experience.sample(batch))) for _ in range(count)]
 
     def update(self, ids: np.ndarray, priority: np.ndarray) -> None:
         """Sets the priorities [B] of a batch."""
@@ -96,8 +114,9 @@ class ShardActor:
         found = (shard.state() for shard in self.experience.shards)
         return [(facts, {name: x.numpy() for name, x in tensors.items()}) for facts, tensors in found]
 
-    def restore(self, parts: list[tuple[dict[str, Any], dict[str, Any]]], example: Any) -> float:
-        """Takes up a `state`; `read` fills the rows."""
+    def restore(self, parts: list[tuple[dict[str, Any], dict[str, Any]]], example: Any, updates: int) -> float:
+        """Takes up a `state` of after so many updates; `read` fills the rows."""
+        self.begin_drawing(updates)
         row = to_tensors(example)
         for shard, (facts, arrays) in zip(self.experience.shards, parts, strict=True):
             shard.restore(facts, {name: to_tensors(x) for name, x in arrays.items()}, row)
@@ -135,6 +154,9 @@ class RayShards(ReplayBase):
     Args:
         example: one row of one player, (step, action, note, state).
         device: where batches go.
+
+    Raises:
+        NoRoom: a machine has less memory than its shards take.
     """
 
     def __init__(self, ray: Any, x: Experiment, length: int, example: Any, device: torch.device):
@@ -147,14 +169,30 @@ class RayShards(ReplayBase):
         for s, players in enumerate(self.groups):
             share = replace(x.replay, capacity=x.replay.capacity * len(players) // x.players)
             games, rows = x.num_envs * len(players) // x.players, block_rows(x)
-            args = (share, games, length, x.seed + s, players, rows, to_arrays(example))
+            args = (share, games, length, [x.seed, s + 1], players, rows, to_arrays(example))
             self.actors.append(kind.options(scheduling_strategy=on_node(machines[s])).remote(*args))
+        self._check_room(x)
+        batch_bytes = x.replay.batch_size * length * example[0].obs[0].nbytes
+        self.chunk = max(1, min(CHUNK // len(machines), int(CHUNK_BYTES / batch_bytes)))
         self.totals = np.zeros(len(self.actors))
         self.accepted: list[Any] = [None for _ in self.actors]  # the newest answer, which has the newest total
         self.steps_added = 0  # agent steps in all shards
-        self.updates = 0
+        self.updates, self.max_priority = 0, 0.0  # the largest that was set
         self.rng = np.random.default_rng(x.seed)
         self._drop_chunks()
+
+    def _check_room(self, x: Experiment) -> None:
+        """As `check_memory` of a replay in one place."""
+        share = replay_bytes(x, torch.device("cpu")) / x.players
+        for machine, players, free in zip(
+            self.machines, self.groups, get(self.ray, [actor.free.remote() for actor in self.actors]), strict=True
+        ):
+            if (needed := share * len(players)) > free:
+                raise NoRoom(
+                    f"the shards of {len(players)} players take {needed / 1e9:.1f} GB, and machine {machine:.8} of the"
+                    f" cluster has {free / 1e9:.1f} GB free",
+                    "lower --replay.capacity, or try --replay.storage compressed",
+                )
 
     def _drop_chunks(self) -> None:
         self.ready: list[deque[Any]] = [deque() for _ in self.actors]
@@ -166,7 +204,9 @@ class RayShards(ReplayBase):
 
     def extend(self, player: int, offered: Offered) -> None:
         """Lets a player's block into its shard, and counts it."""
-        self.accepted[player % len(self.actors)] = self.of(player).accept.remote(player, offered.number)
+        self.accepted[player % len(self.actors)] = self.of(player).accept.remote(
+            player, offered.number, self.max_priority
+        )
         self.steps_added += offered.steps
 
     def sample(self, batch_size: int) -> Sequence:
@@ -181,19 +221,19 @@ class RayShards(ReplayBase):
             )
         s = int(self.rng.choice(len(self.totals), p=self.totals / total))
         if not self.ready[s]:
-            chunk, self.totals[s] = get(self.ray, self.asked[s] or self._ask(s))
-            self.ready[s].extend(chunk)
+            self.ready[s].extend(get(self.ray, self.asked[s] or self._ask(s)))
             self.asked[s] = self._ask(s)
         seq = Sequence(*to_tensors(self.ready[s].popleft(), self.device))
         return seq._replace(ids=seq.ids.cpu() * len(self.actors) + s)
 
     def _ask(self, s: int) -> Any:
-        return self.actors[s].sample.remote(self.steps_added)
+        return self.actors[s].sample.remote(self.chunk, self.steps_added)
 
     def update(self, ids: Tensor, priority: Tensor) -> None:
         """Sets the priorities [B] of a batch, sooner or later."""
         if self.config.priority_exponent:
             count = len(self.actors)
+            self.max_priority = max(self.max_priority, float(priority.max()))
             self.actors[int(ids[0]) % count].update.remote(*to_arrays((ids // count, priority)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -218,10 +258,12 @@ class RayShards(ReplayBase):
             for i, own in enumerate(facts["shards"])
         ]
         asked = zip(self.actors, self.gathered(parts), strict=True)
-        totals = get(self.ray, [actor.restore.remote(own, to_arrays(example)) for actor, own in asked])
+        totals = get(
+            self.ray, [actor.restore.remote(own, to_arrays(example), facts["updates"]) for actor, own in asked]
+        )
         self.totals, self.accepted = np.array(totals), [None for _ in self.actors]
         self.steps_added = sum(own["steps_added"] for own in facts["shards"])
-        self.updates = facts["updates"]
+        self.updates, self.max_priority = facts["updates"], max(own["max_priority"] for own in facts["shards"])
         self.rng.bit_generator.state = facts["rng"]
         self._drop_chunks()
 

@@ -33,6 +33,17 @@ class Roster(ABC):
         self.waited = 0.0
         self.say: Callable[[str], None] = print
 
+    def start(self, player: int) -> None:
+        """Begins a player's next life.
+
+        Raises:
+            NobodyPlays: this machine has no more processes, memory or files to give.
+        """
+        try:
+            self._start(player)
+        except (OSError, EOFError) as error:  # EOFError: of who starts processes for us, and had none
+            raise NobodyPlays(f"player {player} cannot be started ({type(error).__name__}: {error})") from error
+
     @abstractmethod
     def _start(self, player: int) -> None:
         """Begins a player's next life."""
@@ -45,7 +56,7 @@ class Roster(ABC):
         """Gives the place of a player that ended to another.
 
         Raises:
-            NobodyPlays: it ends again and again.
+            NobodyPlays: it ends again and again, or no other can be started.
         """
         self._end(player)
         self.deaths[player] += 1
@@ -57,7 +68,7 @@ class Roster(ABC):
             f"player {player} {how}, after block {self.blocks[player]}; what it had begun is lost and was not counted."
             " Another takes its place, and its games begin new episodes"
         )
-        self._start(player)
+        self.start(player)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What those who go on with the training must know."""

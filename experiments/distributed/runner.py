@@ -5,7 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.children import ours
 from experiments.distributed.cluster import connect, import_ray
@@ -68,12 +68,21 @@ class Remote:
         self.actor.tell.remote(number)
 
 
-def starter(address: str, memory_of: Callable[[str], int], gpus: float) -> tuple[Callable[..., Remote], int]:
-    """What starts commands on a cluster, and the memory of its largest machine in bytes.
+class Cluster(NamedTuple):
+    """Where runs of a suite can be."""
+
+    start: Callable[..., Remote]  # a command, as a Launch has it
+    memory: int  # of its largest machine, in bytes
+    cpus: list[int]  # of each machine
+
+
+def cluster_at(address: str, memory_of: Callable[[str], int], gpus: float, beside: int) -> Cluster:
+    """A cluster, and what starts commands there.
 
     Args:
         memory_of: bytes that a run of some name takes; Ray places it where there are so many.
         gpus: of each run.
+        beside: processes that play beside each run.
 
     Raises:
         ValueError: no cluster answers there.
@@ -83,11 +92,36 @@ def starter(address: str, memory_of: Callable[[str], int], gpus: float) -> tuple
         os.environ["RAY_ADDRESS"] = address
         connect(1)
     kind = ray.remote(Runner)
-    machines = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def start(words: list[str], log: Path, env: dict[str, str]) -> Remote:
-        needs = {"num_cpus": 1, "num_gpus": gpus, "memory": memory_of(log.stem), "max_concurrency": 2}
+        cpus = int(env.get("OMP_NUM_THREADS", 1)) + beside
+        needs = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory_of(log.stem), "max_concurrency": 2}
         actor = kind.options(scheduling_strategy="SPREAD", **needs).remote()
         return Remote(ray, actor, actor.run.remote(words, log.resolve(), env), log)
 
-    return start, int(max(machines))
+    memory = max(int(machine.get("memory", 0)) for machine in machines)
+    return Cluster(start, memory, [int(machine.get("CPU", 0)) for machine in machines])
+
+
+def threads_on(cpus: list[int], jobs: int, beside: int, away: int) -> int:
+    """Threads of each of so many runs at once on machines with so many CPUs.
+
+    Args:
+        beside: processes that play beside each run, on its machine.
+        away: players of each run that take a CPU of any machine.
+
+    Raises:
+        ValueError: there are too few, so that some could never play.
+    """
+    if max(cpus) <= beside or (away and sum(cpus) < jobs * (1 + away)):
+        raise ValueError(
+            f"{jobs} runs at once, each with {beside + away} players, take {jobs * (1 + beside + away)} CPUs, and the"
+            f" Ray cluster's machines have {', '.join(map(str, cpus))}: lower --jobs or --players"
+        )
+    threads = 1
+    while sum(have // (threads + 1 + beside) for have in cpus) >= jobs and jobs * (
+        threads + 1 + away
+    ) + jobs * beside <= sum(cpus):
+        threads += 1
+    return threads

@@ -93,6 +93,8 @@ def check(x: Experiment) -> None:
         raise ValueError(
             f"--num-envs {x.num_envs} cannot be shared equally by --players {x.players}; change one of them"
         )
+    if x.distributed == "ray" and x.replay.storage == "cuda":
+        raise ValueError("--replay.storage cuda: shards are in the memory of the cluster's machines; use ram")
     if x.bonus.weight:
         raise ValueError(f"--bonus.weight: with --distributed {x.distributed} there is no intrinsic reward")
     rows = x.replay.capacity // x.num_envs

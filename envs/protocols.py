@@ -21,11 +21,13 @@ class Protocol:
 
 
 MACHADO = Protocol(
-    "machado", "Machado et al. 2018, sec. 5: sticky actions, no life information",
+    "machado", "Machado et al. 2018, sec. 5: sticky actions, no life information; with 4 frames an action, and of these"
+    " only those that the game knows, as Castro et al. 2018",
     sticky_actions=0.25, noop_max=0, life_loss_is_terminal=False,
 )  # fmt: skip
 NATURE = Protocol(
-    "nature", "Mnih et al. 2015, Methods: up to 30 no-ops, a lost life ends value in training",
+    "nature", "Mnih et al. 2015, Methods: no-ops at first, a lost life ends value in training; at most 108,000 frames"
+    " an episode, as Hessel et al. 2018",
     sticky_actions=0.0, noop_max=30, life_loss_is_terminal=True,
 )  # fmt: skip
 ATARI100K = Protocol(

@@ -72,7 +72,8 @@ class AtariScreen:
                 self.ale.loadROM(self.rom)  # for the seed to count
                 self.actions = self.ale.getMinimalActionSet()
             self.ale.reset_game()
-            for _ in range(int(games.info["episode_frame_number"][0])):  # the no-ops that some protocols begin with
+            # Some protocols begin with no-ops; frames that some games themselves begin with are there already.
+            for _ in range(int(games.info["episode_frame_number"][0]) - self.ale.getEpisodeFrameNumber()):
                 self.ale.act(0)
             return [self._frame()] if show else []
         frames, reward = [], 0.0

@@ -1,5 +1,6 @@
 """One checkpoint: a directory with tensors.safetensors and checkpoint.json, whole or not there."""
 
+import errno
 import hashlib
 import json
 import os
@@ -60,10 +61,15 @@ def put_back(replaced: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+class Unreadable(RunError):
+    """A checkpoint that may be whole: where it lies, something is wrong."""
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, state) of one checkpoint directory. Checks the hash before anything is parsed.
 
     Raises:
+        Unreadable: the disk does not give it now.
         RunError: a file is missing, damaged, foreign or of another version.
     """
     try:
@@ -78,9 +84,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load(content), state
     except RunError:
         raise
-    except PermissionError as error:
-        raise RunError(f"checkpoint {path} may not be read: {error}") from None
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+            raise RunError(f"checkpoint {path} is damaged: {error}") from None
+        raise Unreadable(
+            f"checkpoint {path} cannot be read ({error.strerror}): put that right and try again; without {path} the one"
+            " before is taken"
+        ) from None
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise RunError(f"checkpoint {path} is damaged: {error}") from None
 
 

@@ -7,7 +7,7 @@ by chance.
 import itertools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -199,7 +199,8 @@ def beside_published(options: Curve, run: Run, episodes: list[dict[str, Any]], f
         for name, theirs in found.items() for p in theirs
     ]  # fmt: skip
     well = all(p.well for theirs in found.values() for p in theirs)
-    return table, {"reference": options.reference, "evaluation": last_evaluation(run)}, well
+    theirs = {name: published_curve(name, game).protocol for name in options.reference}
+    return table, {"reference": theirs, "evaluation": last_evaluation(run)}, well
 
 
 def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], frames: int) -> tuple[list, dict, bool]:
@@ -225,6 +226,13 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     return table, about | {"evaluation": evaluation} | ({"training": more} if more else {}), above
 
 
+def unlike_protocols(protocol: str, references: Sequence[str], game: str) -> str:
+    """What to know of curves that were not measured as a run was; empty if there is nothing."""
+    theirs = {name: published_curve(name, game).protocol for name in references}
+    unlike = [f"{name}: {how}" for name, how in theirs.items() if protocol != "machado" or "training" not in how]
+    return f"NOT MEASURED ALIKE: training scores under {protocol}, beside {'; '.join(unlike)}" if unlike else ""
+
+
 def last_evaluation(run: Run) -> dict[str, Any]:
     """What its summary says of it, without each game; empty before the first."""
     evaluation = read_json(run.path / "summary.json").get("evaluation") or {}
@@ -244,6 +252,8 @@ def main(args: list[str]) -> int:
     if known:
         for name in options.reference:
             published(run.experiment.game, name)
+        if unlike := unlike_protocols(run.experiment.protocol, options.reference, run.experiment.game):
+            print(unlike, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     table, about, well = (beside_published if known else beside_chance)(options, run, episodes, frames)
     write_atomically(options.out / "curve.csv", "".join(",".join(line) + "\n" for line in table).encode())

@@ -7,6 +7,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -234,6 +235,19 @@ def alive(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def remove_idle(path: Path) -> bool:
+    """Removes a run directory, if there is one, unless a process holds it; returns whether it is gone."""
+    try:
+        with (path / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # there is none, or whoever trains there will say what is wrong with the disk
+    return True
 
 
 def heartbeat(path: Path) -> float:

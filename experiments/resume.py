@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from experiments import snapshot
 from experiments.build import Setup, device_of
-from experiments.checkpoint import read_checkpoint
+from experiments.checkpoint import Unreadable, read_checkpoint
 from experiments.checks import NoRoom
 from experiments.distributed import recovery
 from experiments.distributed.cluster import Lost
@@ -25,6 +26,7 @@ from experiments.interruption import Interruption
 from experiments.log import Log, say_what_next, terminal
 from experiments.loop import Moment, Scores
 from experiments.provenance import provenance
+from experiments.records import flat
 from experiments.run import Run
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror
@@ -93,7 +95,7 @@ def go_on(
             trainer.take_up(back.state, back.segments)
             if not back.exact:
                 trainer.scores.give_up()
-            for text in [*back.notes, *other_code(run.config)]:
+            for text in [*back.notes, *other_code(run.config), *other_settings(run.config, back.state)]:
                 log.event(text)
             if trainer.device.type != run.begun_on:
                 log.event(
@@ -121,6 +123,16 @@ def other_code(config: dict[str, Any]) -> list[str]:
     return [f"from here with other code: {', '.join(changed)}"] if changed else []
 
 
+def other_settings(config: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """What somebody changed in config.json since a checkpoint was written, for a run's events: [] or a line."""
+    before, now = state["resume"].get("settings"), flat(config["experiment"])
+    if not isinstance(before, dict):  # it is older than they are kept
+        return []
+    before = flat(before)
+    changed = [f"{name} {before.get(name)} to {now.get(name)}" for name in now if now[name] != before.get(name)]
+    return [f"from here with other settings, as config.json has them now: {', '.join(changed)}"] if changed else []
+
+
 def go_back(
     lost: Lost, options: Resume, run: Run, console: Console, stop: Callable[[], bool], asked: Interruption,
     since: int = -1,
@@ -140,7 +152,7 @@ def go_back(
     if not saved or int(saved[-1].name) <= since:
         raise lost
     for _ in range(TRIES):
-        console.print(f"{lost}; going back to {saved[-1]}", highlight=False, soft_wrap=True)
+        console.print(f"{lost}; going back to {saved[-1]}", highlight=False, markup=False, soft_wrap=True)
         time.sleep(PAUSE)
         try:
             return resume(options, console, stop)
@@ -175,6 +187,7 @@ def recover(
 
     Raises:
         RunError: there is none, or the run is finished.
+        Unreadable: the newest may be whole, but cannot be read now.
         NoRoom: there is less memory than it takes.
     """
     notes: list[str] = []
@@ -195,17 +208,29 @@ def recover(
         notes.append(f"PASSED OVER: {problem}; trying the one before")
     for text in notes:
         print(text, file=sys.stderr)
-    raise RunError(f"{run.path} has no checkpoint to go on from; train it anew")
+    raise RunError(f"{run.path} has no checkpoint to go on from; train it anew{from_its_weights(run)}")
+
+
+def from_its_weights(run: Run) -> str:
+    """How to begin anew with a run's weights, if they at least are whole; for the end of a sentence."""
+    for path in run.checkpoints():
+        with suppress(RunError):
+            read_checkpoint(path)
+            folder = shlex.quote(str(run.path))
+            return f", or with its weights: highscore train {folder} --weights {folder}"
+    return ""
 
 
 def attempt(run: Run, path: Path, make: Callable[[], Setup | DistributedSetup], rank: int) -> Recovered | str:
     """A training as one checkpoint has it, or what is wrong with that checkpoint.
 
     Raises:
-        RunError: the run is finished.
+        RunError: the run is finished, or the disk does not give the checkpoint now.
     """
     try:
         tensors, state = read_checkpoint(path)
+    except Unreadable:
+        raise
     except RunError as error:
         return f"{error}"
     if state.get("finished") is True:

@@ -110,6 +110,8 @@ class Run:
                     hint = f"go on with it (highscore resume {path}) or " if unfinished(path) else ""
                     raise RunError(f"{path} exists already; {hint}choose another --name") from None
                 path = root / f"{base}-{attempt}"
+        else:
+            raise RunError(f"{root} has a thousand runs called {base}; choose a --name")
         known = {"schema": SCHEMA, "name": path.name, "experiment": to_json(experiment), "wandb_id": wandb_id()}
         run = cls(path, known | provenance() | more)
         try:

@@ -1,7 +1,6 @@
 """Runs many trainings side by side, each a process of its own, within the machine's memory."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ from experiments.children import ours
 from experiments.files import NO_ROOM, RunError
 from experiments.interruption import ASKS, heard
 from experiments.matrix import Cell
-from experiments.records import alive, summary, whole
+from experiments.records import alive, remove_idle, summary, whole
 
 POLL = 0.5  # seconds
 LOST = 1000  # instead of a status, that no process has: the machine is gone
@@ -164,16 +163,15 @@ class Scheduler:
     def _begin(self, cell: Cell, work: Work) -> None:
         path = self.launch.folder / cell.name
         if path.exists() and alive(path):
-            self.say(f"{cell.name}: another process is at it; waiting")
-            self.elsewhere.append(cell)
-            return
+            return self._wait_for(cell)
         if summary(path).get("finished") is True:
             self._end(cell, work, "finished")
             return
         saved = any((path / "checkpoints").glob("[!.]*")) or any((path / "checkpoints").glob(".replaced-*"))
         words = ["resume", str(path)]
         if not saved:
-            shutil.rmtree(path, ignore_errors=True)  # it was killed before it had saved anything
+            if not remove_idle(path):  # it was killed before it had saved anything
+                return self._wait_for(cell)
             folder = ["--runs", str(self.launch.folder), "--name", cell.name]
             words = ["train", *cell.arguments, *folder, *self.launch.more(cell)]
         threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
@@ -184,6 +182,10 @@ class Scheduler:
         if self.stopping:  # since it was decided to begin this one; who was told then could not be it
             self._tell(self.running[cell.name])
         self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
+
+    def _wait_for(self, cell: Cell) -> None:
+        self.say(f"{cell.name}: another process is at it; waiting")
+        self.elsewhere.append(cell)
 
     def log(self, cell: Cell) -> Path:
         """Where a run's output goes."""
@@ -223,14 +225,15 @@ class Scheduler:
         work.ended(cell, state)
 
     def _reason(self, cell: Cell, status: int) -> str:
-        """The last line that a failed run wrote."""
+        """The last words that a failed run wrote."""
         try:
             lines = self.log(cell).read_text("utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
         if status == LOST:
             return f"it lost its machine {self.losses[cell.name] + 1} times"
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        told = (line.strip(" │") for line in reversed(lines) if any(map(str.isalnum, line)))  # not the rim of a box
+        said = next(told, "it said nothing")
         if status > 0:
             return said
         if status == 0:

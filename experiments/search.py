@@ -87,6 +87,17 @@ def cut_torn(path: Path) -> None:
         os.truncate(path, written.rfind(b"\n") + 1)
 
 
+def extremes(spec: Spec) -> list[Cell]:
+    """Runs with each end and each choice of everything that a search draws: what can be tried before it begins."""
+    ends = {key: space.get("choices") or [space["low"], space["high"]] for key, space in spec.search.items()}
+    first = {key: values[0] for key, values in ends.items()}
+    drawn = [first | {key: value} for key, values in ends.items() for value in values]
+    return [
+        cell(spec, agent, game, spec.seeds[0], settings, f"try{i}-")
+        for i, settings in enumerate(drawn) for agent in spec.agents for game in spec.games
+    ]  # fmt: skip
+
+
 class Trials:
     """Work that is drawn while it goes on: `count` trials, each on every game and seed of a suite.
 
@@ -112,9 +123,9 @@ class Trials:
         self.study = optuna.create_study(
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal"))),
             study_name=folder.name, load_if_exists=True, direction="maximize",
-            sampler=chosen(seed=seed + sum(1 for _ in folder.glob("t0*"))),  # a continued search draws other settings
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
         )  # fmt: skip
+        self.study.sampler = chosen(seed=seed + len(self.study.trials))  # a continued search draws other settings
         self.open: dict[int, tuple[Any, list[Cell]]] = {}  # trial and its runs, by number
         self.ready: list[Cell] = []
         self.states: dict[str, str] = {}
@@ -213,5 +224,7 @@ def best_trials(trials: Trials, say: Callable[[str], None], shown: int = 5) -> N
         settings = "  ".join(f"--{key} {value:.4g}" if isinstance(value, float) else f"--{key} {value}"
                              for key, value in trial.params.items())  # fmt: skip
         say(f"  t{trial.number:04d}  {trial.value:.4g}  {settings}")
+    if "fail" in states:
+        say("Failed trials are not tried again: put right what failed, and begin anew with another --name.")
     if len(finished) > 1:
         say("The best of many flatter themselves: train them again with other seeds before you quote a score.")

@@ -5,6 +5,8 @@ states of torch, NumPy and Python. Nothing here knows which algorithm or game it
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,9 @@ def part_of(rank: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tup
     return shared | theirs, facts | facts["ranks"][rank - 1]
 
 
+LACKS = ("can't allocate memory", "CUDA error", "NCCL error")  # in what torch says of a machine, not of a checkpoint
+
+
 def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
     """Takes a freshly built training to where `take` found another.
 
@@ -72,11 +77,18 @@ def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> 
     Raises:
         ValueError: tensors or facts that are not those of such a training.
     """
-    try:
+    with refused():
         return _restore(setup, tensors, facts)
-    except torch.OutOfMemoryError:
-        raise  # another process has the GPU's memory; the checkpoint is good
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """What breaks at a foreign checkpoint becomes a ValueError; what a machine lacks for a good one does not."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in LACKS):
+            raise
         raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
 
 

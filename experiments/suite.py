@@ -119,7 +119,7 @@ def plan(options: Suite) -> Plan:
 
     from experiments.build import device_of
     from experiments.limits import available_memory
-    from experiments.search import check_games, check_search, import_optuna
+    from experiments.search import check_games, check_search, extremes, import_optuna
     from experiments.wandb_mirror import check_project
 
     spec = spec_of(options)
@@ -141,7 +141,8 @@ def plan(options: Suite) -> Plan:
         check_alike(planned)
     # A cluster's machines have GPUs for those who ask for one, which this machine may not have.
     device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
-    needed = check_cells(planned, device, here=not options.ray)
+    drawn = extremes(spec) if options.search else []
+    needed = check_cells([*planned, *drawn], device, here=not options.ray)
     largest, start = Room(*map(max, zip(*needed.values(), strict=True))), None
     threads = share_of_threads(options.jobs)
     if options.ray:
@@ -157,7 +158,7 @@ def plan(options: Suite) -> Plan:
         kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
         room = Room(*(int(0.9 * available_memory(torch.device(kind))) for kind in kinds))
     memory_of = lambda cell: needed.get(cell.name, largest)
-    check_fit(planned, memory_of, room)
+    check_fit([*planned, *drawn], memory_of, room)
     folder = options.runs / (options.name or Path(options.what).stem)
     check_folder(folder, planned)
     if options.search:

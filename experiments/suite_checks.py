@@ -56,11 +56,15 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
 
     from experiments.build import make_games
     from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device
+    from experiments.run import Run
 
     needed, tried, on_gpu = {}, set(), device.type == "cuda"
     for cell in planned:
         experiment = experiment_of(cell)
         check(experiment, device, here)
+        if (weights := cell.settings.get("weights")) and weights not in tried:
+            tried.add(weights)
+            Run.open(Path(weights))
         if (experiment.game, experiment.protocol) not in tried:
             tried.add((experiment.game, experiment.protocol))
             make_games(experiment, 1, torch.device("cpu")).close()
@@ -119,7 +123,12 @@ def check_folder(folder: Path, planned: list[Cell]) -> None:
     for cell in planned:
         if not (folder / cell.name / "config.json").exists():
             continue
-        begun, now = flat(to_json(Run.open(folder / cell.name).experiment)), flat(to_json(experiment_of(cell)))
+        run = Run.open(folder / cell.name)
+        begun, now = flat(to_json(run.experiment)), flat(to_json(experiment_of(cell)))
+        if isinstance(weights := run.config.get("weights"), dict):
+            begun["weights"] = weights.get("run")
+        if "weights" in cell.settings:
+            now["weights"] = str(Path(cell.settings["weights"]))
         names = [name for name in dict.fromkeys([*now, *begun]) if now.get(name) != begun.get(name)]
         if unlike := [f"{name} {begun.get(name)}, now {now.get(name)}" for name in names if name != "source"]:
             some = "; ".join(unlike[:SHOWN]) + (f"; and {len(unlike) - SHOWN} more" if unlike[SHOWN:] else "")

@@ -266,6 +266,8 @@ class Trainer:
         self.log.mirror.summary(headline(result))
         if filmed:
             self.log.video(film, self.agent_steps)
+        else:  # whoever syncs the run later counts a film for every evaluation
+            self.log.mirror.sent += how.video_seconds > 0
         self.log.say(
             f"{self.frames():_} frames: mean score {mean_of(result)} over {result['episodes']} episodes, "
             f"{result['protocol']}"
@@ -312,6 +314,7 @@ class Trainer:
         more = {
             "scores": self.scores.facts(), "mirrored": self.log.mirror.sent, "positions": self.run.positions(),
             "evaluation_due": self.evaluation_due, "metrics": {name: plain(x) for name, x in self.metrics.items()},
+            "settings": self.run.config["experiment"],
         }  # fmt: skip
         path = self.run.save_checkpoint(tensors, self.summary() | {"resume": facts | more})
         write_json(self.run.path / "summary.json", self.summary())  # last: a run is finished when it says so

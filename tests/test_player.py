@@ -80,6 +80,29 @@ def test_the_screen_is_that_of_the_recording(watched_run, agent):
     player.close()
 
 
+# Five games of the 57 begin with frames of their own, which their emulator plays whenever it begins anew.
+@pytest.mark.parametrize(
+    "name, protocol",
+    [("Berzerk", MACHADO), ("DoubleDunk", NATURE), ("NameThisGame", NATURE), ("Surround", NATURE),
+     ("YarsRevenge", MACHADO), ("Pong", NATURE)],
+    ids=lambda x: getattr(x, "name", x),
+)  # fmt: skip
+def test_the_picture_is_that_of_the_game_from_its_first_frame(name, protocol):
+    rules = replace(protocol, max_frames=184)
+    games, screen, generator = make_atari(name, 1, rules), AtariScreen(name, rules), np.random.default_rng(0)
+    step = games.reset(3)
+    for _ in range(2):
+        frames = screen.follow(games, step)
+        while not step.last.item():
+            step = games.step(torch.tensor([int(generator.integers(games.num_actions))]))
+            frames += screen.follow(games, step)
+        recorded = [pixels for pixels, _ in render(Recording.of(name, rules, games.played(0)))]
+        assert len(frames) == len(recorded)  # of which the last is that before, where the cap ends an episode
+        assert all(np.array_equal(frame.pixels, x) for frame, x in zip(frames[:-1], recorded[:-1], strict=True))
+        step = games.step(torch.tensor([0]))
+    games.close()
+
+
 def test_no_ops_are_followed_into_the_next_episode():
     games = make_atari("Seaquest", 1, NATURE)
     screen = AtariScreen("Seaquest", NATURE)

@@ -85,7 +85,7 @@ def test_compressed_frames_take_what_is_promised():
     games.close()
     packed = sum(map(sys.getsizeof, replay.rows[0].obs.packed)) / 400
     assert 500 < packed < 84 * 84 * 3 // 10
-    assert config.bytes_needed(84 * 84) < 0.31 * ReplayConfig(capacity=2 * 200).bytes_needed(84 * 84)
+    assert config.bytes_needed(84 * 84) < 0.41 * ReplayConfig(capacity=2 * 200).bytes_needed(84 * 84)
 
 
 def test_frames_on_a_gpu_need_one():

@@ -1,5 +1,6 @@
 """A training that is stopped or killed goes on as if nothing had happened: bit for bit."""
 
+import errno
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -220,7 +222,8 @@ def test_damaged_rows_of_the_replay_are_seen(tmp_path, capsys, half):
     flip(next((run.path / "replay").glob("*.rows")))
     assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
-    assert err.count("PASSED OVER") == 2 and "is not what was written" in err and "train it anew" in err
+    assert err.count("PASSED OVER") == 2 and "is not what was written" in err
+    assert f"train it anew, or with its weights: highscore train {run.path} --weights {run.path}" in err
 
 
 def test_what_a_kill_after_the_last_checkpoint_left_undone_is_done_when_it_is_asked_to_go_on(tmp_path, capsys, whole):
@@ -232,14 +235,48 @@ def test_what_a_kill_after_the_last_checkpoint_left_undone_is_done_when_it_is_as
     assert (run.path / "summary.json").read_bytes() == said and not (run.path / "replay").exists()
 
 
-def test_a_gpu_without_room_costs_no_checkpoint(tmp_path, monkeypatch, half):
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("no room"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("CUDA error: unspecified launch failure"),
+])  # fmt: skip
+def test_a_machine_without_room_costs_no_checkpoint(tmp_path, monkeypatch, half, error):
     run = stopped(tmp_path, half)
     saved = run.checkpoints()
     with monkeypatch.context() as patch:
-        patch.setattr(snapshot, "_restore", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no room")))
-        with pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(snapshot, "_restore", lambda *_: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)):
             resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
     assert run.checkpoints() == saved and len(saved) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_a_disk_that_does_not_give_a_checkpoint_costs_none(tmp_path, capsys, monkeypatch, half, number):
+    run = stopped(tmp_path, half)
+    saved, read = run.checkpoints(), Path.read_bytes
+
+    def fail(path):
+        if path.parent == saved[-1]:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
+    said = capsys.readouterr().err
+    assert f"{saved[-1]} cannot be read ({os.strerror(number)}): put that right and try again; without " in said
+    assert run.checkpoints() == saved and len(saved) == 2
+
+
+def test_settings_that_somebody_changed_meanwhile_are_named(tmp_path, half):
+    run = stopped(tmp_path, half)
+    config = json.loads((run.path / "config.json").read_text())
+    config["experiment"]["optimiser"]["learning_rate"], config["experiment"]["target_period"] = 0.5, 9
+    (run.path / "config.json").write_text(json.dumps(config))
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True), sigterm_after(5))
+    resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
+    events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
+    (said,) = [event for event in events if "with other settings" in event]
+    assert said.endswith(" now: optimiser.learning_rate 6.25e-05 to 0.5, target_period 5 to 9")
 
 
 def test_a_training_that_finds_no_room_to_go_on_is_told_what_helps(tmp_path, capsys, half, monkeypatch):

@@ -12,6 +12,7 @@ from experiments.distributed.runner import Remote, Runner
 from experiments.files import NO_ROOM, RunError
 from experiments.matrix import cells, make_spec
 from experiments.presets import PRESETS
+from experiments.records import remove_idle
 from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import say_the_end
@@ -159,6 +160,14 @@ def test_a_run_that_somebody_else_stopped_is_told_and_is_no_success(tmp_path):
     assert say_the_end(scheduler, tmp_path, 2, said.append) == 1
     assert said[:2] == ["1 of 2 finished, 0 failed", "  stopped by others: 1; the same command goes on with them"]
     assert say_the_end(scheduler, tmp_path, 2, said.append, pruned=True) == 0  # a search stops what is hopeless
+
+
+def test_a_run_that_lives_is_not_removed(tmp_path):
+    """Though it was not alive when it was asked whether it is."""
+    run = Run.create(tmp_path, PRESETS["dqn"], "0")
+    assert not remove_idle(run.path) and (run.path / "config.json").exists()
+    run.close()
+    assert remove_idle(run.path) and not run.path.exists() and remove_idle(run.path)
 
 
 def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_path):

@@ -136,6 +136,31 @@ def test_the_settings_that_a_run_was_begun_with_are_named_and_its_citation_is_no
         check_folder(tmp_path, [changed])
 
 
+def test_a_continued_search_draws_other_settings(folder):
+    """Though of those before nothing has begun."""
+    drawn = []
+    for count in (2, 4):
+        work = trials(folder, count)
+        while cell := work.next():
+            drawn.append(tuple(cell.settings.values()))
+    assert len(drawn) == 4 + 8 and len(set(drawn)) == 4  # two seeds each, and the first two again
+
+
+@pytest.mark.parametrize("space, said", [
+    ('"optimizer.learning-rate" = [1e-3, 1e-4]', "optimizer.learning-rate"),
+    ('"algorithm.n-steps" = [1, 0]', "--algorithm.n-steps must be at least 1, got 0"),
+    ('"optimiser.learning-rate" = {low = -1.0, high = 1.0}', "--optimiser.learning-rate must be positive, got -1.0"),
+])  # fmt: skip
+def test_whatever_a_search_could_draw_is_tried_before_it_begins(tmp_path, capsys, space, said):
+    head = 'agents = "dqn"\ngames = "probe/catch"\nseeds = 1\n[settings]\n"network.torso" = "mlp"\n[search]\n'
+    (tmp_path / "s.toml").write_text(head + space + "\n")
+    try:
+        assert run_command("suite", [str(tmp_path / "s.toml"), "--search", "2", "--runs", str(tmp_path)]) == 2
+    except SystemExit as ended:
+        assert ended.code == 2
+    assert said in "".join(capsys.readouterr()) and not (tmp_path / "s").exists()
+
+
 def test_an_interrupted_search_goes_on_with_its_own_trials(folder):
     work = trials(folder, 3)
     first, second = work.next(), work.next()  # the two seeds of the first trial

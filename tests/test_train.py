@@ -35,6 +35,7 @@ from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_best, load_agent, score_agent
+from experiments.sync import messages
 from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
@@ -227,6 +228,10 @@ def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
     run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path), Console(quiet=True))
     assert json.loads((run.path / "summary.json").read_text())["finished"]
     assert "no film" in (run.path / "events.jsonl").read_text() and not list(run.path.glob("recordings/*.mp4"))
+    # Weights & Biases numbers a film for each evaluation, whether there is one or not, as `highscore sync` does.
+    numbers = [message["number"] for message in messages(run.path, with_videos=True) if "number" in message]
+    mirrored, last = run.load_checkpoint()[1]["resume"]["mirrored"], len(list(run.path.glob("evaluations/*.json")))
+    assert mirrored == len(numbers) + last and numbers[-1] == mirrored - 1
 
 
 def begun_on_catch(runs, *more):

@@ -6,7 +6,6 @@ before, and so new episodes.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from agents.sequence import below
@@ -14,7 +13,7 @@ from envs.timestep import NO_STEP
 from experiments.distributed.blocks import example_row
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
-from experiments.snapshot import check_like, checked_count, restore_random_states, take
+from experiments.snapshot import check_like, checked_count, refused, restore_random_states, take
 
 
 def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
@@ -26,12 +25,8 @@ def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str
     Raises:
         ValueError: tensors or facts that are not those of such a training.
     """
-    try:
+    with refused():
         return _restore(setup, tensors, facts), True
-    except torch.OutOfMemoryError:
-        raise  # another process has the GPU's memory; the checkpoint is good
-    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
-        raise ValueError(f"it is not of such a training: {type(error).__name__}: {error}") from None
 
 
 def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Moment:

@@ -160,12 +160,16 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     free = available_memory(where)
     if needed > free - (spare := BASE_MEMORY if where.type == "cuda" else 0):
         fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
+        kept = steps // experiment.replay.stride * state_bytes(experiment.network)
+        of_memory = f", of which {kept / 1e9:.1f} GB are the memory's states," if 2 * kept > needed else ""
+        stride = getattr(experiment.algorithm, "unroll", 1) if of_memory else 1
+        sparser = f" --replay.stride {stride}, which keeps one state in {stride}, or" if stride > 1 else ""
         raise NoRoom(
-            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB and the {where.type} has"
+            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{of_memory} and the {where.type} has"
             f" {free / 1e9:.1f} GB free",
-            f"try --replay.capacity {fits}k"
+            f"try{sparser} --replay.capacity {fits}k"
             + (", or --replay.storage ram" if where.type == "cuda" else "")
-            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") else ""),
+            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") and not of_memory else ""),
         )
     return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
 

@@ -39,6 +39,8 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options, console, device = parse(Demo, args), Console(), device_of("auto")
+    if not options.minutes > 0:
+        raise ValueError(f"--minutes must be positive, got {options.minutes:g}")
     experiment = replace(preset("demo"), seed=options.seed)
     how = experiment.evaluation
     what = f"{experiment.game} ({how.episodes} episodes, {experiment.protocol})"
@@ -78,9 +80,11 @@ def show(console: Console, run: Run, before: dict[str, Any], after: dict[str, An
         table.add_row(when, f"{result['mean']:,.0f}", f"{low:,.0f} to {high:,.0f}", human, films[when])
     console.print(table)
     apart = after["mean_interval"][0] > before["mean_interval"][1]
+    early = after["frames"] < run.experiment.frames  # the minutes were over
+    more = "Give it more --minutes." if early else "Try another --seed, or: highscore train demo --frames 2M"
     console.print(
         f"{after['frames']:_} frames and scoring what they made in {minutes:.1f} minutes; the intervals "
-        + ("do not overlap: it learned." if apart else "overlap: it has not learned yet. Give it more --minutes."),
+        + ("do not overlap: it learned." if apart else f"overlap: it has not learned yet. {more}"),
         highlight=False,
     )
     console.print(

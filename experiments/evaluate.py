@@ -1,11 +1,14 @@
 """highscore evaluate: scores a trained agent under a named protocol."""
 
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import torch
+import tyro
 from rich.console import Console
 from rich.progress import track
 
@@ -13,18 +16,19 @@ from envs.library import game_of
 from experiments.build import device_of
 from experiments.files import write_json
 from experiments.fingerprint import identity
+from experiments.records import find_runs
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, mean_of, score_agent
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Plays whole episodes with a run's last checkpoint; prints and keeps the raw scores, and what they depend on."""
+    """Plays whole episodes with runs' last checkpoints; prints and keeps the raw scores, and what they depend on."""
 
-    run: Path
-    """a run directory"""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run directories, or folders that hold some"""
     episodes: int = 100
-    """episodes to play in all, shared equally by up to 8 emulators"""
+    """episodes to play of each, shared equally by up to 8 emulators"""
     protocol: str = ""
     """another than it was trained under, such as machado or nature"""
     epsilon: float = 0.001
@@ -61,7 +65,27 @@ def main(args: list[str]) -> int:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
     if not 0 <= options.epsilon <= 1:
         raise ValueError(f"--epsilon is a probability, got {options.epsilon}")
-    run, device, console = Run.open(options.run), device_of(options.device), Console()
+    if not options.runs:
+        raise ValueError("name runs, or a folder of them: highscore evaluate runs/NAME")
+    device, console, status = device_of(options.device), Console(), 0
+    found = find_runs(options.runs)
+    for path in found:
+        try:
+            evaluate(Run.open(path), options, device, console)
+        except ValueError as error:
+            if len(found) == 1:
+                raise
+            print(f"highscore evaluate: {error}", file=sys.stderr)  # the others may be well
+            status = 2
+    return status
+
+
+def evaluate(run: Run, options: Evaluate, device: torch.device, console: Console) -> None:
+    """Scores one run, and keeps the result in it.
+
+    Raises:
+        ValueError: it cannot be scored so; nothing was played.
+    """
     check_writable(run)
     if options.protocol:
         game_of(run.experiment.game).protocol(options.protocol)
@@ -82,7 +106,6 @@ def main(args: list[str]) -> int:
     path = run.path / "evaluations" / f"{name}.json"
     write_json(path, result)
     console.print(f"kept in {path}", highlight=False, markup=False, soft_wrap=True)
-    return 0
 
 
 def describe(result: dict[str, Any]) -> str:

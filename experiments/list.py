@@ -1,4 +1,4 @@
-"""highscore list: the games, presets, runs and recorded episodes there are."""
+"""highscore list: the games, presets, runs, recorded episodes and published agents there are."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ from envs.scores import baselines
 from experiments.build import build_agent, device_of
 from experiments.build_network import state_bytes
 from experiments.checks import frame_bytes
+from experiments.comparison import trained_for
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.files import RunError
 from experiments.presets import PRESETS
+from experiments.published import published_agents
 from experiments.records import evaluations, find_runs, finite, read_record
 from experiments.records import summary as summary_of
 from experiments.run import Run
@@ -32,9 +34,9 @@ from experiments.tables import brief
 
 @dataclass(frozen=True)
 class Listing:
-    """Lists the games, presets or runs there are, or the recorded episodes of a run."""
+    """Lists the games, presets, runs or published agents there are, or the recorded episodes of a run."""
 
-    what: Annotated[Literal["games", "presets", "runs", "episodes"], tyro.conf.Positional]
+    what: Annotated[Literal["games", "presets", "runs", "episodes", "published"], tyro.conf.Positional]
     """what to list"""
     folder: Annotated[Path | None, tyro.conf.Positional] = None
     """a run directory, for its episodes; or where the runs are, as --runs"""
@@ -158,10 +160,11 @@ def episodes(path: Path, last: int) -> Table:
     run = Run.open(path)
     rows = training_episodes(run.path)
     best = max(rows, key=lambda row: row["score"], default=None)
-    table = Table(
-        "episode", "frames", "agent steps", "score", title_justify="left",
-        title=f"{len(rows):_} recorded training episodes of {path}; watch one: highscore watch {path} --episode 1",
-    )  # fmt: skip
+    table = Table(title=f"{len(rows):_} recorded training episodes of {path}", title_justify="left")
+    table.add_column("episode", overflow="fold")  # whole: `watch --episode` wants it
+    for column in ("frames", "agent steps", "score"):
+        table.add_column(column, no_wrap=True)
+    table.caption = f"watch one: highscore watch {path} --episode 1"
     for row in rows[-last:]:
         table.add_row(str(row["episode"]), f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.10g}")
     for row in [best] if best else []:
@@ -176,12 +179,27 @@ def episodes(path: Path, last: int) -> Table:
     return table
 
 
+def published() -> Table:
+    """Agents whose published scores `compare --published` shows, and how they were measured."""
+    table = Table(title='highscore compare RUNS --published "AGENT" "AGENT"', title_justify="left", show_lines=True)
+    table.add_column("agents", ratio=3)
+    table.add_column("measured", ratio=2)
+    alike: dict[str, list[str]] = {}
+    for name, agent in published_agents().items():
+        alike.setdefault(f"{trained_for(agent)}: {agent.protocol}", []).append(name)
+    for how, names in alike.items():
+        table.add_row("\n".join(names), how)
+    return table
+
+
 def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     from experiments.cli import parse
 
     options = parse(Listing, args)
-    if options.folder is not None and options.what in ("games", "presets"):
+    if options.last < 1:
+        raise ValueError(f"--last must be at least 1, got {options.last}")
+    if options.folder is not None and options.what in ("games", "presets", "published"):
         raise ValueError(f"{options.what} are listed whole: leave out {options.folder}")
     if options.folder is not None and options.what == "runs" and options.runs != Listing.runs:
         raise ValueError(f"the runs in {options.folder}, or in --runs {options.runs}? name one folder")
@@ -189,7 +207,7 @@ def main(args: list[str]) -> int:
     tables: dict[str, Callable[[], Iterable[Table]]] = {
         "games": games, "presets": lambda: presets(options.measure, console),
         "runs": lambda: [runs(options.folder or options.runs)],
-        "episodes": lambda: [episodes(options.folder or Path(), options.last)],
+        "published": lambda: [published()], "episodes": lambda: [episodes(options.folder or Path(), options.last)],
     }  # fmt: skip
     if options.what == "episodes" and options.folder is None:
         raise ValueError("of which run? highscore list episodes RUN; `highscore list runs` shows them")

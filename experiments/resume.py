@@ -208,7 +208,8 @@ def recover(
         notes.append(f"PASSED OVER: {problem}; trying the one before")
     for text in notes:
         print(text, file=sys.stderr)
-    raise RunError(f"{run.path} has no checkpoint to go on from; train it anew{from_its_weights(run)}")
+    anew = f"highscore train {shlex.quote(str(run.path))}"
+    raise RunError(f"{run.path} has no checkpoint to go on from; train it anew: {anew}{from_its_weights(run)}")
 
 
 def from_its_weights(run: Run) -> str:

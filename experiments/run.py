@@ -40,7 +40,7 @@ from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_chec
 from experiments.config import Experiment, from_json, to_json
 from experiments.files import RunError, in_a_name, read_json, sync, write_json
 from experiments.provenance import provenance
-from experiments.records import checkpoints, is_count
+from experiments.records import alive, checkpoints, is_count
 
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
@@ -281,7 +281,10 @@ class Run:
                 print(f"{error}; trying the one before", file=sys.stderr)
         if found:
             raise RunError(f"{self.path} has no checkpoint that can be read; train it anew")
-        raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
+        if alive(self.path):
+            raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
+        anew = f"highscore train {shlex.quote(str(self.path))}"
+        raise RunError(f"{self.path} ended before its first checkpoint; train it anew: {anew}")
 
 
 def unfinished(path: Path) -> bool:

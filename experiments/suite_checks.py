@@ -56,12 +56,15 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
 
     from experiments.build import make_games
     from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device
+    from experiments.distributed.setup import check as check_players
     from experiments.run import Run
 
     needed, tried, on_gpu = {}, set(), device.type == "cuda"
     for cell in planned:
         experiment = experiment_of(cell)
         check(experiment, device, here)
+        if experiment.distributed != "none":
+            check_players(experiment)
         if (weights := cell.settings.get("weights")) and weights not in tried:
             tried.add(weights)
             Run.open(Path(weights))

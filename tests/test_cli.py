@@ -132,14 +132,25 @@ def test_a_disk_that_fills_ends_in_one_line(capsys, tmp_path, monkeypatch):
     assert "No space left on device" in refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path))
 
 
-@pytest.mark.parametrize("command", ["evaluate", "watch"])
-def test_what_is_no_run_is_refused(capsys, tmp_path, command):
-    assert "there is no run at" in refused(capsys, tmp_path, command, str(tmp_path / "none"))
-    assert "not a run directory" in refused(capsys, tmp_path, command, str(tmp_path))
+def test_what_is_no_run_is_refused(capsys, tmp_path):
+    assert "there is no run at" in refused(capsys, tmp_path, "watch", str(tmp_path / "none"))
+    assert "not a run directory" in refused(capsys, tmp_path, "watch", str(tmp_path))
+    assert "there is no folder" in refused(capsys, tmp_path, "evaluate", str(tmp_path / "none"))
+    assert "a run directory has a config.json" in refused(capsys, tmp_path, "evaluate", str(tmp_path))
+    assert "name runs, or a folder of them" in refused(capsys, tmp_path, "evaluate")
+
+
+def test_a_memory_whose_states_have_no_room_is_told_how_to_keep_fewer(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda device: 20_000_000_000)
+    words = ["--network.memory", "gtrxl", "--algorithm.unroll", "40", "--runs", str(tmp_path)]
+    line = refused(capsys, tmp_path, "train", "dqn", "--frames", "4M", *words)
+    assert "of which 262.2 GB are the memory's states" in line and "compressed" not in line
+    assert "try --replay.stride 40, which keeps one state in 40, or --replay.capacity" in line
 
 
 def test_bad_evaluations_are_refused(capsys, tmp_path):
     assert "--episodes" in refused(capsys, tmp_path, "evaluate", str(tmp_path), "--episodes", "0")
+    assert "--minutes must be positive" in refused(capsys, tmp_path, "demo", "--minutes", "0")
     assert "probability" in refused(capsys, tmp_path, "evaluate", str(tmp_path), "--epsilon", "2")
     assert ".mp4" in refused(capsys, tmp_path, "watch", str(tmp_path), "--video", "x.txt")
 
@@ -265,7 +276,7 @@ def test_what_reads_the_output_may_hear_enough():
 
 
 def test_help_names_its_own_command_and_what_can_be_listed(capsys):
-    for command, words in (("evaluate", "highscore evaluate"), ("list", "{games,presets,runs,episodes}")):
+    for command, words in (("evaluate", "highscore evaluate"), ("list", "{games,presets,runs,episodes,published}")):
         with pytest.raises(SystemExit):
             run_command(command, ["--help"])
         assert words in capsys.readouterr().out

@@ -9,7 +9,25 @@ from experiments import list as listing
 from experiments.cli import run_command
 from experiments.files import write_json
 from experiments.presets import PRESETS
+from experiments.published import published_agents
 from tests.test_compare import make
+
+
+def test_published_agents_are_listed_by_how_they_were_measured(capsys):
+    assert run_command("list", ["published"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in published_agents()) and out.count("Atari 100k: no sticky") < 6
+
+
+def test_names_of_episodes_are_whole_for_watch_wants_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0])
+    long = path / "evaluations" / f"{250_000:012d}-machado-best-s0-e0.001-20261130-120000.json"
+    write_json(long, json.loads((path / "evaluations" / f"{250_000:012d}.json").read_text()) | {"recordings": [[0, 9]]})
+    assert run_command("list", ["episodes", str(path)]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    assert f"{long.stem}/1 to" in "".join(row[1].strip() for row in rows if len(row) > 1)
+    assert run_command("list", ["episodes", str(path), "--last", "0"]) == 2
 
 
 def test_runs_are_listed_where_the_folder_says(tmp_path, monkeypatch, capsys):

@@ -60,6 +60,19 @@ def test_evaluations_in_a_training_have_a_seed_of_their_own_and_their_epsilon(fi
     assert found and {(x["seed"], x["epsilon"]) for x in found} == {(finished.experiment.seed + 1_000_000, 0.05)}
 
 
+def test_all_runs_of_a_folder_are_evaluated_alike_and_one_that_cannot_be_keeps_no_other(finished, tmp_path, capsys):
+    shutil.copytree(finished.path, tmp_path / "b")
+    for name in ("a", "c"):
+        Run.create(tmp_path, finished.experiment, name).close()
+    living = Run.reopen(tmp_path / "c")
+    assert run_command("evaluate", [str(tmp_path), "--episodes", "1", "--seed", "7"]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("kept in") == 1 and len(list(tmp_path.glob("b/evaluations/*-s7-*.json"))) == 1
+    assert f"{tmp_path}/a ended before its first checkpoint; train it anew: highscore train {tmp_path}/a" in err
+    assert f"{tmp_path}/c has no checkpoint yet; it needs a little more training" in err and err.count("\n") == 2
+    living.close()
+
+
 def test_the_best_weights_play_when_they_are_asked_for(finished, tmp_path):
     run = Run.open(Path(shutil.copytree(finished.path, tmp_path / "r")))
     agent, _ = load_agent(run, CPU)

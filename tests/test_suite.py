@@ -170,6 +170,12 @@ def suite(tmp_path_factory):
     return root / "tiny", {name: first[name] for name in finished}, (root / "out").read_text()
 
 
+def test_players_that_cannot_share_the_games_are_refused_before_anything_begins(tmp_path, capsys):
+    line = ["dev", "--set", "distributed=local", "players=3", "--runs", str(tmp_path)]
+    assert run_command("suite", line) == 2
+    assert "cannot be shared equally by --players 3" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_a_suite_goes_on_where_it_was_stopped(suite):
     folder, finished, said = suite
     assert 1 <= len(finished) < 4 and "Stopped and saved" in said

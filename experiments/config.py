@@ -106,8 +106,8 @@ class Experiment:
     rollout: RolloutConfig | None
     """on-policy experience"""
     target_period: int
-    """updates from one copy to the target network to the next, as if the steps before learning had paid for theirs,
-    too; what learns from rollouts has no such network"""
+    """updates from one copy to the target network to the next, counted as if learning had begun with the first step;
+    what learns from rollouts has no such network"""
     num_envs: int
     """games played at once"""
     protocol: str

@@ -37,7 +37,8 @@ def find_episode(run: Run, name: str) -> Recording:
         known = [whole(row.get("episode")) for row in last_rows(run.path / "episodes.jsonl") if "recording" in row]
         count, mine = max((number or 0 for number in known), default=0), episodes_back(run.path, int(number))
     if not 1 <= int(number) <= count:
-        raise RunError(f"--episode {name}: {run.path} has recorded 1 to {count} there")
+        there = f"1 to {count}" if count else "none"
+        raise RunError(f"--episode {name}: {run.path} has recorded {there} there")
     try:
         with (run.path / "recordings" / f"{evaluation or 'training'}.rec").open("rb") as file:
 

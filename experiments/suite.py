@@ -107,6 +107,7 @@ class Plan(NamedTuple):
     start: Callable[..., Any] | None  # as a Launch has it
     device: str  # --device of each run
     threads: int  # of each, if the suite begins now
+    where: str  # for people; empty: here
 
 
 def plan(options: Suite) -> Plan:
@@ -144,7 +145,7 @@ def plan(options: Suite) -> Plan:
     drawn = extremes(spec) if options.search else []
     needed = check_cells([*planned, *drawn], device, here=not options.ray)
     largest, start = Room(*map(max, zip(*needed.values(), strict=True))), None
-    threads = share_of_threads(options.jobs)
+    threads, where = share_of_threads(options.jobs), ""
     if options.ray:
         from experiments.distributed.runner import cluster_at, threads_on
 
@@ -154,6 +155,7 @@ def plan(options: Suite) -> Plan:
         start, room = cluster.start, Room(cluster.memory, largest.gpu)  # whether its GPU has room, a run sees itself
         jobs = min(options.jobs, len(planned) * max(options.search, 1))
         threads = threads_on(cluster.cpus, jobs, beside, away)
+        where = f"on the Ray cluster at {cluster.address}, whose machines have {', '.join(map(str, cluster.cpus))} CPUs"
     else:
         kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
         room = Room(*(int(0.9 * available_memory(torch.device(kind))) for kind in kinds))
@@ -166,7 +168,9 @@ def plan(options: Suite) -> Plan:
     if options.ray:
         room = Room(*(options.jobs * x for x in room))  # Ray itself looks for a machine that has room
     # Ray shows an actor that asks for no GPU those of its machine all the same.
-    return Plan(spec, planned, folder, memory_of, room, start, device.type if options.ray else options.device, threads)
+    return Plan(
+        spec, planned, folder, memory_of, room, start, device.type if options.ray else options.device, threads, where
+    )
 
 
 def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
@@ -222,6 +226,8 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
             f" go on bit for bit; --jobs {options.jobs} would give each {of_threads(now)}. The --jobs that it was begun"
             " with, or another --name, is faster"
         )
+    if planned.where:
+        say(f"{planned.where}, with {of_threads(threads)} for each training")
     say(
         f"{folder}: {total} runs, at most {options.jobs} at once; watch them: highscore dashboard --runs {options.runs}"
     )

@@ -268,10 +268,8 @@ class Trainer:
             self.log.video(film, self.agent_steps)
         else:  # whoever syncs the run later counts a film for every evaluation
             self.log.mirror.sent += how.video_seconds > 0
-        self.log.say(
-            f"{self.frames():_} frames: mean score {mean_of(result)} over {result['episodes']} episodes, "
-            f"{result['protocol']}"
-        )
+        said = f"mean score {mean_of(result)} over {result['episodes']} episodes, {result['protocol']}"
+        self.log.say(f"{self.frames():_} frames: {said}")
 
     def summary(self) -> dict[str, Any]:
         """What summary.json says of the run so far."""

@@ -17,7 +17,7 @@ class Watch:
     arrow keys and the space bar. Also as a video, or in the terminal."""
 
     run: Path
-    """a run directory, a checkpoint's folder, or a folder with an agent to give away"""
+    """a run directory, a checkpoint's folder, or a folder with a checkpoint's files and its run's config.json"""
     episode: str = ""
     """a recorded one: its number, EVALUATION/NUMBER or people/NUMBER; `highscore list episodes RUN` shows them"""
     progress: bool = False

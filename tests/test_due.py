@@ -15,6 +15,7 @@ from experiments.resume import Resume, resume
 from experiments.run import Run
 from experiments.scoring import score_agent
 from experiments.selfcheck import differences
+from experiments.sync import messages
 from tests.test_resume import run_whole, small
 
 
@@ -97,3 +98,18 @@ def test_an_evaluation_that_is_stopped_while_its_film_is_made_is_not_logged_twic
     resume(Resume(run.path, device="cpu", wandb="off"), Console(quiet=True))
     assert len(made) == 3 and made[0] == made[1]
     assert [row["frames"] for row in read_rows(run.path / "metrics.jsonl") if "eval/mean" in row] == [200, 400]
+
+
+def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
+    def fails(*args):
+        raise ValueError("played again, the episode scored 3, not 4")
+
+    monkeypatch.setattr("experiments.video.video_of", fails)
+    x = small("dqn", "probe/catch")
+    x = replace(x, evaluation=replace(x.evaluation, video_seconds=5))
+    run = run_whole(x, tmp_path)
+    assert json.loads((run.path / "summary.json").read_text())["finished"]
+    assert "no film" in (run.path / "events.jsonl").read_text() and not list(run.path.glob("recordings/*.mp4"))
+    numbered = [message for message in messages(run.path, with_videos=True) if "number" in message]  # as `sync` does
+    mirrored, films = run.load_checkpoint()[1]["resume"]["mirrored"], len(list(run.path.glob("evaluations/*.json")))
+    assert mirrored == len(numbered) + films == numbered[-1]["number"] + 1

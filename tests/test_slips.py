@@ -137,7 +137,7 @@ def test_cpus_of_a_cluster_are_shared_among_the_trainings_of_a_suite(monkeypatch
     for jobs, beside, away in (3, 0, 3), (1, 4, 0):  # none plays, or none begins
         with pytest.raises(ValueError, match="lower --jobs or --players"):
             threads_on([4, 4], jobs, beside, away)
-    cluster = Cluster(lambda *_: None, 10**11, [4, 4])
+    cluster = Cluster(lambda *_: None, 10**11, [4, 4], "there:6379")
     monkeypatch.setattr("experiments.distributed.runner.cluster_at", lambda *_: cluster)
     planned = suite.plan(suite.Suite("atari5", agents=("dqn",), games=("Pong",), ray="there", jobs=2))
     launch = suite.launch_of(suite.Suite("atari5"), planned, planned.threads)

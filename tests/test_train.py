@@ -35,7 +35,6 @@ from experiments.loop import Scores
 from experiments.presets import preset
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_best, load_agent, score_agent
-from experiments.sync import messages
 from experiments.train import Train, begin_with, run_training
 from experiments.video import video_of, write_film, write_video
 from experiments.wandb_mirror import NoMirror
@@ -216,22 +215,6 @@ def test_a_screen_of_odd_sides_is_filmed(tmp_path):
     assert write_video(tmp_path / "x.mp4", iter([np.zeros((41, 45, 3), np.uint8)] * 3)) == 3
     with av.open(str(tmp_path / "x.mp4")) as film:
         assert (film.streams.video[0].height, film.streams.video[0].width) == (124, 136)
-
-
-def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
-    def fails(*args):
-        raise ValueError("played again, the episode scored 3, not 4")
-
-    monkeypatch.setattr("experiments.video.video_of", fails)
-    x = small("dqn", "probe/catch")
-    x = replace(x, evaluation=replace(x.evaluation, video_seconds=5))
-    run, _ = run_training(Train(x, device="cpu", wandb="off", runs=tmp_path), Console(quiet=True))
-    assert json.loads((run.path / "summary.json").read_text())["finished"]
-    assert "no film" in (run.path / "events.jsonl").read_text() and not list(run.path.glob("recordings/*.mp4"))
-    # Weights & Biases numbers a film for each evaluation, whether there is one or not, as `highscore sync` does.
-    numbers = [message["number"] for message in messages(run.path, with_videos=True) if "number" in message]
-    mirrored, last = run.load_checkpoint()[1]["resume"]["mirrored"], len(list(run.path.glob("evaluations/*.json")))
-    assert mirrored == len(numbers) + last and numbers[-1] == mirrored - 1
 
 
 def begun_on_catch(runs, *more):

@@ -74,6 +74,7 @@ class Cluster(NamedTuple):
     start: Callable[..., Remote]  # a command, as a Launch has it
     memory: int  # of its largest machine, in bytes
     cpus: list[int]  # of each machine
+    address: str
 
 
 def cluster_at(address: str, memory_of: Callable[[str], int], gpus: float, beside: int) -> Cluster:
@@ -101,7 +102,8 @@ def cluster_at(address: str, memory_of: Callable[[str], int], gpus: float, besid
         return Remote(ray, actor, actor.run.remote(words, log.resolve(), env), log)
 
     memory = max(int(machine.get("memory", 0)) for machine in machines)
-    return Cluster(start, memory, [int(machine.get("CPU", 0)) for machine in machines])
+    address = ray.get_runtime_context().gcs_address
+    return Cluster(start, memory, [int(machine.get("CPU", 0)) for machine in machines], address)
 
 
 def threads_on(cpus: list[int], jobs: int, beside: int, away: int) -> int:

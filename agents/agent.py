@@ -86,9 +86,8 @@ class Agent:
             if self.target is not None:
                 round_weights(self.target)
         self._target_forward: Any = self.learning[1]
-        self.target_period, self.target_phase, self.clip_norm = target_period, target_phase, optimiser.clip_norm
+        self.target_period, self.target_phase = target_period, target_phase
         self.optimiser = Optimiser(optimiser, network.parameters())
-        self.anneal = optimiser.anneal
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
         self.average: Callable[[list[nn.Parameter]], None] = lambda parameters: None
         self.updates = 0
@@ -116,7 +115,7 @@ class Agent:
 
     def plan(self, agent_steps: int, begin: int) -> None:
         """Lets the learning rate fall to 0, if it is to fall, over so many agent steps from `begin` on."""
-        if self.anneal:
+        if self.optimiser.settings.anneal:
             self.learning_rate = Linear(self.learning_rate.start, 0.0, agent_steps, begin)
 
     def initial_state(self, batch: int) -> Any:
@@ -226,8 +225,8 @@ class Agent:
         self.optimiser.zero_grad()
         weighted.backward()
         self.average(list(self.online.parameters()))
-        if self.clip_norm:
-            metrics["losses/grad_norm"] = clip_gradients(list(self.online.parameters()), self.clip_norm)
+        if bound := self.optimiser.settings.clip_norm:
+            metrics["losses/grad_norm"] = clip_gradients(list(self.online.parameters()), bound)
         return priority, metrics
 
     def tensors(self) -> dict[str, Tensor]:

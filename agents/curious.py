@@ -24,7 +24,10 @@ class Bonus:
     """of the steps learned from, how many train the predictor"""
 
     def predictor_loss(self, error: Tensor) -> Tensor:
-        """The mean error of a random share of the steps: [T, B] to [B]."""
+        """The mean error over the steps as a random share of them estimates it, without a bias: float [T, B] to [B].
+
+        The authors divide by how many were drawn; of a single step that may be none.
+        """
         chosen = torch.rand_like(error) < self.train_share
         return (error * chosen).mean(0) / self.train_share
 

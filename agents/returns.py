@@ -186,10 +186,13 @@ def vtrace(
         reward, value: float [T, B].
         terminal, last: bool [T, B].
         ratio: float [T - 1, B], pi(a|s) / mu(a|s) of the actions taken.
+        rho_max, c_max: bounds of the ratio in the errors and in the trace (rho-bar and c-bar).
 
     Returns:
         v_s and rho_s (r + discount v_{s+1} - V_s), each [T - 1, B]; meaningless where `last`.
     """
+    assert reward.shape == last.shape == value.shape, (reward.shape, value.shape, last.shape)
+    assert ratio.shape == reward[1:].shape, (ratio.shape, reward.shape)
     rho, c = ratio.clamp(max=rho_max), ratio.clamp(max=c_max)
     ahead = discount * ~terminal[1:]
     errors = rho * (reward[1:] + ahead * value[1:] - value[:-1])

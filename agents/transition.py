@@ -41,7 +41,7 @@ class Transitions:
         """The network's output [K * B, ...] at the steps that are learned from."""
         length = len(self.hop)
         if self.seq.state == ():
-            step = tree_map(lambda x: x[self.burn_in : self.burn_in + length].flatten(0, 1)[None], self.seq.step)
+            step = tree_map(lambda x: x[:length].flatten(0, 1)[None], self.steps)
             return tree_map(lambda x: x[0], network(step, ())[0])
         output = self._unroll(network)
         self.unrolled = network, output
@@ -66,7 +66,7 @@ class Transitions:
         if self.burn_in:
             with torch.no_grad():
                 _, state = network(tree_map(lambda x: x[: self.burn_in], self.seq.step), state)
-        return network(tree_map(lambda x: x[self.burn_in :], self.seq.step), state)[0]
+        return network(self.steps, state)[0]
 
     def averaged(self, loss: Tensor, size: Tensor, value: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(loss [B], priority [B], metrics) of what was found for each transition.
@@ -76,7 +76,7 @@ class Transitions:
             size: float [K * B], how wrong each was; without gradient.
             value: values of any shape, to be shown to people.
         """
-        live = ~self.seq.step.last[self.burn_in : self.burn_in + len(self.hop)]
+        live = ~self.steps.last[: len(self.hop)]
         loss = mean_over_time(loss.view(self.hop.shape), live)
         priority = mixed_priority(size.view(self.hop.shape) * live, live, PRIORITY_MIX)
         return loss, priority, {"losses/td_loss": loss.mean().detach(), "losses/q_values": value.mean().detach()}

@@ -78,6 +78,7 @@ class TMaze(Probe):
 
     Actions: north, east, south, west. Standing still costs 0.1; the turn at the end earns 4, or costs 0.1 if it is
     the wrong one. So guessing pays, and half of the guesses are right. An episode is won if its score is positive.
+    The sign is shown once: who walks back does not see it again.
     """
 
     def __init__(self, length: int = 10):
@@ -100,7 +101,7 @@ class TMaze(Probe):
 
     def _draw(self) -> np.ndarray:
         show = np.zeros((1, 1, 4), np.uint8)
-        show[0, 0, int(self.south) if self.at == 0 and self.t == 0 else 3 if self.at == self.length else 2] = 255
+        show[0, 0, int(self.south) if self.t == 0 else 3 if self.at == self.length else 2] = 255
         return show
 
 

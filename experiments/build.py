@@ -24,7 +24,6 @@ from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
 from experiments.segments import Segments
 from experiments.tuning import tune
-from networks.memory import Recurrent
 from networks.rnd import RND
 
 LOOKAHEAD = 8  # batches that the target network is asked about at once
@@ -124,7 +123,7 @@ def captures(experiment: Experiment, device: torch.device) -> bool:
     """Whether learning and acting are CUDA graphs, one launch each.
 
     Not with a memory or an intrinsic reward, which Python must look at on the way, nor with players, nor with
-    --deterministic: some of the operations that repeat themselves wait for the GPU.
+    --deterministic: some of the operations that repeat themselves wait for the GPU. Ranks of torchrun do not capture.
     """
     plain = experiment.network.memory == "none" and not experiment.bonus.weight and not experiment.deterministic
     return device.type == "cuda" and plain and experiment.distributed == "none"
@@ -134,8 +133,8 @@ def compile_agent(agent: Agent) -> None:
     """Lets torch compile what is learned and played, but for what is better left as it is."""
     for network in filter(None, (agent.online, agent.target)):
         for part in network.modules():
-            if isinstance(part, (Recurrent, RND)):
-                part.keep_from_compiling()
+            if keep := getattr(part, "keep_from_compiling", None):
+                keep()
     agent.compile()
 
 

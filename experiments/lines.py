@@ -42,13 +42,14 @@ class Lines:
         return os.pread(self.file, max(0, stop - start), start)
 
     def begin(self, at: int) -> int:
-        """Where the line of a byte begins."""
-        while at > 0:
+        """Where the line of a byte begins, or where a line could at the earliest."""
+        earliest = at - LONGEST_LINE
+        while at > max(0, earliest):
             start = max(0, at - STRIDE)
             if (found := self.read(start, at).rfind(b"\n")) >= 0:
                 return start + found + 1
             at = start
-        return 0
+        return at
 
     def line(self, start: int) -> bytes:
         """The line that begins at a byte."""

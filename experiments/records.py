@@ -74,14 +74,30 @@ def checkpoints(path: Path) -> list[Path]:
     return sorted(found, key=lambda folder: int(folder.name))
 
 
+def read_config(path: Path) -> Any:
+    """What config.json of a run directory holds.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    try:
+        return read_json(path / "config.json")
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is not a run directory: it has no config.json; `highscore list runs FOLDER` finds runs"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path / 'config.json'} is damaged ({error}); restore it or train anew") from None
+
+
 def read_record(path: Path) -> Record:
     """A run directory's configuration.
 
     Raises:
         RunError: this is none, or it is damaged.
     """
+    config = read_config(path)
     try:
-        config = read_json(path / "config.json")
         settings = flat(config["experiment"]) | begun_with(config)
         if not isinstance(config["name"], str) or not {"preset", "game", "seed", "protocol", "frames"} <= set(settings):
             raise ValueError("it is no experiment")
@@ -91,11 +107,7 @@ def read_record(path: Path) -> Record:
             raise ValueError("seed and frames are whole numbers")
         if any(type(value) is int and finite(value) is None for value in settings.values()):
             raise ValueError("it has a number that is too large")
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} is not a run directory: it has no config.json; `highscore list runs FOLDER` finds runs"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path / 'config.json'} is damaged ({error})") from None
     return Record(path, config, settings)
 

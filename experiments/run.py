@@ -40,7 +40,7 @@ from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_chec
 from experiments.config import Experiment, from_json, to_json
 from experiments.files import RunError, in_a_name, read_json, sync, write_json
 from experiments.provenance import provenance
-from experiments.records import alive, checkpoints, is_count
+from experiments.records import alive, checkpoints, is_count, read_config
 
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
@@ -133,14 +133,7 @@ class Run:
         """
         if not path.is_dir():
             raise RunError(f"there is no run at {path}; `highscore list runs` shows those there are")
-        try:
-            config = read_json(path / "config.json")
-        except FileNotFoundError:
-            raise RunError(
-                f"{path} is not a run directory: it has no config.json; `highscore list runs FOLDER` finds runs"
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path / 'config.json'} is damaged ({error}); restore it or train anew") from None
+        config = read_config(path)
         if not isinstance(config, dict) or config.get("schema") != SCHEMA:
             raise RunError(f"{path} was not written by this version of the suite (schema {SCHEMA})")
         try:

@@ -19,8 +19,10 @@ from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
 
 SHARED = ("online.", "target.", "optimiser.")  # by all ranks that learn together
+# "memory." is the experience's, as checkpoints have always called it; "state." is of networks that remember.
 # Sizes differ from those of a fresh training, and only a GPU has a random state of its own.
 GROWING = ("optimiser.", "memory.", "games.actions", "games.rewards", "random.cuda")
+LACKS = ("can't allocate memory", "CUDA error", "NCCL error")  # in what torch says of a machine, not of a checkpoint
 
 
 def take(setup: Setup | DistributedSetup, moment: Moment) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -63,9 +65,6 @@ def part_of(rank: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tup
     theirs = below(tensors, f"rank.{rank}.")
     shared = {name: x for name, x in tensors.items() if name.startswith(SHARED)}
     return shared | theirs, facts | facts["ranks"][rank - 1]
-
-
-LACKS = ("can't allocate memory", "CUDA error", "NCCL error")  # in what torch says of a machine, not of a checkpoint
 
 
 def restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:

@@ -13,6 +13,7 @@ import numpy as np
 Scores = Sequence[np.ndarray]
 Statistic = Callable[[Scores], np.ndarray]
 CONFIDENCE = 0.95
+TAILS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 DRAWS = 2_000  # resamples; the intervals' ends then move by less than a twentieth of their width
 
 
@@ -39,13 +40,12 @@ def mean_band(values: np.ndarray) -> np.ndarray:
     from scipy.special import stdtrit
 
     n, middle = len(values), values.mean(0)
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(0, ddof=1) / np.sqrt(n)
+    half = stdtrit(n - 1, TAILS[1]) * values.std(0, ddof=1) / np.sqrt(n)
     return np.stack([middle - half, middle + half])
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, TAILS)
     return float(low), float(high)
 
 
@@ -86,10 +86,8 @@ def optimality_gap(scores: Scores) -> np.ndarray:
 
 
 AGGREGATES: dict[str, Statistic] = {"IQM": iqm, "median": median, "mean": mean, "optimality gap": optimality_gap}
-OF_MEANS = (
-    "median",
-    "mean",
-)  # those that need a mean for each game; of means alone, the others would come out too well
+# Those that need a mean for each game; of means alone, the others would come out too well.
+OF_MEANS = ("median", "mean")
 
 
 def probability_of_improvement(x: Scores, y: Scores) -> np.ndarray:
@@ -120,7 +118,7 @@ def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 
 def profile_band(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
     """Pointwise 95 % band of the performance profile: (low, high) [2, thresholds]."""
-    return np.quantile(performance_profile(resample(scores, 500), thresholds), [0.025, 0.975], axis=0)
+    return np.quantile(performance_profile(resample(scores, 500), thresholds), TAILS, axis=0)
 
 
 def aggregates(scores: Scores, draws: int = DRAWS) -> dict[str, dict[str, Any]]:

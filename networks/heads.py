@@ -56,7 +56,8 @@ def dueling(value: Tensor, advantage: Tensor, dim: int = -1) -> Tensor:
 
 
 class Dueling(nn.Module):
-    """Value and advantage, a hidden layer each (Wang et al. 2016, fig. 1); for distributions per atom (Hessel 2018)."""
+    """Value and advantage, a hidden layer each (Wang et al. 2016, fig. 1); of distributions per atom, as Hessel et al.
+    (2018) have it."""
 
     def __init__(
         self,

@@ -169,6 +169,42 @@ def test_a_mean_is_of_all_seeds_and_where_some_are_missing_it_is_another_line(pa
     assert few["mean"] == [None] and few["some"] is None  # one of three is no mean of them
 
 
+def test_a_page_that_outlives_a_server_asks_the_next_one_for_everything(page_of):
+    page = page_of[0]()
+    asked = page.evaluate(
+        """async () => {
+          const { Curves } = await import("/static/store.js"), asked = [], known = window.fetch;
+          let server = "a", version = 10, points = [1, 2];
+          window.fetch = async (path) => {
+            const since = +new URL(path, location).searchParams.get("since");
+            asked.push([server, since]);
+            const x = since < 0 ? points : points.slice(-1);
+            const curves = [{ id: "r", anew: since < 0, x, y: [], frames: null }];
+            return new Response(JSON.stringify({ server, version, curves }));
+          };
+          const curves = new Curves("y", "frames");
+          await curves.refresh();
+          server = "b"; version = 30; points = [1, 2, 3, 4, 5];  // it was started anew, and others have asked since
+          await curves.refresh();
+          window.fetch = known;
+          return [asked, curves.all.get("r").x];
+        }"""
+    )
+    assert asked == [[["a", -1], ["b", 10], ["b", -1]], [1, 2, 3, 4, 5]]
+
+
+def test_two_runs_of_a_name_and_more_lines_than_colours_are_told_apart(page_of):
+    page = page_of[0]()
+    titles, marks = page.evaluate(
+        """async () => {
+          const { titled } = await import("/static/store.js"), { swatch } = await import("/static/base.js");
+          const runs = [{ folder: "a", name: "x" }, { folder: "b", name: "x" }, { folder: "", name: "x" }];
+          return [runs.map(titled), [...Array(30).keys()].map((i) => swatch(i).style.background)];
+        }"""
+    )
+    assert titles == ["a/x", "b/x", "x"] and len(set(marks)) == 30 and all(marks)
+
+
 def test_the_huge_interval_of_two_seeds_does_not_flatten_the_curves(page_of):
     page = page_of[0]()
     seen = page.evaluate(

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -159,7 +160,7 @@ def test_films_of_the_training_come_first(tmp_path):
 
 def test_a_film_that_cannot_be_made_says_why(tmp_path):
     path, films = make(tmp_path, "dqn", "Pong", 1, [3.0]), Films()
-    with pytest.raises(FilmError, match="recorded 1 to 0"):
+    with pytest.raises(FilmError, match="recorded none there"):
         asyncio.run(films.episode(path, "x", 1))
     films.close()
 
@@ -188,6 +189,18 @@ def test_a_live_page_that_never_had_an_address_is_not_taken_for_one(tmp_path, sl
     left.kill()
     left.wait()
     films.close()
+
+
+def test_a_film_that_is_there_does_not_wait_for_another(tmp_path):
+    async def scene():
+        films = Films()
+        made = Path(films.folder.name) / "x-1.mp4"
+        made.write_bytes(b"film")
+        async with films.filming, asyncio.timeout(10):
+            assert await films.episode(tmp_path, "x-1", 1) == made
+        films.close()
+
+    asyncio.run(scene())
 
 
 def test_a_live_page_is_known_by_the_address_it_prints():

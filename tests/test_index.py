@@ -8,6 +8,7 @@ from experiments.comparison import load
 from experiments.dashboard.index import Index
 from experiments.files import RunError
 from experiments.records import read_record
+from experiments.run import Run
 from tests.test_compare import make
 
 
@@ -30,6 +31,14 @@ def test_damage_that_passes_is_told_once_and_forgotten(index, monkeypatch, capsy
             assert index.runs(-1)["runs"][0]["status"] == "damaged"
     assert capsys.readouterr().err.count("OSError: [Errno 24]") == 1
     assert index.runs(-1)["runs"][0]["status"] == "crashed"  # as this one was before
+
+
+def test_a_run_that_goes_on_is_seen_before_it_writes(index):
+    (path,) = (file.parent for file in index.root.glob("*/config.json"))
+    assert index.runs(-1)["runs"][0]["status"] == "crashed"
+    run = Run.reopen(path)
+    assert index.runs(-1)["runs"][0]["status"] in ("running", "silent")
+    run.close()
 
 
 def test_a_date_that_is_no_text_hides_no_run(index):

@@ -88,7 +88,7 @@ def test_the_screen_is_that_of_the_recording(watched_run, agent):
     ids=lambda x: getattr(x, "name", x),
 )  # fmt: skip
 def test_the_picture_is_that_of_the_game_from_its_first_frame(name, protocol):
-    rules = replace(protocol, max_frames=184)
+    rules = replace(protocol, max_frames=92)
     games, screen, generator = make_atari(name, 1, rules), AtariScreen(name, rules), np.random.default_rng(0)
     step = games.reset(3)
     for _ in range(2):

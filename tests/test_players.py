@@ -182,7 +182,7 @@ def test_weights_are_read_whole_or_again():
     ("changes", "says"),
     [
         ({"players": 3}, "--num-envs 4 cannot be shared equally by --players 3"),
-        ({"players": 0}, "cannot be shared equally"),
+        ({"players": 0}, "--players must be at least 1"),
         ({"replay": replace(small().replay, capacity=100)}, "--replay.capacity 100 is too small for blocks"),
         ({"bonus": replace(small().bonus, weight=0.5)}, "--bonus.weight"),
     ],

@@ -166,8 +166,9 @@ def test_the_comparison_sees_a_difference(tmp_path, monkeypatch):
     assert {"memory.priorities", "games.actions", "random.torch", "optimiser.0.mean"} <= set(found)
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     """SIGKILL at random moments, one of them while a checkpoint is written; the long form is a command."""
+    monkeypatch.setattr(selfcheck, "SHORT", [*selfcheck.SHORT, "--network.torso", "nips"])
     figures = selfcheck.check_resume(
         selfcheck.Selfcheck("resume", kills=2, games=("Breakout",), frames=6_000), Console(quiet=True), tmp_path
     )
@@ -223,7 +224,8 @@ def test_damaged_rows_of_the_replay_are_seen(tmp_path, capsys, half):
     assert run_command("resume", [str(run.path), "--wandb", "off"]) == 2
     err = capsys.readouterr().err
     assert err.count("PASSED OVER") == 2 and "is not what was written" in err
-    assert f"train it anew, or with its weights: highscore train {run.path} --weights {run.path}" in err
+    again = f"highscore train {run.path}"
+    assert f"train it anew: {again}, or with its weights: {again} --weights {run.path}" in err
 
 
 def test_what_a_kill_after_the_last_checkpoint_left_undone_is_done_when_it_is_asked_to_go_on(tmp_path, capsys, whole):

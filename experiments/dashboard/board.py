@@ -9,6 +9,10 @@ from experiments import stats
 from experiments.published import published_agents
 
 DRAWS = 500
+# All that a board goes by, of what is told of runs.
+RANKED_BY = (
+    "agent", "game", "seed", "evaluation", "normalised", "measured", "evaluated", "whole", "fingerprint", "created",
+)  # fmt: skip
 
 
 def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import numpy as np
 from experiments.dashboard.tails import SAMPLES, Tail
 from experiments.records import finite
 
-LIMIT = 6 * SAMPLES  # points of a curve before every second is dropped
+LIMIT = 6 * SAMPLES  # points of a curve before half of them are dropped
+KNOTS = 1_000  # of a run's clock, as the points of its curves
 
 
 class Point(NamedTuple):
@@ -18,6 +19,19 @@ class Point(NamedTuple):
     frames: int
     steps: int
     value: float
+
+
+def thinned(points: list[Point]) -> list[Point]:
+    """At most half as many points as a curve may have, and both ends: the last in each stretch of so many frames.
+
+    Stretches are powers of two, so that what was thinned before lies in them whole, and the past is not dropped again
+    and again.
+    """
+    width = 1
+    while (points[-1].frames - points[0].frames) // width > LIMIT // 2 - 2:
+        width *= 2
+    kept = {point.frames // width: point for point in points}
+    return [points[0], *(point for point in kept.values() if point is not points[0])]
 
 
 class Curve:
@@ -40,8 +54,7 @@ class Curve:
                 steps = finite(row.get("agent_steps"))
                 self.points.append(Point(version, int(row["frames"]), int(steps or 0), value))
         if len(self.points) > LIMIT:
-            last = self.points[-1]
-            self.points, self.begun = [*self.points[:-1:2], last], version
+            self.points, self.begun = thinned(self.points), version
 
     def since(self, version: int) -> tuple[bool, list[Point]]:
         """(whether all that was told before is to be forgotten, points that came after a version)."""
@@ -109,7 +122,7 @@ class RunCurves:
         rows = self.speeds.fresh() if self.speeds.offset else None
         if rows is None:  # nobody looked before, or the file is another one
             self.speeds.sample()  # goes to the end; of so few rows a slow one would stand for many
-            self.clock, rows = [(0, 0.0)], self.speeds.having("charts/FPS")
+            self.clock, rows = [(0, 0.0)], self.speeds.having("charts/FPS", most=None)
         for row in rows:
             x, speed = int(row["frames"]), finite(row.get("charts/FPS"))
             if speed and speed > 0 and x > 0:
@@ -118,3 +131,5 @@ class RunCurves:
                 then, hours = self.clock[-1]
                 if finite(hours := hours + (x - then) / speed / 3600) is not None:
                     self.clock.append((x, hours))
+            if len(self.clock) > KNOTS:  # they are sums: those in between may go
+                self.clock = [*self.clock[:-1:2], self.clock[-1]]

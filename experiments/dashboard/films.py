@@ -45,6 +45,8 @@ class Films:
             FilmError: it cannot be played again; with the reason.
         """
         path = Path(self.folder.name) / f"{name}.mp4"
+        if path.exists():  # though another is being made
+            return path
         async with self.filming:
             if path.exists():
                 return path

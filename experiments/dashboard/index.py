@@ -1,6 +1,7 @@
 """What the dashboard knows of the runs: it looks at what changed, and reads only what is new."""
 
 import hashlib
+import secrets
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ from experiments.fingerprint import identity, of_result
 from experiments.labels import label
 from experiments.records import (
     Record,
+    alive,
     completed,
     find_runs,
     finite,
@@ -63,6 +65,7 @@ class Entry:
                 signature.append(None)
         now = self.facts.get("status")
         unsure = now in (None, "running", "silent", "damaged") or tuple(signature) != self.signature
+        unsure = unsure or (now in ("stopped", "crashed") and alive(path))  # it goes on, and has written nothing yet
         if not unsure:
             return
         try:
@@ -177,6 +180,7 @@ class Index:
     def __init__(self, root: Path):
         self.root = root
         self.lock = threading.Lock()
+        self.name = secrets.token_hex(4)  # versions are those of one server: pages outlive it
         self.entries: dict[str, Entry] = {}
         self.agents: dict[str, str] = {}  # what each is called beside the others
         self.version = 0
@@ -231,12 +235,14 @@ class Index:
         self.gone.append((self.version, entry.id))
 
     def runs(self, since: int) -> dict[str, Any]:
-        """What has changed after a version: {"version", "runs": [...], "gone": [ids], "beats": {id: seconds}}."""
+        """What has changed after a version: {"server", "version", "runs": [...], "gone": [ids],
+        "beats": {id: seconds}}."""
         with self.lock:
             self.refresh()
             fresh = [entry.facts for entry in self.entries.values() if entry.version > since]
             gone = [name for version, name in self.gone if version > since and name not in self.entries]
-            return {"version": self.version, "runs": fresh, "gone": gone, "beats": self._beats()}
+            found = {"server": self.name, "version": self.version, "runs": fresh, "gone": gone}
+            return found | {"beats": self._beats()}
 
     def measured(self) -> list[dict[str, Any]]:
         """The runs as in `runs`, each once for every kind of evaluation that it has."""
@@ -277,7 +283,7 @@ class Index:
                     "y": [float(f"{point.value:.6g}") for point in points],
                     "frames": None if axis == "frames" else frames,
                 })  # fmt: skip
-            return {"version": self.version, "curves": found}
+            return {"server": self.name, "version": self.version, "curves": found}
 
     def entry(self, name: str) -> Entry | None:
         """A run by its id; None if there is no such, or it is gone."""

@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from experiments.dashboard.board import leaderboard
+from experiments.dashboard.board import RANKED_BY, leaderboard
 from experiments.dashboard.films import FilmError, Films
 from experiments.dashboard.index import Entry, Index, scales
 from experiments.dashboard.pages import charts, clean, episode_near, run_page, videos
@@ -34,6 +34,7 @@ MOST_IDS = 2_000
 def application(root: Path) -> Any:
     """The dashboard over the runs below a folder, as an ASGI application."""
     index, films = Index(root), Films()
+    boards: dict[str, Any] = {}  # that were found last, and for what
 
     def run_of(request: Request) -> Entry:
         entry = index.entry(request.path_params["run"])
@@ -69,7 +70,11 @@ def application(root: Path) -> Any:
 
     def board(request: Request) -> Response:
         names = [name for name in request.query_params.getlist("published") if name in published_agents()]
-        return answer(clean(leaderboard(index.measured(), names)))
+        runs = index.measured()
+        asked = repr((names, [[run.get(key) for key in RANKED_BY] for run in runs]))
+        if boards.get("asked") != asked:  # pages ask again whenever a run goes on
+            boards.update(asked=asked, found=clean(leaderboard(runs, names)))
+        return answer(boards["found"])
 
     def one_run(request: Request) -> Response:
         return answer(run_page(run_of(request)))

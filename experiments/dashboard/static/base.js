@@ -60,6 +60,12 @@ const LIGHT = ["#0072B2", "#D55E00", "#009E73", "#B8508F", "#B07800", "#2F8FC4",
 const DARK = ["#4DA6FF", "#FF9248", "#3DD6A3", "#F08CC4", "#FFC247", "#7FD0FF", "#C09BE8", "#D4B25E", "#A8B3C7", "#FF8A8A"];
 export const dark = () => document.documentElement.classList.contains("dark");
 export const colour = (i) => (dark() ? DARK : LIGHT)[i % LIGHT.length];
+export const lap = (i) => Math.floor(i / LIGHT.length);  // lines of a second lap are dashed
+export function swatch(i) {
+  const mark = el("span", { class: "swatch" });
+  mark.style.background = lap(i) ? `repeating-linear-gradient(90deg, ${colour(i)} 0 ${10 / (1 + lap(i))}px, transparent 0 ${14 / (1 + lap(i))}px)` : colour(i);
+  return mark;
+}
 export const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 const dialog = document.getElementById("dialog");

@@ -4,6 +4,8 @@ import { colour, dark, el, frames, ink, number } from "./base.js";
 
 export const AXES = { frames: "emulator frames", steps: "agent steps", hours: "hours of training" };
 
+const LAPS = [undefined, [14, 4], [14, 3, 3, 3]];  // colours are ten
+
 export function smooth(y, amount) {  // an exponential mean without the pull of its first value
   if (!amount) return y;
   let sum = 0, weight = 0;
@@ -65,7 +67,7 @@ export function gridOf(curves, points = 100) {
   return [...new Set([...grid, ...lone])].sort((a, b) => a - b);
 }
 
-// One plot. `lines`: [{label, colour, x, mean, low, high, some, dashed}] on one grid x.
+// One plot. `lines`: [{label, colour, lap, x, mean, low, high, some, dashed}] on one grid x.
 export class Plot {
   constructor(host, { axis, onpick }) {
     this.host = host; this.axis = axis; this.onpick = onpick; this.lines = [];
@@ -77,7 +79,7 @@ export class Plot {
   size() { return { width: Math.max(this.host.clientWidth, 120), height: Math.max(this.host.clientHeight, 120) }; }
   draw(grid, lines) {
     const few = (values) => values.filter((v) => v !== null).length < 3;  // points, where a line has no length
-    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.dashed, !!l.low, few(l.mean), !!l.some, !!l.some && few(l.some)]), dark()]);
+    const key = JSON.stringify([lines.map((l) => [l.label, l.colour, l.lap, l.dashed, !!l.low, few(l.mean), !!l.some, !!l.some && few(l.some)]), dark()]);
     const data = [grid];
     for (const line of lines) { data.push(line.mean); if (line.low) data.push(line.high, line.low); if (line.some) data.push(line.some); }
     this.lines = lines;
@@ -93,7 +95,7 @@ export class Plot {
     const series = [{}], bands = [];
     this.owner = [null];
     lines.forEach((line, i) => {
-      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : undefined, points: { show: few(line.mean) }, spanGaps: true });
+      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : LAPS[Math.min(line.lap ?? 0, 2)], points: { show: few(line.mean) }, spanGaps: true });
       this.owner.push(i);
       if (line.low) {
         bands.push({ series: [series.length, series.length + 1], fill: line.colour + "2e" });

@@ -1,10 +1,10 @@
 // Two or more runs: their curves in one panel, and the settings in which they differ.
 
-import { ask, colour, el, number, play, redraw } from "./base.js";
+import { ask, colour, el, lap, number, play, redraw, swatch } from "./base.js";
 import { Plot, band, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { inOrder } from "./run.js";
-import { store, wishes } from "./store.js";
+import { store, titled, wishes } from "./store.js";
 
 const MOST = 12;
 const REDRAW = 3;  // ticks from one look at the charts to the next
@@ -44,15 +44,14 @@ export class ComparePage {
       plot.draw(grid, this.charts.flatMap((chart, i) => {
         if (!chart[key]) return [];
         const y = key.startsWith("eval/") ? chart[key].y : smooth(chart[key].y, wishes.smooth);
-        return [{ label: this.pages[i].run.name, colour: colour(i), mean: band([{ x: chart[key].x, y }], grid).mean, curves: [{ id: this.ids[i], x: chart[key].x, y, frames: chart[key].frames }] }];
+        return [{ label: titled(this.pages[i].run), colour: colour(i), lap: lap(i), mean: band([{ x: chart[key].x, y }], grid).mean, curves: [{ id: this.ids[i], x: chart[key].x, y, frames: chart[key].frames }] }];
       }));
     }
   }
   drawTable(runs) {
     const keys = [...new Set(this.pages.flatMap((page) => Object.keys(page.settings)))].sort();
     const differ = keys.filter((key) => new Set(this.pages.map((page) => JSON.stringify(page.settings[key]))).size > 1);
-    const swatch = (i) => { const s = el("span", { class: "swatch" }); s.style.background = colour(i); return s; };
-    const head = runs.map((run, i) => el("th", { class: "left" }, swatch(i), " ", el("a", { href: `#/run/${run.id}`, "data-key": run.id }, run.name)));
+    const head = runs.map((run, i) => el("th", { class: "left" }, swatch(i), " ", el("a", { href: `#/run/${run.id}`, "data-key": run.id }, titled(run))));
     const line = (name, cells) => el("tr", {}, el("td", { class: "left" }, name), ...cells.map((text) => el("td", { class: "left" }, text)));
     redraw(this.table, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, ""), ...head)), el("tbody", {},
       line("evaluation", runs.map((run) => number(run.evaluation))), line("training score", runs.map((run) => number(run.training))),

@@ -11,9 +11,10 @@ export class LeaderboardPage {
   async load(asked = true) {
     wishes.board ??= [];
     const query = wishes.board.map((name) => `published=${encodeURIComponent(name)}`).join("&");
-    const boards = await ask(`/api/leaderboard?${query}`);
-    if (this.closed) return;
+    const boards = await ask(`/api/leaderboard?${query}`), shown = JSON.stringify(boards);
+    if (this.closed || (!asked && shown === this.shown)) return;
     if (!asked && pressed()) { this.stale = true; return; }
+    this.shown = shown;
     const add = el("select", { "data-key": "add", "aria-label": "published agent", onchange: () => { if (add.value) { wishes.board.push(add.value); add.blur(); this.load(); } } },
       el("option", { value: "", textContent: "add a published agent…" }), ...store.about.published.filter((name) => !wishes.board.includes(name)).map((name) => el("option", { value: name, textContent: name })));
     const chips = wishes.board.map((name) => el("button", { class: "chip on", "data-key": name, title: "remove", onclick: () => { wishes.board = wishes.board.filter((n) => n !== name); this.load(); } }, `${name} ✕`));

@@ -1,13 +1,14 @@
 // The first page: curves by game and agent, and every run in a table.
 
-import { ask, colour, el, frames, number, play, pressed, redraw } from "./base.js";
+import { ask, colour, el, frames, lap, number, play, pressed, redraw, swatch } from "./base.js";
 import { AXES, Plot, band, gridOf, nearestRun, smooth } from "./charts.js";
-import { Curves, keep, store, wishes } from "./store.js";
+import { Curves, keep, store, titled, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
 const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
 const STATUSES = ["running", "finished", "stopped", "crashed", "silent", "damaged"];
 
+const seedOf = (run) => (run ? `${run.agent}\n${run.game}\n${run.seed}` : "");
 const metrics = () => store.about.metrics.map((name) => [name, NAMES[name] || name]);
 const references = () => [["", "none"], ...[...new Set(Object.values(store.about.curves).flat())].map((name) => [name, name])];
 function fill(select, options, chosen) {
@@ -89,7 +90,7 @@ export class Overview {
   close() { this.closed = true; this.drop(); }
   value(run, key) {
     const row = store.about.settings[key];  // frames, say, are those that it is to play, not those played so far
-    return String((row && run.id in row ? row[run.id] : run[key]) ?? "");
+    return key === "name" ? titled(run) : String((row && run.id in row ? row[run.id] : run[key]) ?? "");
   }
   visible() {
     const words = wishes.filter.toLowerCase().split(/\s+/).filter(Boolean);
@@ -112,6 +113,7 @@ export class Overview {
   }
   update() {
     this.runs = this.visible();
+    for (const id of this.chosen) if (!store.runs.has(id)) this.chosen.delete(id);
     if (!store.runs.size) {
       this.drop();
       this.panels.replaceChildren(el("p", { class: "quiet" }, "No run here yet. They appear as soon as one begins: highscore train dqn --game Breakout"));
@@ -124,9 +126,7 @@ export class Overview {
     }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));
     this.groups = [...new Set(this.runs.map((run) => this.value(run, wishes.group)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     redraw(this.legend, ...this.groups.slice(0, 24).map((name, i) => {
-      const swatch = el("span", { class: "swatch" });
-      swatch.style.background = colour(i);
-      return el("button", { class: this.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch, name || "(none)");
+      return el("button", { class: this.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch(i), name || "(none)");
     }), ...(this.groups.length > 24 ? [el("span", { class: "quiet" }, `and ${this.groups.length - 24} more`)] : []),
       ...wishes.published.map((name) => el("button", { disabled: true }, el("span", { class: "swatch dashed" }), `${name}, published`)));
     this.drawPanels();
@@ -178,7 +178,7 @@ export class Overview {
       const alike = !SCORES.includes(wishes.metric) || new Set(curves.map((c) => c.game)).size < 2;  // raw scores of several games have no mean
       const { mean, low, high, some, share } = alike ? band(curves, grid) : band([], grid);
       unlike ||= !alike;
-      return { label: group, curves, colour: colour(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
+      return { label: group, curves, colour: colour(this.groups.indexOf(group)), lap: lap(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
       const curve = wishes.split === "game" && wishes.axis !== "hours" && SCORES.includes(wishes.metric) ? this.reference(agent, name) : null;
@@ -191,8 +191,9 @@ export class Overview {
     }
     const seeds = Math.max(...[...byGroup.values()].map((c) => c.length));
     const marks = new Set(everything.map((c) => store.runs.get(c.id)?.curve_fingerprint).filter(Boolean));
+    const again = [...byGroup.values()].some((curves) => new Set(curves.map((c) => seedOf(store.runs.get(c.id)))).size < curves.length) ? ", SEEDS TWICE" : "";
     const mixed = wishes.metric.startsWith("eval/") && marks.size > 1 ? ", MIXED FINGERPRINTS" : "";
-    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${unlike ? ", raw scores of several games: no mean" : seeds > 1 ? `, 95 % over runs${lines.some((line) => line.share > 0.05) ? ", dotted where not all have come" : ""}` : ""}${mixed}`;
+    plot.note.textContent = `${NAMES[wishes.metric] || wishes.metric}${unlike ? ", raw scores of several games: no mean" : seeds > 1 ? `, 95 % over runs${lines.some((line) => line.share > 0.05) ? ", dotted where not all have come" : ""}` : ""}${mixed}${again}`;
     plot.draw(grid, lines);
   }
   reference(agent, game) {

@@ -1,6 +1,6 @@
 // One run: its charts, configuration, evaluations, checkpoints, films and log.
 
-import { ask, colour, el, frames, number, play, show, watch } from "./base.js";
+import { ask, colour, el, frames, number, play, redraw, show, watch } from "./base.js";
 import { AXES, Plot, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { keep, store, wishes } from "./store.js";
@@ -19,7 +19,7 @@ export class RunPage {
     this.draw();
   }
   build() {
-    const { run, path, about, settings, evaluations, checkpoints, videos, log, recorded } = this.data;
+    const { run, path, about, settings } = this.data;
     this.head = el("div", { class: "bar" });
     this.panels = el("div", { class: "panels" });
     const axis = el("select", { onchange: async () => { wishes.axis = axis.value; keep(); this.drop(); this.charts = await ask(`/api/run/${this.id}/charts?axis=${wishes.axis}`); if (!this.closed) this.draw(); } });
@@ -30,24 +30,32 @@ export class RunPage {
     const rows = el("tbody");
     const list = () => rows.replaceChildren(...Object.entries(settings).filter(([key, value]) => `${key} ${value}`.includes(find.value)).map(([key, value]) => el("tr", {}, el("td", { class: "left" }, key), el("td", { class: "left wrap" }, String(value)))));
     list();
-    this.log = el("pre", {}, log || "nothing was said");
-    this.scores = el("div", { class: "card scroll" });
+    this.log = el("pre"); this.scores = el("div", { class: "card scroll" });
+    this.films = el("div", { class: "videos" }); this.saved = el("p"); this.hint = el("span", { class: "quiet" });
     this.host.replaceChildren(
       this.head,
       el("p", {}, el("code", { class: "command", title: path }, about.command || path)),
       el("div", { class: "bar" }, live, el("label", {}, "over", axis), el("label", {}, "smooth", slider),
-        recorded ? el("span", { class: "quiet" }, "Click a point of a curve: the episode nearest to it is played.") : null),
+        this.hint),
       this.panels,
       el("h2", {}, "About it"),
       el("div", { class: "columns" },
         el("div", { class: "card" }, el("h2", {}, "Configuration"), el("p", {}, find), el("div", { class: "scroll tablewrap" }, el("table", {}, rows))),
-        el("div", { class: "card" }, el("h2", {}, "Evaluations"), this.scores, el("h2", {}, "Films"), el("div", { class: "videos" },
-          ...(videos.length ? videos.slice(0, 40).map((name) => el("button", { onclick: () => show(el("h2", {}, name), el("video", { src: `/video/${this.id}/${encodeURIComponent(name)}`, controls: true, autoplay: true, muted: true })) }, `▶ ${name.replace(/^0+(?=\d)/, "")}`)) : [el("span", { class: "quiet" }, "none yet")])),
-          el("h2", {}, "Checkpoints"), el("p", {}, checkpoints.map((c) => `${c.agent_steps.toLocaleString("en")} agent steps (${(c.bytes / 1e6).toFixed(1)} MB)`).join(", ") || "none yet"),
+        el("div", { class: "card" }, el("h2", {}, "Evaluations"), this.scores, el("h2", {}, "Films"), this.films,
+          el("h2", {}, "Checkpoints"), this.saved,
           el("h2", {}, "Where and when"), el("div", { class: "tablewrap" }, el("table", {}, ...facts(about, path)))),
         el("div", { class: "card" }, el("h2", {}, "Log"), this.log)));
-    this.drawScores(evaluations);
+    this.drawFound(this.data);
     this.drawHead(run);
+  }
+  drawFound({ evaluations, checkpoints, videos, log, recorded }) {  // what a run that goes on has more of
+    this.drawScores(evaluations);
+    this.hint.textContent = recorded ? "Click a point of a curve: the episode nearest to it is played." : "";
+    this.saved.textContent = checkpoints.map((c) => `${c.agent_steps.toLocaleString("en")} agent steps (${(c.bytes / 1e6).toFixed(1)} MB)`).join(", ") || "none yet";
+    redraw(this.films, ...(videos.length ? videos.slice(0, 40).map((name) => el("button", { "data-key": name, onclick: () => show(el("h2", {}, name), el("video", { src: `/video/${this.id}/${encodeURIComponent(name)}`, controls: true, autoplay: true, muted: true })) }, `▶ ${name.replace(/^0+(?=\d)/, "")}`)) : [el("span", { class: "quiet" }, "none yet")]));
+    const down = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 5, said = log || "nothing was said";
+    if (this.log.textContent !== said) this.log.textContent = said;  // what is selected in it stays so
+    if (down) this.log.scrollTop = this.log.scrollHeight;
   }
   drawHead(run) {
     const beat = store.beats[this.id];
@@ -88,10 +96,7 @@ export class RunPage {
     this.draw();
     const fresh = await ask(`/api/run/${this.id}`);
     if (this.closed) return;
-    this.drawScores(fresh.evaluations);
-    const down = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 5;
-    this.log.textContent = fresh.log || "nothing was said";
-    if (down) this.log.scrollTop = this.log.scrollHeight;
+    this.drawFound(fresh);
     this.seen = run;
   }
   gone() {

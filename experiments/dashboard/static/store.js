@@ -15,7 +15,8 @@ export const aboutIsOld = () => [...store.runs.values()].some((run) => run.frame
 
 export async function refreshRuns() {
   const found = await ask(`/api/runs?since=${store.version}`);
-  if (found.version < store.version) { store.runs.clear(); store.version = -1; return refreshRuns(); }  // it was started anew
+  if (store.version >= 0 && found.server !== store.server) { store.runs.clear(); store.version = -1; return refreshRuns(); }  // it was started anew
+  store.server = found.server;
   store.version = found.version; store.beats = found.beats;
   for (const run of found.runs) store.runs.set(run.id, run);
   for (const id of found.gone) store.runs.delete(id);
@@ -28,7 +29,8 @@ export class Curves {
   async refresh() {
     const query = new URLSearchParams({ metric: this.metric, axis: this.axis, since: this.version });
     const found = await ask(`/api/curves?${query}`);
-    if (found.version < this.version) { this.version = -1; this.all.clear(); return this.refresh(); }
+    if (this.version >= 0 && found.server !== this.server) { this.version = -1; this.all.clear(); return this.refresh(); }
+    this.server = found.server;
     this.version = found.version;
     for (const { id, anew, x, y, frames } of found.curves) {
       const known = this.all.get(id);
@@ -38,6 +40,9 @@ export class Curves {
     return found.curves.length > 0;
   }
 }
+
+// A run's name with its folder's: suites call their runs alike.
+export const titled = (run) => (run.folder ? `${run.folder}/${run.name}` : run.name);
 
 const KEEP = ["metric", "axis", "group", "split", "smooth", "normal", "filter", "published"];
 export const wishes = { metric: "charts/episodic_return", axis: "frames", group: "agent", split: "game", smooth: 0.3, normal: false, filter: "", published: [] };

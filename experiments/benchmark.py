@@ -1,8 +1,11 @@
 """highscore benchmark: how fast this machine trains, what bounds it, and how others do."""
 
-import platform
+import os
 import shlex
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -11,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from envs.extras import how_to_install
 from envs.library import game_of
 from experiments.distributed import measure as players
 from experiments.files import write_json
@@ -18,7 +22,7 @@ from experiments.measure import Task, in_a_process_of_its_own
 from experiments.options import OptionalPath
 from experiments.peers import PEERS
 from experiments.presets import preset
-from experiments.provenance import git_commit
+from experiments.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,15 @@ NOT_WITH_PLAYERS = {
 
 def measure(name: str, options: Benchmark, console: Console) -> dict[str, Any]:
     """Every round of one preset and its peers: {peer: [measurement of each round]}."""
-    peers = ["limits", "highscore", *(peer for peer in options.against if name in PEERS[peer])]
+    others = [peer for peer in dict.fromkeys(options.against) if name in PEERS[peer]]
+    peers = ["limits", "highscore", *others]
     found: dict[str, Any] = {peer: [] for peer in peers}
     task = Task(
-        "", name, options.game_for(name), options.seconds, options.device, bool(options.against), options.compile,
+        "", name, options.game_for(name), options.seconds, options.device, bool(others), options.compile,
         options.precision, options.num_envs,
     )  # fmt: skip
     for turn in range(options.rounds):
-        for peer in peers:
+        for peer in peers if turn % 2 == 0 else reversed(peers):  # a machine may be faster at first, or slower
             with console.status(f"{name}: {peer}, round {turn + 1} of {options.rounds}"):
                 theirs = task._replace(peer=peer)
                 found[peer].append(in_a_process_of_its_own("measure", theirs, f"{name} of {peer}"))
@@ -166,6 +171,8 @@ def main(args: list[str]) -> int:
         preset(name)  # refused now, not after the others were measured
     if options.rounds < 1 or options.seconds <= 0:
         raise ValueError(f"--rounds and --seconds must be positive, got {options.rounds} and {options.seconds:g}")
+    if "sb3" in options.against and find_spec("stable_baselines3") is None:
+        raise ValueError("Stable-Baselines3 is not installed: " + how_to_install("peers"))
     if "cleanrl" in options.against and device_of(options.device).type != "cpu":
         raise ValueError("--against cleanrl: the single files run on a CPU: add --device cpu")
     if options.distributed != "none":
@@ -192,26 +199,36 @@ def main(args: list[str]) -> int:
                 console.print(f"{name} has no counterpart of {peer}, which has {known}", highlight=False)
             found = measure(name, options, console)
             results[name] = {"summary": summary(found), "rounds": found}
+            write(options, args, results)  # what is measured is not lost if the next one fails
         show(results, console)
-    if options.out:
-        about = {"command": shlex.join(["highscore", "benchmark", *args]), "commit": git_commit(), "machine": machine()}
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-        settings["game"] = {name: options.game_for(name) for name in options.presets}
-        write_json(options.out, about | {"settings": settings, "results": results})
+    write(options, args, results)
     return 0
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import os
+def write(options: Benchmark, args: list[str], results: dict[str, Any]) -> None:
+    """Writes what was found so far, and on what."""
+    if not options.out:
+        return
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+    settings["game"] = {name: options.game_for(name) for name in options.presets}
+    about = provenance() | {"command": shlex.join(["highscore", "benchmark", *args])}
+    about["machine"] |= here()
+    for name in ("stable-baselines3", "sb3-contrib"):
+        with suppress(metadata.PackageNotFoundError):
+            about["versions"][name] = metadata.version(name)
+    write_json(options.out, about | {"settings": settings, "results": results})
 
+
+def here() -> dict[str, Any]:
+    """What else the figures depend on: cores that may be used, threads, and what the processor or GPU can."""
     import torch
 
+    from experiments.limits import cores
     from experiments.usage import multiplies_bf16
 
-    found = {
-        "processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__,
-        "bf16": multiplies_bf16(torch.device("cpu")),
+    found: dict[str, Any] = {
+        "usable_cores": cores(), "threads": torch.get_num_threads(), "bf16": multiplies_bf16(torch.device("cpu")),
+        "load": os.getloadavg()[0],
     }  # fmt: skip
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()

@@ -242,7 +242,9 @@ def mixed_code(comparison: Comparison) -> list[str]:
 
 def mixed_machines(comparison: Comparison) -> list[str]:
     """A note on runs of unlike machines, if there are some: hours of one are not those of another."""
-    machines = [run.record.config.get("machine") for run in comparison.runs]
+    told = [run.record.config.get("machine") for run in comparison.runs]
+    common = set.intersection(*(set(one) if isinstance(one, dict) else set() for one in told))  # older runs tell less
+    machines = [{key: one[key] for key in common} if isinstance(one, dict) else one for one in told]
     if all(machine == machines[0] for machine in machines):
         return []
     return ["MIXED MACHINES: hours of training are of unlike machines: compare agents by frames"]

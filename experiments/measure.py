@@ -89,8 +89,11 @@ def measured(x: Experiment, game: str) -> Experiment:
 
 def carry_out(task: Task) -> dict[str, Any]:
     """One measurement in this process."""
-    x = preset(task.preset)
     from experiments.build import device_of
+    from experiments.tuning import stay_within_quota
+
+    stay_within_quota()  # peers, too
+    x = preset(task.preset)
 
     if task.matched:
         x = at_the_same_settings(x)
@@ -113,7 +116,7 @@ def cycle_of(x: Experiment) -> int:
 
 
 def limits(x: Experiment, task: Task) -> dict[str, Any]:
-    """What bounds a training: acting, emulating and learning alone; emulation hidden behind the learning at best.
+    """What bounds a training: acting, emulating and learning alone; from a replay, emulation is hidden at best.
 
     And `arithmetic`, what bounds acting and learning; not of a memory, which is not counted.
     """

@@ -26,8 +26,23 @@ def provenance() -> dict[str, Any]:
         "commit": git_commit(),
         "command": shlex.join(["highscore", *words]),
         "versions": versions,
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
-    }
+        "machine": {
+            "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(),
+            "model": processor_model(),
+        },
+    }  # fmt: skip
+
+
+def processor_model() -> str:
+    """What this machine's processor is called, as far as it says."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    with suppress(OSError, subprocess.SubprocessError):  # macOS
+        words = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor()
 
 
 @cache

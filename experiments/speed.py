@@ -26,11 +26,13 @@ class Speed(NamedTuple):
     learn: float
     num_envs: int
     frame_skip: int
+    hides: bool = True  # whether games are emulated while the agent learns: not where it learns from rollouts
 
     @property
     def frames_per_second(self) -> float:
-        """Emulator frames a second: games are emulated while the agent learns."""
-        return self.frame_skip * self.num_envs / (self.act + max(self.emulate, self.learn))
+        """Emulator frames a second."""
+        rest = max(self.emulate, self.learn) if self.hides else self.emulate + self.learn
+        return self.frame_skip * self.num_envs / (self.act + rest)
 
 
 def emulation(x: Experiment, num_envs: int = 8) -> float:
@@ -107,7 +109,8 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
         agent.act(step, state, 0.1)
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
     skip = game_of(x.game).frame_skip
-    speed = Speed(act, emulate * x.num_envs, updates / block * timed(learn, 0.5), x.num_envs, skip)
+    hides = x.replay is not None
+    speed = Speed(act, emulate * x.num_envs, updates / block * timed(learn, 0.5), x.num_envs, skip, hides)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from agents.agent import Agent
 from experiments import benchmark, measure, speed
@@ -167,6 +168,19 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
         assert theirs > 0 and sums[peer]["ratio"] == pytest.approx(sums["agent_steps_per_second"] / theirs)
 
 
+def test_rounds_go_forth_and_back_and_each_peer_comes_once(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(benchmark, "in_a_process_of_its_own", lambda module, task, what: seen.append(task) or {})
+    for name, matched in (("dqn", True), ("pqn", False)):  # which Stable-Baselines3 has not: it is as in its preset
+        benchmark.measure(name, benchmark.Benchmark(against=("sb3", "sb3"), rounds=2), Console(quiet=True))
+        order = ["limits", "highscore", *["sb3"] * matched]
+        assert [task.peer for task in seen] == order + order[::-1] and {task.matched for task in seen} == {matched}
+        seen.clear()
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    assert run_command("benchmark", ["dqn", "--against", "sb3"]) == 2
+    assert "Stable-Baselines3 is not installed: pip install" in capsys.readouterr().err
+
+
 def test_ours_is_measured_as_it_is_asked_for_and_learns_as_much(monkeypatch):
     seen = []
     monkeypatch.setattr(measure, "end_to_end", lambda x, task: seen.append(x))
@@ -275,3 +289,18 @@ def test_players_are_measured_part_by_part(monkeypatch, tmp_path, capsys):
 
 def short_of_work(x):
     return replace(x, network=replace(x.network, hidden=8), replay=replace(x.replay, learn_start=100))
+
+
+def test_presets_are_timed(monkeypatch):
+    """Every kind of experience: seconds per iteration, and a count of parameters that is the network's."""
+    timed = speed.timed
+    monkeypatch.setattr(speed, "timed", lambda call, seconds: timed(call, seconds / 10))
+    for name in ("qrdqn", "pqn-lstm", "r2d2-small"):
+        x = replace(PRESETS[name], num_envs=4)
+        if x.replay:
+            x = replace(x, replay=replace(x.replay, batch_size=2))
+        found, parameters = speed.speed_of(x, torch.device("cpu"), emulate=1e-3)
+        assert found.act > 0 and found.learn > 0 and found.emulate == 4e-3
+        rest = max(found.emulate, found.learn) if x.replay else found.emulate + found.learn
+        assert found.frames_per_second == 16 / (found.act + rest)
+        assert parameters > 1_000_000

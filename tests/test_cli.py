@@ -16,12 +16,11 @@ from rich.console import Console
 from envs.extras import need
 from experiments import checks, train
 from experiments import list as listing
-from experiments import speed as speeds
 from experiments.cli import COMMANDS, main, parse_count, parse_train, run_command
 from experiments.list import parts
 from experiments.log import figures
 from experiments.presets import PRESETS, changes, without_effect
-from experiments.speed import Speed, speed_of
+from experiments.speed import Speed
 
 
 def refused(capsys, tmp_path, command, *args):
@@ -338,20 +337,6 @@ def test_presets_are_listed_as_soon_as_they_are_timed_within_80_columns(monkeypa
     for words in (made, published, "6.8 M", "7.1 GB", "25"):
         assert words in rainbow
     assert "not timed: no vizdoom; this would bring it" in doom
-
-
-def test_presets_are_timed(monkeypatch):
-    """Every kind of experience: seconds per iteration, and a count of parameters that is the network's."""
-    timed = speeds.timed
-    monkeypatch.setattr(speeds, "timed", lambda call, seconds: timed(call, seconds / 10))
-    for name in ("qrdqn", "pqn-lstm", "r2d2-small"):
-        x = replace(PRESETS[name], num_envs=4)
-        if x.replay:
-            x = replace(x, replay=replace(x.replay, batch_size=2))
-        speed, parameters = speed_of(x, torch.device("cpu"), emulate=1e-3)
-        assert speed.act > 0 and speed.learn > 0 and speed.emulate == 4e-3
-        assert speed.frames_per_second == 16 / (speed.act + max(speed.emulate, speed.learn))
-        assert parameters > 1_000_000
 
 
 @pytest.mark.parametrize("command", ["watch", "compare", "report", "benchmark", "sync"])

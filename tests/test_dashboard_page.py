@@ -170,8 +170,7 @@ def test_a_mean_is_of_all_seeds_and_where_some_are_missing_it_is_another_line(pa
 
 
 def test_a_page_that_outlives_a_server_asks_the_next_one_for_everything(page_of):
-    page = page_of[0]()
-    asked = page.evaluate(
+    asked = page_of[0]().evaluate(
         """async () => {
           const { Curves } = await import("/static/store.js"), asked = [], known = window.fetch;
           let server = "a", version = 10, points = [1, 2];
@@ -194,8 +193,7 @@ def test_a_page_that_outlives_a_server_asks_the_next_one_for_everything(page_of)
 
 
 def test_two_runs_of_a_name_and_more_lines_than_colours_are_told_apart(page_of):
-    page = page_of[0]()
-    titles, marks = page.evaluate(
+    titles, marks = page_of[0]().evaluate(
         """async () => {
           const { titled } = await import("/static/store.js"), { swatch } = await import("/static/base.js");
           const runs = [{ folder: "a", name: "x" }, { folder: "b", name: "x" }, { folder: "", name: "x" }];

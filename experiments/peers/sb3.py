@@ -34,6 +34,7 @@ def play(algorithm: str, game: str, learn_start: int, device: str, report: Calla
     off_policy: dict[str, Any] = {
         "buffer_size": 20_000, "batch_size": 32, "learning_starts": learn_start, "train_freq": 4,
         "gradient_steps": 1, "target_update_interval": 1_000,
+        "exploration_initial_eps": 0.1, "exploration_final_eps": 0.1,  # as the single files: it asks its network
     }  # fmt: skip
     on_policy: dict[str, Any] = {
         "n_steps": 128,

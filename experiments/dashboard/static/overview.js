@@ -223,7 +223,7 @@ export class Overview {
       const part = run.whole ? Math.min(100, (100 * run.frames) / run.whole) : 0, fill = el("i");
       fill.style.width = `${part}%`;
       return el("tr", { class: i === this.at && this.keys ? "at" : "" },
-        el("td", { class: "left" }, box), el("td", { class: "left name", title: run.name }, el("a", { href: `#/run/${run.id}`, "data-key": `open ${run.id}` }, run.name)),
+        el("td", { class: "left" }, box), el("td", { class: "left name", title: titled(run) }, el("a", { href: `#/run/${run.id}`, "data-key": `open ${run.id}` }, titled(run))),
         el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
         el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
         el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),

@@ -81,12 +81,15 @@ class CompressedRing:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def _places(self, rows: Any) -> Tensor:
+        """Numbers of the frames in some rows: [..., N]."""
+        return torch.as_tensor(rows).cpu()[..., None] * self.shape[1] + torch.arange(self.shape[1])
+
     def __getitem__(self, rows: Any) -> Tensor:
-        columns = torch.arange(self.shape[1])
-        return self.take(torch.as_tensor(rows).cpu()[..., None] * self.shape[1] + columns)
+        return self.take(self._places(rows))
 
     def __setitem__(self, rows: Any, new: Tensor) -> None:
-        places = (torch.as_tensor(rows).cpu()[..., None] * self.shape[1] + torch.arange(self.shape[1])).flatten()
+        places = self._places(rows).flatten()
         frames = new.cpu().numpy().reshape(len(places), self.frame_bytes)
         for place, frame in zip(places.tolist(), frames, strict=True):
             self.packed[place] = lz4.block.compress(frame.data, store_size=False)

@@ -1,6 +1,7 @@
 """Atari 2600 games, preprocessed in C++ by ale-py."""
 
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,23 @@ def make_atari(
     return Games(make_env, device, life_loss_is_terminal=protocol.life_loss_is_terminal, reseed_after=reseed_after)
 
 
+def rom_path(game: str) -> Path:
+    """Where ale-py keeps a game.
+
+    Raises:
+        ValueError: there is no such game.
+    """
+    path = roms.get_rom_path(rom_of(game))
+    assert path is not None, game
+    return path
+
+
 @cache
 def _facts(game: str) -> tuple[tuple[str, ...], tuple[int, int]]:
     """Names of the actions, (height, width) of the screen; asked for once, for loading takes as long as seeding."""
-    path = roms.get_rom_path(rom_of(game))
-    assert path is not None, game
     ALEInterface.setLoggerMode(LoggerMode.Error)
     ale = ALEInterface()
-    ale.loadROM(path)
+    ale.loadROM(rom_path(game))
     return tuple(action.name for action in ale.getMinimalActionSet()), tuple(ale.getScreenDims())
 
 

@@ -8,9 +8,9 @@ import typing
 from typing import NamedTuple
 
 import numpy as np
-from ale_py import ALEInterface, LoggerMode, roms
+from ale_py import ALEInterface, LoggerMode
 
-from envs.atari import FRAME_SKIP, action_names, rom_of
+from envs.atari import FRAME_SKIP, FRAMES_PER_SECOND, action_names, rom_path
 from envs.game import Game
 from envs.games import Games
 from envs.library import game_of
@@ -52,13 +52,11 @@ class AtariScreen:
     A step has as many frames as the agent skips, or fewer where an episode ends.
     """
 
-    frames_per_second, frames_per_step = 60, FRAME_SKIP
+    frames_per_second, frames_per_step = FRAMES_PER_SECOND, FRAME_SKIP
 
     def __init__(self, game: str, protocol: Protocol):
         ALEInterface.setLoggerMode(LoggerMode.Error)
-        path = roms.get_rom_path(rom_of(game))
-        assert path is not None, game
-        self.rom, self.ale = path, ALEInterface()
+        self.rom, self.ale = rom_path(game), ALEInterface()
         self.ale.setFloat("repeat_action_probability", protocol.sticky_actions)
         self.ale.setBool("sound_obs", True)
         self.action_names = action_names(game)

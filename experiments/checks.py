@@ -18,7 +18,7 @@ from agents.ppo import PPO
 from agents.replay import STEP_BYTES
 from envs.library import game_of
 from experiments.build_network import state_bytes
-from experiments.config import Experiment, FromRollouts
+from experiments.config import Experiment, FromRollouts, NetworkConfig
 from experiments.files import NO_ROOM
 from experiments.limits import available_memory
 from experiments.ranges import check_ranges
@@ -56,6 +56,23 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
     compilers = (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")
     if here and experiment.compile and device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise ValueError("--compile needs a C++ compiler, and there is none: install g++, or --compile False")
+    check_length(experiment)
+    check_learner(experiment)
+    check_bonus(experiment)
+    if experiment.deterministic and device.type == "cuda":
+        check_repeatable(experiment.network)
+    if experiment.replay is not None and here and experiment.distributed != "ray":
+        check_memory(experiment, device)
+        if experiment.replay.storage == "disk":
+            check_room(experiment.replay.capacity * frame_bytes(experiment))
+
+
+def check_length(experiment: Experiment) -> None:
+    """Refuses a training that ends before anything is learned, and a replay that is too small to learn from.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
     length = experiment.algorithm.length
     begin, advice = length * experiment.num_envs, "one rollout takes so many"
     if experiment.replay is not None:
@@ -68,11 +85,19 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         least = (length + experiment.replay.stride) * experiment.num_envs
         if begin < least:
             raise ValueError(f"--replay.learn-start must be at least {least:_} agent steps: sequences have {length}")
-    if experiment.frames <= begin * game.frame_skip:
+    if experiment.frames <= (learns_at := begin * experiment.frame_skip):
         raise ValueError(
-            f"--frames {experiment.frames:_} would end before learning begins, at {begin * game.frame_skip:_} frames; "
+            f"--frames {experiment.frames:_} would end before learning begins, at {learns_at:_} frames; "
             f"raise --frames ({advice})"
         )
+
+
+def check_learner(experiment: Experiment) -> None:
+    """Refuses parts that do not go together: exploration, algorithm, memory and experience.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
     if isinstance(experiment.explore, Ladder) and experiment.explore.num_envs != experiment.num_envs:
         raise ValueError(
             f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
@@ -91,26 +116,39 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
         raise ValueError(
             "a memory learns from steps in a row: set --algorithm.unroll (such as 40) and --algorithm.burn-in"
         )
+
+
+def check_bonus(experiment: Experiment) -> None:
+    """Refuses an intrinsic reward where it means nothing.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
     if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
+        learns = type(experiment.algorithm).__name__
         raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
     if experiment.bonus.weight and experiment.replay is not None:
         if experiment.bonus.discount != Bonus.discount:
             raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")
         if experiment.algorithm.discount == 1:
             raise ValueError("--bonus.weight: the return of what never ends is endless; set --algorithm.discount 0.99")
-    if experiment.deterministic and device.type == "cuda" and experiment.network.pooling:
+
+
+def check_repeatable(network: NetworkConfig) -> None:
+    """Refuses what cannot repeat itself on a GPU.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    if network.pooling:
         raise ValueError(
             "--deterministic: the gradient of adaptive max-pooling adds in no fixed order on CUDA;"
             " set --network.pooling 0, or do without --deterministic"
         )
-    if experiment.deterministic and device.type == "cuda" and experiment.network.memory == "dnc":
+    if network.memory == "dnc":
         raise ValueError(
             "--deterministic: the gradient of a dnc's cumulative product is not on CUDA; do without either"
         )
-    if experiment.replay is not None and here and experiment.distributed != "ray":
-        check_memory(experiment, device)
-        if experiment.replay.storage == "disk":
-            check_room(experiment.replay.capacity * frame_bytes(experiment))
 
 
 def frame_bytes(experiment: Experiment) -> int:

@@ -121,9 +121,12 @@ def threads_on(cpus: list[int], jobs: int, beside: int, away: int) -> int:
             f"{jobs} runs at once, each with {beside + away} players, take {jobs * (1 + beside + away)} CPUs, and the"
             f" Ray cluster's machines have {', '.join(map(str, cpus))}: lower --jobs or --players"
         )
+
+    def fits(threads: int) -> bool:
+        places = sum(have // (threads + beside) for have in cpus)
+        return places >= jobs and jobs * (threads + beside + away) <= sum(cpus)
+
     threads = 1
-    while sum(have // (threads + 1 + beside) for have in cpus) >= jobs and jobs * (
-        threads + 1 + away
-    ) + jobs * beside <= sum(cpus):
+    while fits(threads + 1):
         threads += 1
     return threads

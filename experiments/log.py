@@ -70,13 +70,16 @@ class Log:
 
     def __init__(self, run: Run, frames: int, mirror: Any, console: Console):
         self.run, self.mirror, self.console = run, mirror, console
+        game, days = run.experiment.game, frames >= 10_000_000  # which are told in words
+        # Where there is no room for all, that is left out which matters least.
+        wide = console.width >= len(game) + 2 * len(f"{frames:,}") + (56 if days else 47)
         self.progress = TwoLines(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=12),
+            TextColumn("[bold]{task.description}"), *[BarColumn(bar_width=12)] * wide,
             TextColumn("{task.completed:,.0f} of {task.total:,.0f} frames"),
-            TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
+            *[TimeElapsedColumn()] * wide, TextColumn("eta"), TimeRemainingColumn(),
             console=console, disable=not console.is_terminal, refresh_per_second=4, speed_estimate_period=120,
         )  # fmt: skip
-        self.task = self.progress.add_task(run.experiment.game, total=frames)
+        self.task = self.progress.add_task(game, total=frames)
         self.frame_skip = run.experiment.frame_skip
         self.frames, self.started, self.said = frames, time.monotonic(), 0.0
         self.begun_at = 0

@@ -8,6 +8,7 @@ data/published_curves.json  agent, game: mean raw score (and standard deviation)
 """
 
 import csv
+import difflib
 import json
 import math
 from functools import cache
@@ -74,10 +75,13 @@ def published_agent(name: str) -> PublishedAgent:
     """A published agent by name.
 
     Raises:
-        ValueError: there is none; says which there are.
+        ValueError: there is none; names the closest.
     """
     if name not in published_agents():
-        raise ValueError(f"no published scores of {name!r}; there are {', '.join(published_agents())}")
+        names = {known.lower(): known for known in published_agents()}
+        close = [names[found] for found in difflib.get_close_matches(name.lower(), names, cutoff=0.5)]
+        hint = f"did you mean {', '.join(close)}?" if close else "`highscore list published` shows them all"
+        raise ValueError(f"no published scores of {name!r}; {hint}")
     return published_agents()[name]
 
 

@@ -92,11 +92,12 @@ def rehearse(x: Experiment, device: torch.device, fast: bool = False) -> Rehears
     return Rehearsal(agent, step, state, seq, block, updates)
 
 
-def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed, int]:
+def speed_of(x: Experiment, device: torch.device, emulate: float, seconds: float = 0.5) -> tuple[Speed, int]:
     """Times a preset on random frames; returns that, and how many parameters it learns.
 
     Args:
         emulate: seconds of an agent step, from `emulation`.
+        seconds: to time its updates for.
     """
     agent, step, state, seq, block, updates = rehearse(x, device, fast=True)
 
@@ -110,7 +111,7 @@ def speed_of(x: Experiment, device: torch.device, emulate: float) -> tuple[Speed
     act = timed(lambda: agent.act(step, state, 0.1)[0].cpu(), 0.2)
     skip = game_of(x.game).frame_skip
     hides = x.replay is not None
-    speed = Speed(act, emulate * x.num_envs, updates / block * timed(learn, 0.5), x.num_envs, skip, hides)
+    speed = Speed(act, emulate * x.num_envs, updates / block * timed(learn, seconds), x.num_envs, skip, hides)
     return speed, sum(p.numel() for p in agent.online.parameters())
 
 

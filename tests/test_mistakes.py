@@ -1,5 +1,6 @@
 """What people get wrong becomes one line that names the fix, before hours are spent."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,22 @@ def test_a_line_of_progress_ends_with_something(tmp_path, capsys):
     log.said = -1e9
     log.log({}, 500)
     assert capsys.readouterr().out.strip().endswith("frames, 0 min left")
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("width", "frames", "bar"), [(60, 20_000, 0), (80, 20_000, 1), (80, 2 * 10**8, 0), (120, 2 * 10**8, 1)]
+)
+def test_the_time_left_is_what_a_narrow_terminal_shows_to_its_end(tmp_path, width, frames, bar):
+    run = Run.create(tmp_path, replace(small("demo", "probe/catch"), game="CrazyClimber"), "r")
+    log = Log(run, frames, NoMirror(), Console(width=width, file=io.StringIO(), force_terminal=True))
+    task, out = log.progress.tasks[0], Console(width=width, file=io.StringIO())
+    task.start_time, task.finished_time = 0, 100_000.0 if frames > 10**6 else 100.0
+    log.progress.update(log.task, completed=frames)
+    out.print(log.progress.make_tasks_table([task]))
+    line = out.file.getvalue().strip()
+    assert line.endswith("eta 0:00:00") and line.startswith("CrazyClimber") and ("━" in line) == bool(bar)
+    assert f"{frames:,} of {frames:,} frames" in line
     run.close()
 
 

@@ -104,14 +104,20 @@ def test_no_published_score_is_that_of_a_human():
     assert published_agent("Prioritized").scores["Jamesbond"] == 5_148
 
 
+def test_a_misspelt_published_agent_is_answered_with_the_closest():
+    with pytest.raises(ValueError, match=r"'rainbow'; did you mean Rainbow, Rainbow \(CleanRL\)"):
+        published_agent("rainbow")
+    with pytest.raises(ValueError, match="`highscore list published` shows them all"):
+        published_agent("7" * 20)
+
+
 def test_every_published_figure_names_its_source():
     for agent in published_agents().values():
         assert agent.scores and agent.protocol and len(agent.source) > 20, agent.name
     assert published_curve("DQN CNN (Dopamine)", "Pong").middle[:2] == [0.5, 1.5]  # means of a million frames each
     assert published_curve("BTR", "Pong").middle[:2] == [1, 2]  # evaluations
-    for name, call in (("nobody", published_agent), ("nobody", lambda n: published_curve(n, "Pong"))):
-        with pytest.raises(ValueError, match="there are"):
-            call(name)
+    with pytest.raises(ValueError, match="there are"):
+        published_curve("nobody", "Pong")
 
 
 def test_both_sides_of_an_improvement_are_drawn_apart():

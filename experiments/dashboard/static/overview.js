@@ -211,7 +211,7 @@ export class Overview {
   }
   drawTable() {
     const [key, way] = this.sort;
-    const order = (run) => run[key] ?? (way < 0 ? -Infinity : Infinity);
+    const order = (run) => (key === "name" ? titled(run) : run[key]) ?? (way < 0 ? -Infinity : Infinity);
     const rows = [...this.runs].sort((a, b) => way * (typeof order(a) === "string" ? order(a).localeCompare(order(b), "en", { numeric: true }) : order(a) - order(b)));
     this.rows = rows;
     this.at = Math.min(this.at, Math.max(rows.length - 1, 0));

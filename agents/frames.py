@@ -2,7 +2,9 @@
 
 import math
 import os
+import sys
 import tempfile
+from functools import cache, partial
 from typing import Any
 
 import lz4.block
@@ -11,6 +13,9 @@ import torch
 from torch import Tensor
 
 from agents.sequence import onto
+
+KEY_PERIOD = 16  # rows; of 4, 8, 16 and 32 the one that leaves least, of most games' frames
+pack = partial(lz4.block.compress, store_size=False, mode="high_compression", compression=4)
 
 
 def room_on_disk(shape: tuple[int, ...]) -> np.ndarray:
@@ -64,8 +69,9 @@ class HostRing:
 
 
 class CompressedRing:
-    """A ring whose frames are compressed one by one, without loss (LZ4): an Atari frame takes 0.3 to 2.6 kB of 7,
-    most of them less than 2; one of Doom nearly all.
+    """A ring whose frames are compressed without loss (LZ4), most of them against a frame of the same game a few rows
+    before, their key: what stood still since then takes no room. Of an Atari frame of 7 kB 0.15 to 1.6 are left in
+    random play, 0.4 in the middle of 57 games; of one of Doom more than half.
 
     Arguments as those of HostRing.
     """
@@ -75,11 +81,19 @@ class CompressedRing:
     def __init__(self, size: int, like: Tensor):
         self.shape, self.device = torch.Size((size, *like.shape)), like.device
         self.frame_shape, self.frame_bytes = like.shape[1:], like[0].nbytes
-        blank = lz4.block.compress(bytes(self.frame_bytes), store_size=False)
-        self.packed = [blank] * (size * len(like))
+        blank = bytes(self.frame_bytes)
+        packed = pack(blank)
+        self.packed = [packed] * (size * len(like))
+        self.keys = [packed] * (size * len(like))  # of each frame, packed; a key is its own
+        self.newest = [(packed, blank)] * len(like)  # of each column's keys, packed and not
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes now, in bytes."""
+        return sum(map(sys.getsizeof, self.packed)) + sys.getsizeof(self.packed) + sys.getsizeof(self.keys)
 
     def _places(self, rows: Any) -> Tensor:
         """Numbers of the frames in some rows: [..., N]."""
@@ -92,14 +106,21 @@ class CompressedRing:
         places = self._places(rows).flatten()
         frames = new.cpu().numpy().reshape(len(places), self.frame_bytes)
         for place, frame in zip(places.tolist(), frames, strict=True):
-            self.packed[place] = lz4.block.compress(frame.data, store_size=False)
+            row, column = divmod(place, self.shape[1])
+            if row % KEY_PERIOD == 0:
+                raw = frame.tobytes()
+                self.newest[column] = (pack(raw), raw)
+                self.packed[place] = self.keys[place] = self.newest[column][0]
+            else:
+                self.keys[place], raw = self.newest[column]
+                self.packed[place] = pack(frame.data, dict=raw)
 
     def take(self, leaf: Tensor) -> Tensor:
         """Frames by number row * N + column, of any shape S: [*S, ...]."""
-        size, packed = self.frame_bytes, self.packed
-        found = bytearray().join(
-            lz4.block.decompress(packed[place], uncompressed_size=size) for place in leaf.flatten().tolist()
-        )
+        unpack = partial(lz4.block.decompress, uncompressed_size=self.frame_bytes)
+        key = cache(unpack)  # the frames of a stack have one or two
+        every = ((self.packed[place], self.keys[place]) for place in leaf.flatten().tolist())
+        found = bytearray().join(key(base) if frame is base else unpack(frame, dict=key(base)) for frame, base in every)
         return onto(self.device, torch.frombuffer(found, dtype=torch.uint8)).view(*leaf.shape, *self.frame_shape)
 
 

@@ -168,7 +168,7 @@ def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     assert experiment.replay is not None
     steps = replay_steps(experiment, device)
     # Of other worlds' pictures nothing is known: Doom's, which are full of noise, do not shrink at all.
-    share = 0.4 if game_of(experiment.game).world in ("atari", "crafter", "minatar") else 1.05
+    share = 0.3 if game_of(experiment.game).world in ("atari", "crafter", "minatar") else 1.05
     return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps, share)
 
 

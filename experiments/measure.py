@@ -41,6 +41,7 @@ class Task(NamedTuple):
     compile: bool = False  # ours
     precision: Literal["float32", "bf16"] = "float32"  # ours
     num_envs: int = 0  # ours, where there is a replay; 0 for the preset's
+    storage: Literal["", "ram", "compressed"] = ""  # of our replay's frames; the preset's if none is given
 
 
 class Stopwatch:
@@ -100,6 +101,8 @@ def carry_out(task: Task) -> dict[str, Any]:
     x = replace(x, compile=task.compile, precision=task.precision)
     if task.num_envs and x.replay is not None:
         x = replace(x, num_envs=task.num_envs)
+    if task.storage and x.replay is not None:
+        x = replace(x, replay=replace(x.replay, storage=task.storage))
     if task.peer == "limits":
         return limits(x, task)
     x = measured(x, task.game)
@@ -125,7 +128,7 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
     from experiments.speed import emulation, speed_of
 
     seconds = emulation(replace(x, game=task.game), x.num_envs)
-    speed, parameters = speed_of(x, device_of(task.device), seconds)
+    speed, parameters = speed_of(x, device_of(task.device), seconds, task.seconds / 4)
     limit = speed.frames_per_second / speed.frame_skip
     found = {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
     if x.network.memory == "none":

@@ -187,7 +187,8 @@ def test_ours_is_measured_as_it_is_asked_for_and_learns_as_much(monkeypatch):
     monkeypatch.setattr(measure, "limits", lambda x, task: seen.append(x))
     for peer in ("highscore", "limits"):
         for name in ("dqn", "ppo"):
-            measure.carry_out(Task(peer, name, "Pong", 0.1, "cpu", True, precision="bf16", num_envs=32))
+            measure.carry_out(Task(peer, name, "Pong", 0.1, "cpu", True, precision="bf16", num_envs=32, storage="ram"))
+    assert seen[0].replay.storage == "ram" and seen[1].replay is None
     assert [(x.precision, x.num_envs) for x in seen] == [("bf16", 32), ("bf16", 8)] * 2
     assert seen[0].replay.learn_period == preset("dqn").replay.learn_period
 

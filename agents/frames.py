@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.sequence import onto
 
 KEY_PERIOD = 16  # rows; of 4, 8, 16 and 32 the one that leaves least, of most games' frames
+# A tenth of a millisecond for a frame of 7 kB; the fast way takes a fifth of that, and up to twice the room.
 pack = partial(lz4.block.compress, store_size=False, mode="high_compression", compression=4)
 
 

@@ -167,7 +167,7 @@ def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     """Memory that the replay takes in the end."""
     assert experiment.replay is not None
     steps = replay_steps(experiment, device)
-    # Of other worlds' pictures nothing is known: Doom's, which are full of noise, do not shrink at all.
+    # Of other worlds' pictures nothing is known: some of Doom's, which are full of noise, hardly shrink.
     share = 0.3 if game_of(experiment.game).world in ("atari", "crafter", "minatar") else 1.05
     return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps, share)
 

@@ -1,6 +1,6 @@
 """What `--replay.storage compressed` leaves of games' frames, and the time that it takes.
 
-python -m experiments.compression --games atari57 --out experiments/evidence/speed/compression.json
+python -m experiments.compression --games atari57 --out experiments/evidence/compression/atari57.json
 python -m experiments.compression --games UpNDown,YarsRevenge --rounds 4
 """
 

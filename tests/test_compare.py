@@ -239,7 +239,7 @@ def test_what_cannot_be_compared_is_refused(suite, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for args, words in (
         ([], "name runs"), ([str(tmp_path / "none")], "there is no folder"),
-        ([str(tmp_path / "empty")], "no run in"), ([str(suite), "--published", "Nobody"], "there are DQN CNN"),
+        ([str(tmp_path / "empty")], "no run in"), ([str(suite), "--published", "Nobody"], "highscore list published"),
         ([str(suite), "--protocol", "nature"], "--protocol nature"),
     ):  # fmt: skip
         assert run_command("compare", args) == 2

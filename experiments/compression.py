@@ -83,6 +83,8 @@ def main(args: list[str]) -> int:
     """Runs the command; returns its exit status."""
     options, console = parse(Compression, args, prog="python -m experiments.compression"), Console()
     names = GAMES[options.games]() if options.games in GAMES else words(options.games)
+    if options.window < 1 or options.steps < 4 * options.window or options.rounds < 0 or options.seconds <= 0:
+        raise ValueError("--window and --seconds must be positive, --steps four windows or more, --rounds 0 or more")
     for name in names:
         game_of(name)  # refused now, not after the others were measured
     rows: dict[str, dict[str, Any]] = {}
@@ -93,7 +95,7 @@ def main(args: list[str]) -> int:
         table.add_row(name, *(f"{value:,.0f}" for value in list(found.values())[:2]),
                       *(f"{value:.1f}" for value in list(found.values())[2:]))  # fmt: skip
     console.print(table)
-    for name in track(names if options.rounds else [], "Training", console=console):
+    for name in track(names, "Training", console=console) if options.rounds else []:
         rows[name]["dqn"] = found = train(name, options.rounds, options.seconds)
         turns = [a / b for a, b in zip(found["compressed"], found["ram"], strict=True)]
         ratio = median(found["compressed"]) / median(found["ram"])

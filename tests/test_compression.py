@@ -28,3 +28,6 @@ def test_what_is_left_of_frames_is_measured_and_a_training_with_them_in_turns(tm
     assert "0.90 times the steps/s of RAM, in rounds 0.75 to 1.10" in capsys.readouterr().out
     with pytest.raises(ValueError, match="did you mean Pong"):
         compression.main(["--games", "Pongg"])
+    for wrong in ("--steps 19", "--window 0", "--rounds -1", "--seconds 0"):
+        with pytest.raises(ValueError, match="--steps four windows or more"):
+            compression.main(["--games", "minatar/breakout", *wrong.split()])

@@ -8,7 +8,6 @@ data/published_curves.json  agent, game: mean raw score (and standard deviation)
 """
 
 import csv
-import difflib
 import json
 import math
 from functools import cache
@@ -78,9 +77,9 @@ def published_agent(name: str) -> PublishedAgent:
         ValueError: there is none; names the closest.
     """
     if name not in published_agents():
-        names = {known.lower(): known for known in published_agents()}
-        close = [names[found] for found in difflib.get_close_matches(name.lower(), names, cutoff=0.5)]
-        hint = f"did you mean {', '.join(close)}?" if close else "`highscore list published` shows them all"
+        from experiments.presets import closest
+
+        hint = closest(name, published_agents(), "`highscore list published` shows them all")
         raise ValueError(f"no published scores of {name!r}; {hint}")
     return published_agents()[name]
 

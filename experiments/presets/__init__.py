@@ -12,11 +12,11 @@ FILES = (dqn, distributional, pqn, policy, memory, players, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """Which known names are closest to one that is not, or all of them, as the end of a message."""
-    names = [*known]
-    close = difflib.get_close_matches(name.lower(), names, cutoff=0.5)
-    return f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
+def closest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Which known names are closest to one that is not, as the end of a message; if none is, `otherwise`, or all."""
+    names = {other.lower(): other for other in known}
+    close = [names[found] for found in difflib.get_close_matches(name.lower(), names, cutoff=0.5)]
+    return f"did you mean {', '.join(close)}?" if close else otherwise or f"there are {', '.join(names.values())}"
 
 
 def preset(name: str) -> Experiment:

@@ -156,6 +156,12 @@ def frame_bytes(experiment: Experiment) -> int:
     return math.prod(game_of(experiment.game).frame_shape)
 
 
+def compressed_share(experiment: Experiment) -> float:
+    """The most that is left of the game's frames when they are compressed."""
+    # Of other worlds' pictures nothing is known: some of Doom's, which are full of noise, hardly shrink.
+    return 0.3 if game_of(experiment.game).world in ("atari", "crafter", "minatar") else 1.05
+
+
 def replay_steps(experiment: Experiment, device: torch.device) -> int:
     """Agent steps whose memory the replay takes: on a CPU only those that the training will make."""
     assert experiment.replay is not None
@@ -166,9 +172,7 @@ def replay_steps(experiment: Experiment, device: torch.device) -> int:
 def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     """Memory that the replay takes in the end."""
     assert experiment.replay is not None
-    steps = replay_steps(experiment, device)
-    # Of other worlds' pictures nothing is known: some of Doom's, which are full of noise, hardly shrink.
-    share = 0.3 if game_of(experiment.game).world in ("atari", "crafter", "minatar") else 1.05
+    steps, share = replay_steps(experiment, device), compressed_share(experiment)
     return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps, share)
 
 
@@ -241,7 +245,7 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
         since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
         steps = min(experiment.replay.capacity + since, experiment.agent_steps)
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
-        needed += steps * (frame_bytes(experiment) + STEP_BYTES) + kept
+        needed += steps * (int(frame_bytes(experiment) * compressed_share(experiment)) + STEP_BYTES) + kept
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise NoRoom(

@@ -1,4 +1,4 @@
-"""What `--replay.storage compressed` leaves of games' frames, and the time that it takes.
+"""What `--replay.storage compressed`, and a run's replay on the disk, leave of games' frames, and the time it takes.
 
 python -m experiments.compression --games atari57 --out experiments/evidence/compression/atari57.json
 python -m experiments.compression --games UpNDown,YarsRevenge --rounds 4
@@ -23,6 +23,7 @@ from experiments.matrix import GAMES, words
 from experiments.measure import Task, in_a_process_of_its_own
 from experiments.options import OptionalPath
 from experiments.provenance import provenance
+from experiments.segments import CHUNK, compress
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Compression:
 
 
 def measure(name: str, steps: int, window: int) -> dict[str, float]:
-    """Bytes a frame takes whole and compressed, microseconds to add one and to read one."""
+    """Bytes a frame takes whole, compressed and in a run's `replay/`, microseconds to add one and to read one."""
     torch.manual_seed(0)
     game, copies = game_of(name), 2
     games = game.make(copies, game.protocol(game.protocols[0]))
@@ -61,8 +62,10 @@ def measure(name: str, steps: int, window: int) -> dict[str, float]:
     for start in starts:
         ring.take(start + torch.arange(window)[:, None] * copies)
     read = (time.perf_counter() - began) / (32 * 20 * window)
+    blocks = (torch.stack(rows[at : at + CHUNK]).flatten(1).numpy() for at in range(0, len(rows), CHUNK))
     return {
         "frame": ring.frame_bytes, "compressed": ring.nbytes / (len(rows) * copies),
+        "on_disk": sum(len(compress(block, [rows[0].nbytes], copies)) for block in blocks) / (len(rows) * copies),
         "microseconds_to_add": 1e6 * added / (len(rows) * copies), "microseconds_to_read": 1e6 * read,
     }  # fmt: skip
 
@@ -90,10 +93,11 @@ def main(args: list[str]) -> int:
     rows: dict[str, dict[str, Any]] = {}
     for name in track(names, "Playing", console=console):
         rows[name] = measure(name, options.steps, options.window)
-    table = Table("game", "bytes a frame", "compressed", "us to add", "us to read", title="Frames of random play")
+    columns = ("game", "bytes a frame", "compressed", "on disk", "us to add", "us to read")
+    table = Table(*columns, title="Frames of random play")
     for name, found in sorted(rows.items(), key=lambda row: -row[1]["compressed"]):
-        table.add_row(name, *(f"{value:,.0f}" for value in list(found.values())[:2]),
-                      *(f"{value:.1f}" for value in list(found.values())[2:]))  # fmt: skip
+        table.add_row(name, *(f"{value:,.0f}" for value in list(found.values())[:3]),
+                      *(f"{value:.1f}" for value in list(found.values())[3:]))  # fmt: skip
     console.print(table)
     for name in track(names, "Training", console=console) if options.rounds else []:
         rows[name]["dqn"] = found = train(name, options.rounds, options.seconds)

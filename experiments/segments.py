@@ -2,15 +2,21 @@
 
     <folder>/<number>.rows    rows number * ROWS to (number + 1) * ROWS, counted from the first ever added
 
-A checkpoint writes only the rows that are new. A crash can leave rows that no manifest names; they are
-cut off when the run goes on.
+A file is a series of blocks of up to CHUNK rows, each compressed without loss (LZ4), game by game: what stands still
+takes next to no room. Before each stand three numbers: its first row, its rows, and its bytes. A manifest has the hash
+of each file's rows, which are the same however they were cut into blocks. A checkpoint writes only the rows that are
+new. A crash can leave rows that no manifest names; they are cut off when the run goes on.
 """
 
 import hashlib
 import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import lz4.block
 import numpy as np
 import torch
 
@@ -18,12 +24,26 @@ from agents.replay import Replay
 from agents.sequence import tree_leaves
 from experiments.files import to_disk
 
-ROWS = 4096  # per file: with 8 games about 230 MB
+ROWS = 4096  # per file: with 8 games 230 MB before they are compressed
 CHUNK = 64  # rows in memory at a time
+HEAD = struct.Struct("<QII")  # of a block: its first row, rows and bytes
 
 
 class DamagedRows(ValueError):
     """A file does not hold what its manifest says."""
+
+
+@dataclass
+class _File:
+    """A file as far as it is written."""
+
+    bytes: int = 0
+    plain: int = 0  # rows at its beginning as an older version wrote them: not compressed, nothing between them
+    running: Any = field(default_factory=hashlib.sha256)  # of its rows
+
+    def entry(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"sha256": self.running.hexdigest()} | ({"plain": self.plain} if self.plain else {})
 
 
 class Segments:
@@ -37,7 +57,7 @@ class Segments:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.written = 0  # rows on disk, counted from the first ever added
-        self.hashes: dict[int, Any] = {}  # of each file, as far as it is written
+        self.files: dict[int, _File] = {}
 
     def path(self, number: int) -> Path:
         """The file of one segment."""
@@ -57,33 +77,27 @@ class Segments:
             self._append(number, replay, self.written, end)
             self.written = end
         kept = range(oldest // ROWS, -(-added // ROWS))
-        files = {str(n): {"bytes": self.path(n).stat().st_size, "sha256": self.hashes[n].hexdigest()} for n in kept}
-        return {"oldest": oldest, "rows_added": added, "files": files}
+        return {"oldest": oldest, "rows_added": added, "files": {str(n): self.files[n].entry() for n in kept}}
 
     def _append(self, number: int, replay: Replay, begin: int, end: int) -> None:
-        running = self.hashes.setdefault(number, hashlib.sha256()).copy()
-        path, due = self.path(number), (begin - number * ROWS) * row_bytes(replay)
+        before, path = self.files.get(number, _File()), self.path(number)
+        now = replace(before, running=before.running.copy())
         path.touch()
-        if (size := path.stat().st_size) > due:  # what another failure left
-            os.truncate(path, due)
-        # A segment may begin later than its file's first row, if the rows before it came and went.
-        hole = due - size
+        if path.stat().st_size > before.bytes:  # what another failure left
+            os.truncate(path, before.bytes)
         try:
             with path.open("ab") as file:
-                for start in range(0, hole, 1 << 20):
-                    nothing = bytes(min(1 << 20, hole - start))
-                    running.update(nothing)
-                    file.write(nothing)
                 for start in range(begin, end, CHUNK):
-                    content = pack(replay, start, min(start + CHUNK, end))
-                    running.update(content)
-                    file.write(content)
+                    table = pack(replay, start, min(start + CHUNK, end))
+                    packed = compress(table, *layout(replay))
+                    now.running.update(table)
+                    now.bytes += file.write(HEAD.pack(start, len(table), len(packed)) + packed)
                 file.flush()
                 to_disk(file.fileno())
         except BaseException:  # now that the file is closed, which writes what it still held
-            os.truncate(path, min(size, due))
+            os.truncate(path, min(path.stat().st_size, before.bytes))
             raise
-        self.hashes[number] = running
+        self.files[number] = now
 
     def read(self, replay: Replay, manifest: dict[str, Any]) -> None:
         """Fills a replay with the rows of a manifest, and cuts off what was written after it.
@@ -91,33 +105,33 @@ class Segments:
         Raises:
             DamagedRows: a file is missing, short, or not what was written; nothing was cut then.
         """
-        size = row_bytes(replay)
         numbers = range(replay.oldest // ROWS, -(-replay.rows_added // ROWS))
         if (manifest["oldest"], manifest["rows_added"]) != (replay.oldest, replay.rows_added) or (
             len(manifest["files"]) != len(numbers) or any(str(n) not in manifest["files"] for n in numbers)
         ):
             raise DamagedRows("the manifest is not that of such a replay")
-        for name, wanted in manifest["files"].items():
-            number, path = int(name), self.path(int(name))
-            first = number * ROWS
-            end = min(first + ROWS, manifest["rows_added"])
-            running = hashlib.sha256()
-            if not path.exists() or path.stat().st_size < wanted["bytes"] or wanted["bytes"] != (end - first) * size:
-                raise DamagedRows(f"{path} is missing or cut short")
+        for number in numbers:
+            path, first = self.path(number), number * ROWS
+            end, wanted = min(first + ROWS, replay.rows_added), manifest["files"][str(number)]
+            found = _File(plain=wanted.get("plain", end - first if "bytes" in wanted else 0))
+            if not path.exists():
+                raise DamagedRows(f"{path} is missing")
             with path.open("rb") as file:
-                for start in range(first, end, CHUNK):
-                    content = file.read((min(start + CHUNK, end) - start) * size)
-                    running.update(content)
-                    unpack(replay, start, content, manifest["oldest"])
-            if running.hexdigest() != wanted["sha256"]:
-                raise DamagedRows(f"{path} is not what was written")
-            self.hashes[number] = running
-        for name, wanted in manifest["files"].items():
-            os.truncate(self.path(int(name)), wanted["bytes"])
+                at = max(first, replay.oldest)
+                for start, table in tables(file, found, first, end, replay):
+                    if start > at:
+                        break
+                    found.running.update(table)
+                    unpack(replay, start, table)
+                    at = max(at, start + len(table))
+            if at < end or found.running.hexdigest() != wanted["sha256"]:
+                raise DamagedRows(f"{path} is cut short or is not what was written")
+            self.files[number] = found
+        for number in numbers:
+            os.truncate(self.path(number), self.files[number].bytes)
         self.written = manifest["rows_added"]
-        last = max((int(name) for name in manifest["files"]), default=-1)
         for path in self.folder.glob("*.rows"):
-            if int(path.stem) > last:
+            if int(path.stem) >= numbers.stop:
                 path.unlink()
 
     def forget(self, manifests: list[dict[str, Any]]) -> None:
@@ -126,27 +140,71 @@ class Segments:
         for path in self.folder.glob("*.rows"):
             if (int(path.stem) + 1) * ROWS <= before:
                 path.unlink()
-                self.hashes.pop(int(path.stem), None)
+                self.files.pop(int(path.stem), None)
 
 
-def row_bytes(replay: Replay) -> int:
-    """Bytes of one row of every game."""
-    return sum(ring[0].nbytes for ring in tree_leaves(replay.rows))
+def tables(
+    file: BinaryIO, found: _File, first: int, end: int, replay: Replay
+) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
+    """The rows that a file has, up to `end`, CHUNK or fewer at a time: (first of them, as `pack` has them).
+
+    Args:
+        found: how many bytes they take is added to it.
+        first: row of the file.
+    """
+    widths, games = layout(replay)
+    row = sum(widths)
+    for start in range(0, found.plain, CHUNK):
+        content = file.read((min(start + CHUNK, found.plain) - start) * row)
+        found.bytes += len(content)
+        yield first + start, np.frombuffer(content[: len(content) // row * row], np.uint8).reshape(-1, row)
+    at = first + found.plain
+    while at < end and len(head := file.read(HEAD.size)) == HEAD.size:
+        start, rows, size = HEAD.unpack(head)
+        if not (at <= start < start + rows <= end and rows <= CHUNK):
+            return
+        try:
+            content = lz4.block.decompress(file.read(size), uncompressed_size=rows * row)
+        except lz4.block.LZ4BlockError:
+            return
+        if len(content) < rows * row:
+            return
+        at = start + rows
+        found.bytes += HEAD.size + size
+        yield start, by_row(content, widths, games, rows)
 
 
-def pack(replay: Replay, begin: int, end: int) -> bytes:
-    """Rows `begin` to `end` as bytes, each row's parts side by side."""
+def layout(replay: Replay) -> tuple[list[int], int]:
+    """(bytes of each part of a row of every game, games)."""
+    return [ring[0].nbytes for ring in tree_leaves(replay.rows)], replay.num_envs
+
+
+def compress(table: np.ndarray, widths: list[int], games: int) -> bytes:
+    """Rows [rows, bytes] compressed game by game, one part after the other."""
+    parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
+    by_game = (part.reshape(len(table), games, -1).swapaxes(0, 1).tobytes() for part in parts)
+    return lz4.block.compress(b"".join(by_game), store_size=False)
+
+
+def by_row(content: bytes, widths: list[int], games: int, rows: int) -> np.ndarray:
+    """The rows [rows, bytes] that were compressed as `content`."""
+    parts = np.split(np.frombuffer(content, np.uint8), rows * np.cumsum(widths)[:-1])
+    by_game = (part.reshape(games, rows, -1).swapaxes(0, 1) for part in parts)
+    return np.concatenate([part.reshape(rows, -1) for part in by_game], axis=1)
+
+
+def pack(replay: Replay, begin: int, end: int) -> np.ndarray:
+    """Rows `begin` to `end` as bytes [rows, bytes], each row's parts side by side."""
     at = torch.arange(begin, end) % replay.size
     # A ring may keep every k-th row only.
     places = ((ring, (at // (replay.size // len(ring))).to(ring.device)) for ring in tree_leaves(replay.rows))
     parts = (ring[place].cpu().contiguous().numpy() for ring, place in places)
-    return np.concatenate([part.reshape(len(part), -1).view(np.uint8) for part in parts], axis=1).tobytes()
+    return np.concatenate([part.reshape(len(part), -1).view(np.uint8) for part in parts], axis=1)
 
 
-def unpack(replay: Replay, begin: int, content: bytes, oldest: int) -> None:
-    """The inverse of `pack`; rows before `oldest` are left out, for others lie where they lay."""
-    table = np.frombuffer(content, np.uint8).reshape(-1, row_bytes(replay))
-    skip = min(max(oldest - begin, 0), len(table))
+def unpack(replay: Replay, begin: int, table: np.ndarray) -> None:
+    """The inverse of `pack`; rows before the replay's oldest are left out, for others lie where they lay."""
+    skip = min(max(replay.oldest - begin, 0), len(table))
     if skip == len(table):
         return
     at, column = torch.arange(begin + skip, begin + len(table)) % replay.size, 0

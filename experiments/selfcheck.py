@@ -1,5 +1,6 @@
 """highscore selfcheck: proves on this machine what the suite promises."""
 
+import itertools
 import os
 import random
 import signal
@@ -22,7 +23,6 @@ from safetensors.torch import load_file
 from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari, rom_of
 from envs.protocols import PROTOCOLS
 from envs.recording import Recording
-from envs.timestep import TimeStep
 from experiments.build import build
 from experiments.checks import check_disk, check_memory
 from experiments.children import ours
@@ -62,7 +62,7 @@ class Selfcheck:
     kills: int = 20
     """resume: how often each training is killed"""
     games: tuple[str, ...] = ("Breakout", "Seaquest")
-    """the games to play"""
+    """the games to play; checkpoint: the first"""
     preset: str = "prioritized"
     """resume: what to train"""
     frames: int = 100_000
@@ -193,19 +193,19 @@ def writing(path: Path) -> bool:
 
 
 def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict[str, Any]:
-    """Fills a replay with noise and saves it at the usual pace; measures stalls and memory."""
-    x = preset("dqn")
+    """Fills a replay with random play and saves it at the usual pace; measures stalls and memory."""
+    x = replace(preset("dqn"), game=options.games[0], frames=8 * options.capacity)
     assert x.replay is not None
-    x = replace(x, replay=replace(x.replay, capacity=options.capacity), frames=8 * options.capacity)
+    x = replace(x, replay=replace(x.replay, capacity=options.capacity))
     device = torch.device("cpu")
     console.print(check_memory(x, device), highlight=False)
     setup = build(x, device)
     console.print(check_disk(folder, setup.agent, x), highlight=False)
     run = Run.create(folder, x, "full")
-    rng = np.random.default_rng(options.seed)
-    noise = torch.from_numpy(rng.integers(0, 255, (64, 8, 4, 84, 84), np.uint8))
-    step = setup.games.reset(0)
-    flags = torch.zeros(8, dtype=torch.bool)
+    generator, played = torch.Generator().manual_seed(options.seed), [setup.games.reset(options.seed)]
+    for _ in range(511):
+        played.append(setup.games.step(torch.randint(setup.games.num_actions, (x.num_envs,), generator=generator)))
+    step, rows, idle = played[-1], itertools.cycle(played), torch.zeros(x.num_envs, dtype=torch.int64)
     saves, writes = [], []
     with Interruption() as interruption, Log(run, x.frames, NoMirror(), console) as log:
         trainer = Trainer(run, setup, log, interruption)
@@ -213,9 +213,8 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
         assert store is not None
 
         def add(agent_steps: int) -> None:
-            for _ in range(agent_steps // 8):
-                obs = noise[int(rng.integers(64))]
-                experience.add(TimeStep(obs, flags.long(), flags.float(), flags, flags, flags), flags.long(), (), ())
+            for _ in range(agent_steps // x.num_envs):
+                experience.add(next(rows), idle, (), ())
 
         def write_now_and_then(agent_steps: int) -> None:
             for _ in range(agent_steps // 2_500):

@@ -1,5 +1,6 @@
 """A replay's rows on disk: what comes back is what was there, and damage is seen."""
 
+import hashlib
 import io
 import json
 import os
@@ -102,6 +103,63 @@ def damage(path, how):
         os.truncate(path, path.stat().st_size - 1)
     else:
         path.unlink()
+
+
+def test_every_flipped_byte_is_seen(tmp_path):
+    """In the numbers before a block as well as in it; unless the rows are the same all the same."""
+    replay, store = Replay(CONFIG, 3, 3), Segments(tmp_path / "replay")
+    play(replay, np.random.default_rng(0), 5)
+    manifest, path = store.write(replay), store.path(0)
+    whole, unharmed = path.read_bytes(), 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            other = again(replay, Segments(tmp_path / "replay"), manifest)
+        except DamagedRows as error:
+            assert "is not what was written" in str(error)
+        else:
+            assert_equal(replay, other)
+            unharmed += 1
+    assert unharmed < len(whole) / 20 and path.stat().st_size == len(whole)
+
+
+def test_a_manifest_does_not_say_when_rows_were_written(tmp_path):
+    """Else a training that was stopped and resumed ends with another checkpoint than one that never was."""
+    found = []
+    for pace in (1, 4, 20):
+        replay, store, rng, step = Replay(CONFIG, 3, 3), Segments(tmp_path / f"{pace}"), np.random.default_rng(0), None
+        for _ in range(20 // pace):
+            step = play(replay, rng, pace, step)
+            found.append(store.write(replay))
+        assert found[-1] == found[19]
+
+
+def test_rows_of_an_older_version_are_read_and_gone_on_from(tmp_path):
+    """They stand there row by row, not compressed, and manifests do not say so."""
+    replay, store, rng = Replay(CONFIG, 3, 3), Segments(tmp_path / "replay"), np.random.default_rng(0)
+    step, old = play(replay, rng, 10), {}
+    leaves = tree_leaves(replay.rows)
+    for number, rows in enumerate([range(7), range(7, 10)]):
+        content = b"".join(ring[row].numpy().tobytes() for row in rows for ring in leaves)
+        store.path(number).write_bytes(content)
+        old[str(number)] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"oldest": 0, "rows_added": 10, "files": old}
+    assert_equal(replay, again(replay, store, manifest))
+    for pace in (3, 2, 25):
+        step = play(replay, rng, pace, step)
+        manifest = store.write(replay)
+        store = Segments(tmp_path / "replay")
+        assert_equal(replay, again(replay, store, manifest))
+
+
+def test_what_stands_still_takes_next_to_no_room(tmp_path):
+    replay, store, rng = Replay(CONFIG, 3, 3), Segments(tmp_path / "replay"), np.random.default_rng(0)
+    step = fake_step(3, rng)
+    for _ in range(14):
+        replay.add(step, torch.zeros(3).long(), torch.zeros(3).double())
+    rows = sum(ring[0].nbytes for ring in tree_leaves(replay.rows))
+    store.write(replay)
+    assert all(path.stat().st_size < 7 * rows / 2 for path in store.folder.iterdir())
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])

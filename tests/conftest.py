@@ -1,5 +1,6 @@
 """Settings for every test."""
 
+import gc
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set before torch is imported
@@ -26,6 +27,9 @@ def pytest_collection_modifyitems(items):
     ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
+
+gc.freeze()  # torch's modules are hundreds of thousands of objects, which live as long as the process
+gc.set_threshold(20_000, 50, 100)
 
 settings.register_profile("noisy machine", deadline=None)
 settings.load_profile("noisy machine")

@@ -30,23 +30,23 @@ from tests.test_agent import two_steps
 SMALL = {"torso": "mlp", "hidden": 64}
 REPLAY = ReplayConfig(20_000, 32, learn_start=500, learn_period=4)
 CASES = {
-    "dqn": (DQN(), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "dqn": (DQN(), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
     "double, dueling, three steps, prioritised": (
         DQN(n_steps=3, double=True, error_loss="huber"), NetworkConfig(head="dueling", **SMALL),
-        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.6), RMSProp(1e-3), 100,
+        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.6), RMSProp(3e-3), 100,
     ),
-    "c51": (C51(v_max=2.0), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
-    "qrdqn": (QRDQN(quantiles=16), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
-    "iqn": (IQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
-    "munchausen": (Munchausen(), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
-    "m-iqn": (MunchausenIQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(1e-3, 1e-5), 100),
+    "c51": (C51(v_max=2.0), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
+    "qrdqn": (QRDQN(quantiles=16), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
+    "iqn": (IQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
+    "munchausen": (Munchausen(), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
+    "m-iqn": (MunchausenIQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
     "rainbow": (
         C51(n_steps=3, double=True, v_max=2.0), NetworkConfig(head="dueling", noise=0.5, **SMALL),
-        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.5), Adam(1e-3, 1e-5), 100,
+        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.5), Adam(3e-3, 1e-5), 100,
     ),
     "btr": (
         MunchausenIQN(n_steps=3, samples=8, discount=0.997), NetworkConfig(head="dueling", noise=0.5, **SMALL),
-        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.2), Adam(1e-3, 1e-5), 100,
+        ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.2), Adam(3e-3, 1e-5), 100,
     ),
     "pqn": (PQN(unroll=8), NetworkConfig(layer_norm=True, **SMALL), RolloutConfig(2, 4), RAdam(2e-3), 0),
 }  # fmt: skip

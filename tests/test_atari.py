@@ -122,18 +122,19 @@ def test_rewards_are_raw():
 def test_same_seed_same_frames_for_one_thread_and_two(protocol):
     short = replace(protocol, max_frames=160)  # so that emulators are seeded anew, too
 
-    def play(num_threads, seed):
-        games = make_atari("Pong", 3, short, num_threads=num_threads, reseed_after=60)
-        steps, generator = [games.reset(seed)], torch.Generator().manual_seed(0)
-        for _ in range(110):
-            steps.append(games.step(torch.randint(games.num_actions, (3,), generator=generator)))
+    def play(num_threads, seed, steps=110):
+        games = make_atari("Pong", 2, short, num_threads=num_threads, reseed_after=60)
+        found, generator = [games.reset(seed)], torch.Generator().manual_seed(0)
+        for _ in range(steps):
+            found.append(games.step(torch.randint(games.num_actions, (2,), generator=generator)))
         games.close()
-        return steps
+        return found
 
-    one, two, other = play(1, 5), play(2, 5), play(1, 6)
+    one, two = play(1, 5), play(2, 5)
     for a, b in zip(one, two, strict=True):
         tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
-    assert not all(torch.equal(a.obs, b.obs) for a, b in zip(one, other, strict=True))
+    other = play(1, 6, steps=40)
+    assert not all(torch.equal(a.obs, b.obs) for a, b in zip(one, other, strict=False))
 
 
 def test_seed_and_actions_since_are_the_whole_emulator():
@@ -156,11 +157,11 @@ def test_seed_and_actions_since_are_the_whole_emulator():
 
 
 def test_each_environment_has_its_own_seed():
-    games = make_atari("Breakout", 4)
+    games = make_atari("Breakout", 2)
     games.reset(0)
     seeds = [log.seed for log in games.logs]
     games.reset(1)
-    assert len({*seeds, *(log.seed for log in games.logs)}) == 8
+    assert len({*seeds, *(log.seed for log in games.logs)}) == 4
     games.close()
 
 
@@ -225,7 +226,7 @@ def test_games_without_send_work_alike():
 
 
 @pytest.mark.parametrize("make", [
-    lambda: make_atari("Breakout", 3, Protocol("short", "for tests", 0.25, 30, True, max_frames=160), reseed_after=50),
+    lambda: make_atari("Breakout", 2, Protocol("short", "for tests", 0.25, 30, True, max_frames=160), reseed_after=50),
     lambda: make_atari("Qbert", 2, MACHADO),
     lambda: make_probe("catch", 4),
 ], ids=["breakout", "qbert", "catch"])  # fmt: skip

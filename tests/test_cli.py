@@ -75,13 +75,13 @@ def refused(capsys, tmp_path, command, *args):
         (["ppo", "--algorithm.clip", "-1"], "--algorithm.clip must be positive"),
         (["dqn", "--optimiser.learning-rate", "-0.1"], "--optimiser.learning-rate must be positive"),
         (["dqn", "--replay.batch-size", "100k", "--replay.capacity", "50k"], "--replay.batch-size 100_000 is more"),
-        (["ppo", "--network.head", "dueling"], "PPO has no such part"),
-        (["ppo", "--network.noise", "0.5"], "PPO has no such part"),
+        (["ppo", "--network.head", "dueling", "--num-envs", "2"], "PPO has no such part"),
+        (["ppo", "--network.noise", "0.5", "--num-envs", "2"], "PPO has no such part"),
         (["dqn", "--bonus.weight", "1", "--bonus.discount", "0.9"], "--bonus.discount"),
-        (["demo", "--rollout.minibatches", "5"], "equal minibatches"),
+        (["demo", "--rollout.minibatches", "5", "--num-envs", "4"], "equal minibatches"),
         (["dqn", "--protocol", "mine"], "there are machado, nature, atari100k"),
         (["dqn", "--device", "cuda"], "use --device cpu"),
-        (["dqn", "--name", "../x"], "--name"),
+        (["dqn", "--name", "../x", "--num-envs", "2"], "--name"),
         (["dqn", "--variant", "a/b"], "--variant 'a/b': use letters"),
         (["dqn", "--algorithm.reward-clip", "-1"], "--algorithm.reward-clip must be at least 0"),
         (["dqn", "--optimiser.learning-rate", "nan"], "--optimiser.learning-rate must be positive"),
@@ -120,7 +120,7 @@ def test_a_replay_on_a_disk_without_room_is_refused(capsys, tmp_path, monkeypatc
 
 def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10_000_000}))
-    line = refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path / "a/b"), "--wandb", "off")
+    line = refused(capsys, tmp_path, "train", "demo", "--num-envs", "4", "--runs", str(tmp_path / "a/b"))
     assert "is too full" in line and "10.0 MB" in line and "--runs" in line
 
 
@@ -128,7 +128,9 @@ def test_a_full_disk_is_refused_before_anything_is_written(capsys, tmp_path, mon
 def test_a_disk_that_fills_ends_in_one_line(capsys, tmp_path, monkeypatch):
     """A real full device: what is written to it fails with ENOSPC."""
     monkeypatch.setattr(train.Run, "create", lambda *_, **__: open("/dev/full", "wb", buffering=0).write(b"x"))
-    assert "No space left on device" in refused(capsys, tmp_path, "train", "demo", "--runs", str(tmp_path))
+    assert "No space left on device" in refused(
+        capsys, tmp_path, "train", "demo", "--num-envs", "4", "--runs", str(tmp_path)
+    )
 
 
 def test_what_is_no_run_is_refused(capsys, tmp_path):

@@ -50,7 +50,8 @@ def test_names_that_files_cannot_have(capsys, tmp_path):
 
 
 def test_projects_that_weights_and_biases_would_refuse(capsys, tmp_path):
-    line = said(capsys, "train", "demo", "--wandb", "offline", "--wandb-project", "team/x", "--runs", str(tmp_path))
+    options = ["--num-envs", "4", "--wandb", "offline", "--wandb-project", "team/x", "--runs", str(tmp_path)]
+    line = said(capsys, "train", "demo", *options)
     assert "--wandb-project 'team/x'" in line and "WANDB_ENTITY" in line and not [*tmp_path.iterdir()]
 
 

@@ -64,7 +64,7 @@ class ReplayConfig:
             frame_bytes: of the newest frame of one step; on disk they take no memory.
             state_bytes: of the agent's memory in one game, kept for every `stride`-th step.
             steps: agent steps that are ever added, if they are fewer than it has room for.
-            compressed: the share of a frame that is left of it: of Atari's 0.23 at most in random play, on YarsRevenge.
+            compressed: the share of a frame that is left of it: of Atari's 0.25 at most in random play, on YarsRevenge.
         """
         steps = self.capacity if steps is None else min(steps, self.capacity)
         frame_bytes = {"compressed": math.ceil(frame_bytes * compressed), "disk": 0}.get(self.storage, frame_bytes)

@@ -302,6 +302,8 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options, console = parse(Selfcheck, args), Console()
+    if not options.games:
+        raise ValueError("--games: name one or more, such as Breakout")
     for game in options.games:
         rom_of(game)
     if preset(options.preset).replay is None:

@@ -69,6 +69,7 @@ def test_a_finished_run_says_how_to_train_on(capsys, finished):
 
 def test_what_selfcheck_cannot_train(capsys):
     assert "did you mean Breakout" in said(capsys, "selfcheck", "resume", "--games", "Brekout")
+    assert "--games: name one or more" in said(capsys, "selfcheck", "checkpoint", "--games")
     assert "learns from no replay" in said(capsys, "selfcheck", "resume", "--preset", "ppo")
 
 

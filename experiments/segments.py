@@ -9,6 +9,7 @@ new. A crash can leave rows that no manifest names; they are cut off when the ru
 """
 
 import hashlib
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -176,25 +177,26 @@ def tables(
 
 def layout(replay: Replay) -> tuple[list[int], int]:
     """(bytes of each part of a row of every game, games)."""
-    return [ring[0].nbytes for ring in tree_leaves(replay.rows)], replay.num_envs
+    rings = tree_leaves(replay.rows)
+    return [math.prod(ring.shape[1:]) * ring.dtype.itemsize for ring in rings], replay.num_envs
 
 
 def compress(table: np.ndarray, widths: list[int], games: int) -> bytes:
-    """Rows [rows, bytes] compressed game by game, one part after the other."""
+    """Rows, uint8 [rows, bytes], compressed game by game, one part after the other; the rest as `layout` has it."""
     parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
     by_game = (part.reshape(len(table), games, -1).swapaxes(0, 1).tobytes() for part in parts)
     return lz4.block.compress(b"".join(by_game), store_size=False)
 
 
 def by_row(content: bytes, widths: list[int], games: int, rows: int) -> np.ndarray:
-    """The rows [rows, bytes] that were compressed as `content`."""
+    """The inverse of the layout in `compress`: uint8 [rows, bytes] from what was compressed."""
     parts = np.split(np.frombuffer(content, np.uint8), rows * np.cumsum(widths)[:-1])
     by_game = (part.reshape(games, rows, -1).swapaxes(0, 1) for part in parts)
     return np.concatenate([part.reshape(rows, -1) for part in by_game], axis=1)
 
 
 def pack(replay: Replay, begin: int, end: int) -> np.ndarray:
-    """Rows `begin` to `end` as bytes [rows, bytes], each row's parts side by side."""
+    """Rows `begin` to `end` as uint8 [rows, bytes], each row's parts side by side."""
     at = torch.arange(begin, end) % replay.size
     # A ring may keep every k-th row only.
     places = ((ring, (at // (replay.size // len(ring))).to(ring.device)) for ring in tree_leaves(replay.rows))
@@ -208,8 +210,7 @@ def unpack(replay: Replay, begin: int, table: np.ndarray) -> None:
     if skip == len(table):
         return
     at, column = torch.arange(begin + skip, begin + len(table)) % replay.size, 0
-    for ring in tree_leaves(replay.rows):
-        width = ring[0].nbytes
+    for ring, width in zip(tree_leaves(replay.rows), layout(replay)[0], strict=True):
         part = torch.from_numpy(table[skip:, column : column + width].copy()).view(ring.dtype)
         place = (at // (replay.size // len(ring))).to(ring.device)
         ring[place] = part.view(-1, *ring.shape[1:]).to(ring.device)

@@ -18,7 +18,7 @@ from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
 from experiments.build_network import build_network
-from experiments.checks import check
+from experiments.checks import check, with_room
 from experiments.config import Experiment
 from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
@@ -57,6 +57,7 @@ def build(experiment: Experiment, device: torch.device) -> Setup:
         ValueError: settings that cannot work, or more memory than the machine has; says what to change.
     """
     check(experiment, device)
+    experiment = with_room(experiment, device)
     seed_everything(experiment)
     games = make_games(experiment, experiment.num_envs, device)
     agent = build_agent(experiment, games.observation_shape, games.num_actions, device)

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.filesize import decimal
@@ -20,7 +22,7 @@ from envs.library import game_of
 from experiments.build_network import state_bytes
 from experiments.config import Experiment, FromRollouts, NetworkConfig
 from experiments.files import NO_ROOM
-from experiments.limits import available_memory
+from experiments.limits import TAKEN, available_memory
 from experiments.ranges import check_ranges
 from experiments.run import KEPT_CHECKPOINTS
 from experiments.segments import ROWS
@@ -62,7 +64,7 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
     if experiment.deterministic and device.type == "cuda":
         check_repeatable(experiment.network)
     if experiment.replay is not None and here and experiment.distributed != "ray":
-        check_memory(experiment, device)
+        check_memory(with_room(experiment, device), device)
         if experiment.replay.storage == "disk":
             check_room(experiment.replay.capacity * frame_bytes(experiment))
 
@@ -186,6 +188,26 @@ def replay_device(experiment: Experiment, device: torch.device) -> torch.device:
     return device if experiment.replay.storage in ("auto", "cuda") else torch.device("cpu")
 
 
+def with_room(experiment: Experiment, device: torch.device) -> Experiment:
+    """An experiment that leaves its replay's storage open, with the first that has room: beside the agent, then in this
+    machine's memory, then there compressed; or if none has, with that which takes the least.
+
+    Every storage returns the same frames, so that nothing else changes.
+
+    Args:
+        device: where the agent is.
+    """
+    replay = experiment.replay
+    if replay is None or replay.storage != "auto" or experiment.distributed == "ray":  # whose machines are others
+        return experiment
+    rooms: list[Literal["auto", "ram", "compressed"]] = ["auto", "ram", "compressed"]
+    choices = [replace(experiment, replay=replace(replay, storage=storage)) for storage in rooms]
+    for x in choices:
+        if replay_bytes(x, device) + BASE_MEMORY <= TAKEN * available_memory(replay_device(x, device)):
+            return x
+    return min(choices, key=lambda x: replay_bytes(x, device))
+
+
 def check_memory(experiment: Experiment, device: torch.device) -> str:
     """Says how much memory the replay will take, on the device where it lives.
 
@@ -203,17 +225,19 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
     if needed > free - (spare := BASE_MEMORY if where.type == "cuda" else 0):
         fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
+        packed = " compressed" if storage == "compressed" else ""
         of_memory = f", of which {kept / 1e9:.1f} GB are the memory's states," if 2 * kept > needed else ""
         stride = getattr(experiment.algorithm, "unroll", 1) if of_memory else 1
         sparser = f" --replay.stride {stride}, which keeps one state in {stride}, or" if stride > 1 else ""
         raise NoRoom(
-            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{of_memory} and the {where.type} has"
+            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{packed}{of_memory} and the {where.type} has"
             f" {free / 1e9:.1f} GB free",
             f"try{sparser} --replay.capacity {fits}k"
             + (", or --replay.storage ram" if where.type == "cuda" else "")
             + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") and not of_memory else ""),
         )
-    return f"replay: {steps:_} steps, {needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
+    packed = "compressed to at most " if storage == "compressed" else ""
+    return f"replay: {steps:_} steps, {packed}{needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
 
 
 def check_room(size: int) -> None:

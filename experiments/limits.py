@@ -11,6 +11,7 @@ import psutil
 import torch
 
 MOUNTED, MINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux's control groups
+TAKEN = 0.9  # of the memory that is free, at most, by what may as well take less
 
 
 @cache

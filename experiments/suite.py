@@ -119,7 +119,7 @@ def plan(options: Suite) -> Plan:
     import torch
 
     from experiments.build import device_of
-    from experiments.limits import available_memory
+    from experiments.limits import TAKEN, available_memory
     from experiments.search import check_games, check_search, extremes, import_optuna
     from experiments.wandb_mirror import check_project
 
@@ -158,7 +158,7 @@ def plan(options: Suite) -> Plan:
         where = f"on the Ray cluster at {cluster.address}, whose machines have {', '.join(map(str, cluster.cpus))} CPUs"
     else:
         kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
-        room = Room(*(int(0.9 * available_memory(torch.device(kind))) for kind in kinds))
+        room = Room(*(int(TAKEN * available_memory(torch.device(kind))) for kind in kinds))
     memory_of = lambda cell: needed.get(cell.name, largest)
     check_fit([*planned, *drawn], memory_of, room)
     folder = options.runs / (options.name or Path(options.what).stem)

@@ -55,7 +55,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
     import torch
 
     from experiments.build import make_games
-    from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device
+    from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device, with_room
     from experiments.distributed.setup import check as check_players
     from experiments.run import Run
 
@@ -73,8 +73,9 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
             make_games(experiment, 1, torch.device("cpu")).close()
         host, gpu = BASE_MEMORY, BASE_MEMORY * on_gpu
         if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
-            there = replay_device(experiment, device).type == "cuda"
-            replay = replay_bytes(experiment, device)
+            stored = with_room(experiment, device) if here else experiment
+            there = replay_device(stored, device).type == "cuda"
+            replay = replay_bytes(stored, device)
             host, gpu = host + replay * (not there), gpu + replay * there
         needed[cell.name] = Room(host, gpu)
     return needed

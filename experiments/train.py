@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from agents.agent import Agent, load_network
+from agents.replay import ReplayConfig
 from agents.sequence import below
 from experiments.build import Setup, device_of
 from experiments.checks import check_disk, check_memory
@@ -146,8 +147,8 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
         log.say("WITHOUT EFFECT: " + ", ".join(idle))
     if device.type == "cpu" and x.frames >= LONG:
         log.say(f"{x.frames:_} frames take days on a CPU; --frames 2M would be a beginning")
-    if x.replay is not None and x.distributed != "ray":
-        log.say(check_memory(x, device))
+    if x.distributed != "ray" and isinstance(kept := setup.experience.config, ReplayConfig):
+        log.say(check_memory(replace(x, replay=kept), device))
 
 
 def main(args: list[str]) -> int:

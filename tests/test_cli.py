@@ -105,7 +105,9 @@ def test_no_preset_is_refused(monkeypatch):
 def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))
-    assert "7.1 GB" in line and "2.0 GB free" in line and "--replay.capacity 225k" in line
+    assert "2.2 GB compressed" in line and "2.0 GB free" in line and "--replay.capacity 741k" in line
+    line = refused(capsys, tmp_path, "train", "dqn", "--replay.storage", "ram", "--runs", str(tmp_path))
+    assert "7.1 GB and" in line and "--replay.capacity 225k, or --replay.storage compressed" in line
     short = replace(PRESETS["dqn"], frames=1_000_000)  # which fills a quarter of it
     cpu = torch.device("cpu")
     assert checks.check_memory(short, cpu) == "replay: 250_000 steps, 1.8 GB in the end, of 2.0 GB free"
@@ -145,7 +147,7 @@ def test_a_memory_whose_states_have_no_room_is_told_how_to_keep_fewer(capsys, tm
     monkeypatch.setattr(checks, "available_memory", lambda device: 20_000_000_000)
     words = ["--network.memory", "gtrxl", "--algorithm.unroll", "40", "--runs", str(tmp_path)]
     line = refused(capsys, tmp_path, "train", "dqn", "--frames", "4M", *words)
-    assert "of which 262.2 GB are the memory's states" in line and "compressed" not in line
+    assert "of which 262.2 GB are the memory's states" in line and "--replay.storage" not in line
     assert "try --replay.stride 40, which keeps one state in 40, or --replay.capacity" in line
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from experiments import checks, doctor, limits
 from experiments.build import device_of
-from experiments.checks import check_memory
+from experiments.checks import check_memory, with_room
 from experiments.children import ours
 from experiments.limits import control_groups, cores, gpu_fault, left_in, quota_of
 from experiments.presets import preset
@@ -153,6 +154,30 @@ def test_a_replay_leaves_a_gpu_room_for_the_rest_and_another_place_is_named(monk
         check_memory(x, cuda)
     monkeypatch.setattr(checks, "available_memory", lambda _: 8_500_000_000)
     assert "of 8.5 GB free" in check_memory(x, cuda)
+
+
+@pytest.mark.parametrize(
+    ("free", "there", "storage"),
+    [((9.0, 0.0), "cpu", "auto"), ((8.8, 0.0), "cpu", "compressed"), ((1.0, 0.0), "cpu", "compressed"),
+     ((9.0, 9.0), "cuda", "auto"), ((9.0, 8.8), "cuda", "ram"), ((8.8, 8.8), "cuda", "compressed")],
+)  # fmt: skip
+def test_a_replay_s_frames_are_kept_where_there_is_room(monkeypatch, free, there, storage):
+    """In GB: a million frames take 7.1, the rest 0.9 at most, and a tenth stays free."""
+    room = dict(zip(("cpu", "cuda"), free, strict=True))
+    monkeypatch.setattr(checks, "available_memory", lambda device: int(1e9 * room[device.type]))
+    x, device = preset("dqn"), torch.device(there)
+    found = with_room(x, device)
+    assert found == replace(x, replay=replace(x.replay, storage=storage))
+    if free[0] > 1:
+        assert ("compressed" in check_memory(found, device)) == (storage == "compressed")
+    said = replace(x, replay=replace(x.replay, storage="ram"))
+    assert with_room(said, device) == said and with_room(preset("ppo"), device) == preset("ppo")
+
+
+def test_what_does_not_shrink_is_not_compressed_where_nothing_has_room(monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda _: 1_000)
+    x = replace(preset("dqn"), game="doom/basic", protocol="vizdoom")
+    assert with_room(x, torch.device("cpu")).replay.storage == "auto"
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="this system does not list what its processor can")

@@ -13,6 +13,7 @@ from agents.shards import Shards
 from envs.library import game_of
 from experiments import build as single
 from experiments.build import Setup, build_agent, seed_everything
+from experiments.checks import with_room
 from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, example_row
 from experiments.distributed.learner import learn
@@ -60,6 +61,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
         return single.build(x, device)
     single.check(x, device)
     check(x)
+    x = with_room(x, device)
     seed_everything(x)
     if x.distributed == "local":
         # Players take a core each; threads that wait for one that is taken would wait busily.

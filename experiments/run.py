@@ -95,8 +95,7 @@ class Run:
         Raises:
             RunError: the name is taken, or is no plain file name.
         """
-        if name and not re.fullmatch(r"[\w][\w.+-]*", name):
-            raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+        check_name(root, name)
         root.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         base = name or f"{in_a_name(experiment.agent)}-{in_a_name(experiment.game)}-s{experiment.seed}-{stamp}"
@@ -106,9 +105,7 @@ class Run:
                 path.mkdir()
                 break
             except FileExistsError:
-                if name:
-                    hint = f"go on with it (highscore resume {path}) or " if unfinished(path) else ""
-                    raise RunError(f"{path} exists already; {hint}choose another --name") from None
+                check_name(root, name)  # somebody was faster
                 path = root / f"{base}-{attempt}"
         else:
             raise RunError(f"{root} has a thousand runs called {base}; choose a --name")
@@ -278,6 +275,19 @@ class Run:
             raise RunError(f"{self.path} has no checkpoint yet; it needs a little more training")
         anew = f"highscore train {shlex.quote(str(self.path))}"
         raise RunError(f"{self.path} ended before its first checkpoint; train it anew: {anew}")
+
+
+def check_name(root: Path, name: str) -> None:
+    """Refuses the name of a run directory that cannot be made; "" can.
+
+    Raises:
+        RunError: the name is taken, or is no plain file name.
+    """
+    if name and not re.fullmatch(r"[\w][\w.+-]*", name):
+        raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+    if name and os.path.lexists(path := root / name):
+        hint = f"go on with it (highscore resume {path}) or " if unfinished(path) else ""
+        raise RunError(f"{path} exists already; {hint}choose another --name")
 
 
 def unfinished(path: Path) -> bool:

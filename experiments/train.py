@@ -26,7 +26,7 @@ from experiments.log import Log, say_what_next, terminal
 from experiments.options import OptionalPath
 from experiments.presets import changes, without_effect
 from experiments.resume import Resume, go_back
-from experiments.run import Run
+from experiments.run import Run, check_name
 from experiments.trace import Trace
 from experiments.trainer import Trainer
 from experiments.usage import crowded, multiplies_bf16, others
@@ -81,6 +81,19 @@ def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
     return {"run": str(run.path), "of": f"{x.preset} on {x.game}, {state['frames']:_} frames", **facts}
 
 
+def check_surroundings(options: Train) -> None:
+    """Refuses, before anything is built, what else could only be refused after: names, and weights to begin with.
+
+    Raises:
+        ValueError: naming what to change.
+    """
+    check_name(options.runs, options.name)
+    if options.wandb != "off":
+        check_project(options.wandb_project)
+    if options.weights is not None:
+        Run.open(options.weights)
+
+
 def run_training(options: Train, console: Console, stop: Callable[[], bool] = lambda: False) -> tuple[Run, int]:
     """Trains to the end, or until asked to stop; returns the run and the signal that stopped it, or 0.
 
@@ -91,6 +104,7 @@ def run_training(options: Train, console: Console, stop: Callable[[], bool] = la
         ValueError: settings that cannot work; nothing is left behind.
         Diverged: the loss or a parameter is no number any more.
     """
+    check_surroundings(options)
     setup = build(options.experiment, device_of(options.device))
     return train_and_keep(options, setup, console, stop)
 
@@ -108,8 +122,6 @@ def train_and_keep(
     experiment = options.experiment
     if options.weights is not None:
         more["weights"] = begin_with(setup.agent, Run.open(options.weights))
-    if options.wandb != "off":
-        check_project(options.wandb_project)
     disk = check_disk(options.runs, setup.agent, experiment)
     group = options.wandb_group or f"{experiment.agent}/{experiment.game}"
     filed = {"mode": options.wandb, "project": options.wandb_project, "group": group, "tags": options.wandb_tags}

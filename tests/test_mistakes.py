@@ -49,10 +49,17 @@ def test_names_that_files_cannot_have(capsys, tmp_path):
     assert "afile" in said(capsys, "train", *options, str(tmp_path / "afile"))
 
 
-def test_projects_that_weights_and_biases_would_refuse(capsys, tmp_path):
-    options = ["--num-envs", "4", "--wandb", "offline", "--wandb-project", "team/x", "--runs", str(tmp_path)]
-    line = said(capsys, "train", "demo", *options)
-    assert "--wandb-project 'team/x'" in line and "WANDB_ENTITY" in line and not [*tmp_path.iterdir()]
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["--wandb-project", "team/x"], "--wandb-project 'team/x': up to 128 characters, none of them /"),
+     (["--name", "taken"], "taken exists already; choose another --name"), (["--name", "a b"], "--name 'a b': use"),
+     (["--weights", "no/run"], "there is no run at no/run")],
+)  # fmt: skip
+def test_what_needs_no_games_is_refused_before_there_are_any(capsys, tmp_path, monkeypatch, options, told):
+    monkeypatch.setattr("experiments.train.build", lambda *_: pytest.fail("games were made"))
+    (tmp_path / "taken").mkdir()
+    assert told in said(capsys, "train", "pqn", "--wandb", "offline", "--runs", str(tmp_path), *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_misspelt_run_is_not_taken_for_a_preset(capsys):

@@ -22,7 +22,7 @@ from experiments.distributed.world import Gone, World
 from experiments.log import say_what_next
 from experiments.resume import Resume, device_for, go_on, recover
 from experiments.run import Run
-from experiments.train import Train, begin_with, train_and_keep
+from experiments.train import Train, begin_with, check_surroundings, train_and_keep
 from experiments.wandb_mirror import NoMirror
 
 
@@ -64,6 +64,8 @@ def run_rank(world: World, parse: Callable[[], Any], run: Callable[[Any, World, 
 
 def train(options: Train, world: World, console: Console) -> tuple[Run, int]:
     """This rank's part of a training; as `train.run_training`."""
+    if world.rank == 0:
+        check_surroundings(options)
     device = device_of(options.device)
     world.join(device)
     setup = build_share(options.experiment, world, device)

@@ -1,7 +1,7 @@
 """Categorical distributions of the return (Bellemare et al. 2017); with double Q and n steps, the core of Rainbow."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ class C51(MultiStep):
     """of the support"""
     v_max: float = 10.0
     """the support reaches from -v_max to v_max"""
+    priority: Literal["divergence", "loss"] = "divergence"
+    """what replay's priorities are made of: the divergence (Hessel et al. 2018), 0 where a transition surprises nobody,
+    or the loss, which is larger by the target's entropy, as the code of Dopamine and of DQN Zoo has it"""
 
     def support(self, like: Tensor) -> Tensor:
         """z_i, evenly spaced: [atoms], of the kind of `like`."""
@@ -40,7 +43,7 @@ class C51(MultiStep):
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross entropy of the projected target (Bellemare et al. 2017, alg. 1): (loss [B], priority [B], metrics).
 
-        The priority is the Kullback-Leibler divergence (Hessel et al. 2018, "The Integrated Agent").
+        The priority is the Kullback-Leibler divergence (Hessel et al. 2018, "The Integrated Agent"), or that loss.
         """
         x = self.fold(seq)
         logits = x.here(online)  # [K * B, A, atoms]
@@ -52,5 +55,5 @@ class C51(MultiStep):
             goal = categorical_projection(z, pick_atoms(there, best).softmax(-1), support)
         log_p = pick_atoms(logits, x.action).log_softmax(-1)
         loss = -(goal * log_p).sum(-1)
-        divergence = loss.detach() + torch.xlogy(goal, goal).sum(-1)
-        return x.averaged(loss, divergence.clamp(min=0), self.values(logits))
+        entropy = -torch.xlogy(goal, goal).sum(-1) if self.priority == "divergence" else 0.0
+        return x.averaged(loss, (loss.detach() - entropy).clamp(min=0), self.values(logits))

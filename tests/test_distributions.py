@@ -93,6 +93,8 @@ def test_a_terminal_c51_target_is_the_reward_for_sure():
     assert loss.item() == pytest.approx(-(share * log_p[below] + (1 - share) * log_p[below + 1]).item())
     entropy = -(share * share.log() + (1 - share) * (1 - share).log())
     assert priority.item() == pytest.approx((loss - entropy).item())  # Kullback-Leibler
+    same, priority, _ = C51(priority="loss").loss(table(logits), table(torch.randn_like(logits)), seq)
+    assert priority.item() == same.item() == loss.item()
 
 
 def test_a_c51_that_is_right_has_no_divergence():

@@ -118,8 +118,10 @@ MUNCHAUSEN_IMPLICIT = Experiment(
     protocol="machado",
 )
 
-# Hessel et al. (2018), table 1 and "The Integrated Agent": all six parts; beta to 1 over 50 M agent steps; the
-# gradient norm's bound of 10 is that of dueling (Wang et al. 2016). Deviation: 8 games.
+# Hessel et al. (2018), table 1 and "The Integrated Agent": all six parts; beta to 1 over 50 M agent steps; the gradient
+# norm's bound of 10 is that of dueling (Wang et al. 2016). Priorities are the divergence that the paper names: Dopamine
+# and DQN Zoo have the loss (--algorithm.priority loss), which is nowhere near 0, so that what is new is drawn less
+# often beside what is known. Deviations: 8 games; a batch's draws are independent.
 RAINBOW = Experiment(
     preset="rainbow",
     source="Hessel et al. 2018",
@@ -156,16 +158,16 @@ RAINBOW_IMPALA = Experiment(
     protocol="machado",
 )  # fmt: skip
 
-# Clark et al. (2025), table of hyperparameters and released code: 64 games, one update of 256 per 64
-# agent steps; epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update
-# and every action draws its own noise, where the released code keeps the online network's last one; one sum
-# tree, not one per environment; the log-policy of the first step is the target network's, as in the
-# Munchausen paper, where the released code takes the online one's; epsilon falls in a straight line, where it is
-# 0.01 + 0.99 exp(-t / 2 M) in the released code, still 0.29 after 10 M frames, where ours is 0.01 from 8 M on; an
-# episode that is cut short has a value after its end, where theirs has none; the target network's first copy comes
-# after 375 updates, for ours counts the steps before learning. The released code exists in two versions: trees for each
-# environment, ends without values and the importance exponent's rise from 0.4 (kept here) are of one; the other has one
-# tree, such values, and an exponent of 0.2 throughout (--replay.importance-exponent.start 0.2, .end 0.2).
+# Clark et al. (2025), table of hyperparameters and released code: 64 games, one update of 256 per 64 agent steps;
+# epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update and every action draws
+# its own noise, where the released code keeps the online network's last one; one sum tree, not one per environment, and
+# independent draws; the log-policy of the first step is the target network's, as in the Munchausen paper, where the
+# released code takes the online one's; epsilon falls in a straight line, where it is 0.01 + 0.99 exp(-t / 2 M) in the
+# released code, still 0.29 after 10 M frames, where ours is 0.01 from 8 M on; an episode that is cut short has a value
+# after its end, where theirs has none; the target network's first copy comes after 375 updates, for ours counts the
+# steps before learning. The released code exists in two versions: trees for each environment, ends without values and
+# the importance exponent's rise from 0.4 (kept here) are of one; the other has one tree, such values, and an exponent
+# of 0.2 throughout (--replay.importance-exponent.start 0.2, .end 0.2).
 BTR = Experiment(
     preset="btr",
     source="Clark et al. 2025",

@@ -27,10 +27,11 @@ MODERN = Experiment(
     protocol="machado",
 )
 
-# Mnih et al. (2015), Extended Data Table 1; the optimiser's epsilon for a mean loss as in DQN Zoo.
-# The table counts the target period (10,000) in parameter updates, 40,000 agent steps; DQN Zoo takes
-# 40,000 frames instead. We follow the table. Evaluated with epsilon 0.05 (ibid., Methods, "Evaluation procedure").
-# Deviation: evaluation episodes are cut after 108,000 frames, theirs after 18,000.
+# Mnih et al. (2015), Extended Data Table 1; the optimiser's epsilon for a mean loss as in DQN Zoo. The table counts the
+# target period (10,000) in parameter updates, 40,000 agent steps; DQN Zoo takes 40,000 frames instead. We follow the
+# table. Evaluated with epsilon 0.05 (ibid., Methods, "Evaluation procedure"). Deviations: evaluation episodes are cut
+# after 108,000 frames, theirs after 18,000; the target network's first copy comes after 7,500 updates, for the steps
+# before learning count, as in the field's code.
 NATURE = Experiment(
     preset="dqn-nature",
     source="Mnih et al. 2015",
@@ -79,10 +80,11 @@ DUELING = Experiment(
     protocol="nature",
 )
 
-# Schaul et al. (2016), sec. 4 and appendix B.2.1, proportional: double DQN, a quarter of the learning
-# rate (and, for a mean loss, a sixteenth of the optimiser's epsilon: DQN Zoo), alpha 0.6, beta 0.4 to 1
-# over 50 M agent steps. Deviations: no uniform part is mixed into the sampling, and its 32 draws are independent, where
-# theirs are one from each 32nd of the priorities; one bias per action in the last layer.
+# Schaul et al. (2016), sec. 4 and appendix B.2.1, proportional: double DQN, a quarter of the learning rate (and, for a
+# mean loss, a sixteenth of the optimiser's epsilon: DQN Zoo), alpha 0.6, beta 0.4 to 1 over 50 M agent steps.
+# Deviations: no uniform part is mixed into the sampling, and its 32 draws are independent, where theirs are one from
+# each 32nd of the priorities; importance weights multiply errors that are bounded already, where DQN Zoo bounds what
+# they have multiplied; one bias per action in the last layer.
 PRIORITIZED = Experiment(
     preset="prioritized",
     source="Schaul et al. 2016",

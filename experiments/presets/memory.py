@@ -12,10 +12,11 @@ from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
 # Hausknecht & Stone (2015), sec. 4 and 5: an LSTM in the place of the dense layer, one frame at a time, ten steps
-# unrolled. Deviations: 8 games; the memory begins with what it was, where theirs is zero, and is kept for every
-# tenth step, so that sequences begin there and not anywhere; both networks' constants, and evaluation's epsilon, are
-# those of Mnih et al. (2015) where the paper says nothing, which others' copies of their code do not follow throughout:
-# squared errors are not bounded there, every agent step pays for an update, and a lost life ends nothing.
+# unrolled. Deviations: 8 games; the memory begins with what it was, where theirs is zero, and is kept for every tenth
+# step, so that sequences begin there and not anywhere; both networks' constants, and evaluation's epsilon, are those of
+# Mnih et al. (2015) where the paper says nothing, which others' copies of their code do not follow throughout: squared
+# errors are not bounded there, every agent step pays for an update, and a lost life ends nothing; the first copy to the
+# target network comes after 7,500 updates.
 RECURRENT_DQN = Experiment(
     preset="drqn",
     source="Hausknecht & Stone 2015",
@@ -35,14 +36,15 @@ RECURRENT_DQN = Experiment(
     evaluation=Evaluation(epsilon=0.05),
 )  # fmt: skip
 
-# Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5, an epsilon for each of
-# 256 games. Their learner makes about 5 updates a second while each player sees 260 frames (sec. 2.3), which is one
-# update per 3,328 agent steps. 28 GB of frames, 0.4 GB of memories. Deviations: weights are the newest, with players
-# those of a few blocks of 40 steps ago, where theirs are up to 400 steps old; sequences may cross the ends of
-# episodes, where the memory clears; importance weights with exponent 0.6, which the published version's table has;
-# sticky actions instead of no-ops; the reward that the network is told is clipped to [-1, 1]. Half of the squared
-# errors summed over 80 steps, which their other constants are for (as in the code of SEED RL and Acme), is 40 times
-# our mean: epsilon and the gradient's bound are divided by that. The dense layer before the LSTM is SEED RL's.
+# Kapturowski et al. (2019), table 2: sequences of 40 + 80 that begin every 40 steps, n = 5 (and five steps more, so
+# that the last of the 80 have whole targets, too), an epsilon for each of 256 games. Their learner makes about 5
+# updates a second while each player sees 260 frames (sec. 2.3), which is one update per 3,328 agent steps. 28 GB of
+# frames, 0.4 GB of memories. Deviations: weights are the newest, with players those of a few blocks of 40 steps ago,
+# where theirs are up to 400 steps old; sequences may cross the ends of episodes, where the memory clears; importance
+# weights with exponent 0.6, which the published version's table has; sticky actions instead of no-ops; the reward that
+# the network is told is clipped to [-1, 1]. Half of the squared errors summed over 80 steps, which their other
+# constants are for (as in the code of SEED RL and Acme), is 40 times our mean: epsilon and the gradient's bound are
+# divided by that. The dense layer before the LSTM is SEED RL's.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",

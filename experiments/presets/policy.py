@@ -14,7 +14,7 @@ from experiments.config import Evaluation, Experiment, NetworkConfig
 # Schulman et al. (2017) with CleanRL's constants (ppo_atari.py): learning rate annealed to 0, gradient norm at most
 # 0.5, orthogonal weights. Beside table 5 of the paper's appendix, that is 4 epochs instead of 3, a clipping range that
 # stays 0.1 instead of falling to 0, and a quarter of the values' squared error instead of all of it. Deviations: no
-# fire button is pressed at the start.
+# fire button is pressed at the start; an episode that is cut short has a value after its end, where theirs has none.
 ATARI = Experiment(
     preset="ppo",
     source="Schulman et al. 2017",
@@ -91,9 +91,9 @@ DEEP = Experiment(
 # 0.99 beside 0.999, weights 2 and 1 (here 1 and 1/2, for advantages are normalised), sticky actions, a lost life means
 # nothing (as the authors have it; it ends CleanRL's episodes). Deviations: what is seen is normalised by the first
 # rollout to begin with, not by 6,400 random steps; one hidden layer of 512 for policy and both values; normal instead
-# of orthogonal weights in predictor and target; heads of values begin with gain 1, theirs with 0.01; an episode ends
-# after 108,000 frames, where theirs does after 18,000; 200 M frames, over which the learning rate falls to 0, where
-# they play 10 times as many (CleanRL 40).
+# of orthogonal weights in predictor and target; an episode that is cut short has a value after its end, where theirs
+# has none; heads of values begin with gain 1, theirs with 0.01; an episode ends after 108,000 frames, where theirs does
+# after 18,000; 200 M frames, over which the learning rate falls to 0, where they play 10 times as many (CleanRL 40).
 CURIOUS = Experiment(
     preset="ppo-rnd",
     source="Burda et al. 2019",

@@ -84,10 +84,11 @@ DOOM_GRU = Experiment(
 
 # Moon et al. (2023), the PPO that they begin with (configs/ppo.yaml). Deviations: the network of Mnih et al. (2015),
 # for theirs is an IMPALA four times as wide, which needs a GPU: --network.torso impala --network.width 4
-# --network.dense 256 --network.hidden 1024 --network.layer-norm True; values are clipped and learned as they are,
-# where theirs are not clipped and normalised by a moving average; advantages are normalised in each minibatch, where
-# theirs are in the whole rollout; values' squared errors weigh half as much beside the policy's as theirs, and their
-# head begins with gain 1, theirs with 0.1; Adam's epsilon is 1e-5, theirs 1e-8.
+# --network.dense 256 --network.hidden 1024 --network.layer-norm True; values are clipped and learned as they are, where
+# theirs are not clipped and normalised by a moving average; advantages are normalised in each minibatch, where theirs
+# are in the whole rollout; values' squared errors weigh half as much beside the policy's as theirs, and their head
+# begins with gain 1, theirs with 0.1; Adam's epsilon is 1e-5, theirs 1e-8; an episode that is cut short has a value
+# after its end, theirs has none.
 CRAFTER = Experiment(
     preset="ppo-crafter",
     source="Moon et al. 2023",

@@ -80,6 +80,9 @@ class Agent:
         self._captured: Captured | None = None
         self.lookahead, self.foresee = lookahead, foresee
         self.target = copy.deepcopy(network).requires_grad_(False) if target_period else None
+        for part in self.target.modules() if self.target is not None else ():
+            if isinstance(part, nn.RNNBase):  # a copy's weights are apart, and cuDNN would join them at every use
+                part.flatten_parameters()
         self.learning: Any = (network, self.target)
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)

@@ -33,7 +33,7 @@ def room_on_disk(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class HostRing:
-    """A ring in this machine's memory, or in a file, whose rows are used on another device.
+    """A ring in this machine's memory, or in a file, of which an agent on another device learns.
 
     Args:
         size: rows.
@@ -55,7 +55,7 @@ class HostRing:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> Tensor:
-        return onto(self.device, self.rows[rows_on_host(rows)])
+        return self.rows[rows_on_host(rows)]
 
     def __setitem__(self, rows: Any, new: Tensor) -> None:
         self.rows[rows_on_host(rows)] = new.cpu()
@@ -98,7 +98,7 @@ class CompressedRing:
         return torch.as_tensor(rows).cpu()[..., None] * self.shape[1] + torch.arange(self.shape[1])
 
     def __getitem__(self, rows: Any) -> Tensor:
-        return self.take(self._places(rows))
+        return self._unpack(self._places(rows))
 
     def __setitem__(self, rows: Any, new: Tensor) -> None:
         places = self._places(rows).flatten().tolist()
@@ -133,10 +133,14 @@ class CompressedRing:
                 begin = row % GROUP * self.frame_bytes
                 yield group(row // GROUP * games + column)[begin : begin + self.frame_bytes]
 
+    def _unpack(self, leaf: Tensor) -> Tensor:
+        found = bytearray().join(self._frames(leaf.flatten().tolist()))
+        return torch.frombuffer(found, dtype=torch.uint8).view(*leaf.shape, *self.frame_shape)
+
     def take(self, leaf: Tensor) -> Tensor:
         """Frames by number row * N + column, of any shape S: [*S, ...]."""
-        found = bytearray().join(self._frames(leaf.flatten().tolist()))
-        return onto(self.device, torch.frombuffer(found, dtype=torch.uint8)).view(*leaf.shape, *self.frame_shape)
+        found = self._unpack(leaf)
+        return onto(self.device, found.pin_memory() if self.device.type == "cuda" else found)
 
 
 def rows_on_host(rows: Any) -> Any:

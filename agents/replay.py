@@ -287,6 +287,7 @@ class Replay(ReplayBase):
         priorities = tensors["priorities"]
         if priorities.shape != (self.size * self.num_envs,) or priorities.dtype != torch.float64:
             raise ValueError("these are not the priorities of such a replay")
+        self.rows = None  # what a shard had, or a GPU would keep both
         self.allocate(example)
         self.tree[np.arange(self.size * self.num_envs)] = priorities.numpy()
         self.recent.clear()

@@ -208,8 +208,16 @@ def with_room(experiment: Experiment, device: torch.device) -> Experiment:
     return min(choices, key=lambda x: replay_bytes(x, device))
 
 
-def check_memory(experiment: Experiment, device: torch.device) -> str:
-    """Says how much memory the replay will take, on the device where it lives.
+def replay_size(experiment: Experiment, device: torch.device) -> str:
+    """How many steps a replay has and what they take, in words."""
+    assert experiment.replay is not None
+    packed = "compressed to at most " if experiment.replay.storage == "compressed" else ""
+    size = replay_bytes(experiment, device) / 1e9
+    return f"replay: {replay_steps(experiment, device):_} steps, {packed}{size:.1f} GB in the end"
+
+
+def check_memory(experiment: Experiment, device: torch.device) -> None:
+    """Refuses a replay that has no room on the device where it would live.
 
     Raises:
         NoRoom: there is less; with the numbers and the flag to change.
@@ -236,8 +244,6 @@ def check_memory(experiment: Experiment, device: torch.device) -> str:
             + (", or --replay.storage ram" if where.type == "cuda" else "")
             + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") and not of_memory else ""),
         )
-    packed = "compressed to at most " if storage == "compressed" else ""
-    return f"replay: {steps:_} steps, {packed}{needed / 1e9:.1f} GB in the end, of {free / 1e9:.1f} GB free"
 
 
 def check_room(size: int) -> None:

@@ -24,7 +24,7 @@ from envs.atari import FRAME_SKIP, RESEED_AFTER, make_atari, rom_of
 from envs.protocols import PROTOCOLS
 from envs.recording import Recording
 from experiments.build import build
-from experiments.checks import check_disk, check_memory
+from experiments.checks import check_disk, replay_size
 from experiments.children import ours
 from experiments.files import read_json, write_json
 from experiments.interruption import Interruption
@@ -198,7 +198,7 @@ def check_checkpoint(options: Selfcheck, console: Console, folder: Path) -> dict
     assert x.replay is not None
     x = replace(x, replay=replace(x.replay, capacity=options.capacity))
     device = torch.device("cpu")
-    console.print(check_memory(x, device), highlight=False)
+    console.print(replay_size(x, device), highlight=False)
     setup = build(x, device)
     console.print(check_disk(folder, setup.agent, x), highlight=False)
     run = Run.create(folder, x, "full")

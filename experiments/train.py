@@ -11,10 +11,9 @@ import tyro
 from rich.console import Console
 
 from agents.agent import Agent, load_network
-from agents.replay import ReplayConfig
 from agents.sequence import below
 from experiments.build import Setup, device_of
-from experiments.checks import check_disk, check_memory
+from experiments.checks import check_disk, replay_size
 from experiments.config import Experiment
 from experiments.distributed.cluster import Lost
 from experiments.distributed.setup import DistributedSetup, build
@@ -159,8 +158,9 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
         log.say("WITHOUT EFFECT: " + ", ".join(idle))
     if device.type == "cpu" and x.frames >= LONG:
         log.say(f"{x.frames:_} frames take days on a CPU; --frames 2M would be a beginning")
-    if x.distributed != "ray" and isinstance(kept := setup.experience.config, ReplayConfig):
-        log.say(check_memory(replace(x, replay=kept), device))
+    kept: Any = setup.experience.config
+    if x.replay is not None and x.distributed != "ray":
+        log.say(replay_size(replace(x, replay=replace(x.replay, storage=kept.storage)), device))
 
 
 def main(args: list[str]) -> int:

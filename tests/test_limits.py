@@ -11,7 +11,7 @@ import torch
 
 from experiments import checks, doctor, limits
 from experiments.build import device_of
-from experiments.checks import check_memory, with_room
+from experiments.checks import check_memory, replay_size, with_room
 from experiments.children import ours
 from experiments.limits import control_groups, cores, gpu_fault, left_in, quota_of
 from experiments.presets import preset
@@ -153,7 +153,7 @@ def test_a_replay_leaves_a_gpu_room_for_the_rest_and_another_place_is_named(monk
     with pytest.raises(ValueError, match=r"try --replay.capacity 7..k, or --replay.storage ram, or"):
         check_memory(x, cuda)
     monkeypatch.setattr(checks, "available_memory", lambda _: 8_500_000_000)
-    assert "of 8.5 GB free" in check_memory(x, cuda)
+    check_memory(x, cuda)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,7 @@ def test_a_replay_s_frames_are_kept_where_there_is_room(monkeypatch, free, there
     x, device = preset("dqn"), torch.device(there)
     found = with_room(x, device)
     assert found == replace(x, replay=replace(x.replay, storage=storage))
-    if free[0] > 1:
-        assert ("compressed" in check_memory(found, device)) == (storage == "compressed")
+    assert ("compressed" in replay_size(found, device)) == (storage == "compressed")
     said = replace(x, replay=replace(x.replay, storage="ram"))
     assert with_room(said, device) == said and with_room(preset("ppo"), device) == preset("ppo")
 

@@ -16,8 +16,9 @@ from agents.curious import Bonus
 from agents.explore import Ladder
 from envs.recording import Recording, render
 from experiments.build import build
+from experiments.checks import NoRoom
 from experiments.cli import run_command
-from experiments.distributed.share import build_share, cut, exploration, seed_of
+from experiments.distributed.share import build_share, cut, exploration, seed_of, stored
 from experiments.distributed.world import World
 from experiments.files import read_rows
 from experiments.presets import PRESETS
@@ -130,6 +131,21 @@ def test_a_share_is_the_whole_cut():
     share = cut(PRESETS["dqn"], 4)
     assert (share.num_envs, share.replay.capacity, share.replay.batch_size) == (2, 250_000, 8)
     assert (share.replay.learn_start, share.replay.learn_period) == (20_000, 4)
+
+
+@pytest.mark.parametrize(
+    ("free", "device", "storage"), [(9.0, "cpu", "auto"), (6.0, "cpu", "compressed"), (5.0, "cuda", "cuda")]
+)
+def test_ranks_of_one_machine_share_its_memory_and_have_a_gpu_each(monkeypatch, free, device, storage):
+    """In GB: the frames of all take 7.1, those of one of two ranks 3.6."""
+    monkeypatch.setattr("experiments.checks.available_memory", lambda _: int(1e9 * free))
+    x, device = PRESETS["dqn"], torch.device(device)
+    share = stored(x, cut(x, 2), device)
+    assert share == replace(cut(x, 2), replay=replace(cut(x, 2).replay, storage=storage))
+    monkeypatch.setattr("experiments.checks.available_memory", lambda _: int(1e9 * 2))
+    with pytest.raises(NoRoom, match=f"and the {device.type} has"):
+        stored(x, cut(x, 2), device)
+    assert stored(PRESETS["ppo"], cut(PRESETS["ppo"], 2), device) == cut(PRESETS["ppo"], 2)
 
 
 def test_ranks_share_the_rungs_of_a_ladder():

@@ -25,7 +25,7 @@ from envs.games import Games
 from envs.played import Played
 from envs.timestep import TimeStep
 from experiments.build import Setup, build_agent, build_experience, compile_agent, make_games, seed_everything
-from experiments.checks import check
+from experiments.checks import check, with_room
 from experiments.config import Experiment
 from experiments.distributed.world import World
 from experiments.loop import Moment, train
@@ -137,9 +137,7 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     Raises:
         ValueError: settings that cannot work, or that cannot be cut so; the same on every rank.
     """
-    share = cut(experiment, world.size)
-    # The ranks of one machine share its memory, but each has a GPU of its own.
-    check(experiment if device.type == "cpu" else replace(experiment, replay=share.replay), device)
+    share = stored(experiment, cut(experiment, world.size), device)
     seed, steps = seed_of(experiment.seed, world.rank), experiment.agent_steps
     seed_everything(experiment)  # the same parameters on every rank
     games = GamesShare(make_games(share, share.num_envs, device), world)
@@ -155,6 +153,25 @@ def build_share(experiment: Experiment, world: World, device: torch.device) -> S
     if world.rank:
         seed_everything(replace(experiment, seed=seed))  # but games, exploration and noise of its own
     return Share(games, agent, experience, world)
+
+
+def stored(experiment: Experiment, share: Experiment, device: torch.device) -> Experiment:
+    """A share whose frames are where all ranks' have room: those of one machine share its memory, and have a GPU each.
+
+    Raises:
+        ValueError: settings that cannot work, or less memory than it takes.
+    """
+    whole, replay = experiment, share.replay
+    if replay is not None and device.type != "cpu":
+        if replay.storage == "auto":
+            replay = replace(replay, storage="cuda")
+        whole = replace(experiment, replay=replay)
+    check(whole, device)
+    if replay is None:
+        return share
+    found = with_room(whole, device).replay
+    assert found is not None
+    return replace(share, replay=replace(replay, storage=found.storage))
 
 
 def cut(experiment: Experiment, size: int) -> Experiment:

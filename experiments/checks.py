@@ -42,8 +42,11 @@ def check(experiment: Experiment, device: torch.device, here: bool = True) -> No
     """
     game = game_of(experiment.game)
     game.protocol(experiment.protocol)
-    if not re.fullmatch(r"[\w.+-]*", experiment.variant):
-        raise ValueError(f"--variant {experiment.variant!r}: use letters, digits, dots, dashes and underscores")
+    if not re.fullmatch(r"([^\W_][\w.+-]*)?", experiment.variant):  # figures leave out what begins with "_"
+        raise ValueError(
+            f"--variant {experiment.variant!r}: use letters, digits, dots, dashes and underscores, but none of the last"
+            " three at its beginning"
+        )
     if experiment.seed >= 1_000_000:
         raise ValueError(
             f"--seed {experiment.seed:_}: seeds from 1_000_000 on are kept for evaluations; take a smaller one"

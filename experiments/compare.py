@@ -10,10 +10,11 @@ from rich.console import Console
 
 from envs.extras import how_to_install
 from experiments import tables
-from experiments.comparison import as_json, load
+from experiments.comparison import load
 from experiments.files import write_atomically
 from experiments.options import OptionalPath
 from experiments.published import published_agent
+from experiments.results import as_json
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,20 @@ import numpy as np
 
 from envs.protocols import PROTOCOLS
 from envs.scores import human_normalised
-from experiments import stats
 from experiments.choice import apart_in, choose_in_each, eligible, how, repeated, world_of
 from experiments.files import RunError
-from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.labels import label, makes_another
-from experiments.published import PublishedAgent, atari5_estimate
-from experiments.records import Record, completed, evaluations, find_runs, in_training, read_record, training_hours
+from experiments.published import PublishedAgent
+from experiments.records import (
+    Record,
+    best_of,
+    completed,
+    evaluations,
+    find_runs,
+    in_training,
+    read_record,
+    training_hours,
+)
 from experiments.tables import brief
 
 
@@ -157,6 +164,9 @@ def differences(runs: list[Scored]) -> dict[str, dict[str, Any]]:
     first: dict[str, dict[str, Any]] = {}
     for run in runs:
         first.setdefault(run.agent, run.record.settings)
+    for agent, settings in first.items():  # each world's games have their own
+        protocols = sorted({run.record.settings["protocol"] for run in runs if run.agent == agent})
+        first[agent] = settings | {"protocol": ", ".join(protocols)}
     every = {key for settings in first.values() for key in settings}
     keys = sorted(key for key in every if makes_another(key) and key != "preset")
     table = {key: {agent: settings.get(key) for agent, settings in first.items()} for key in keys}
@@ -179,6 +189,14 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         notes.append(f"MIXED CURVES: evaluations in training were not made alike: they differ in {names}")
     if checkpoint == "best":
         notes.append("BEST CHECKPOINT: each run is scored by the weights that scored best in training, which flatters")
+        stale = [
+            r.record.name for r in comparison.runs if best_of(r.record.path) not in (None, r.result["agent_steps"])
+        ]
+        if stale:
+            notes.append(
+                f"NOT THE BEST ANY MORE: {listed(stale)}: better weights came after that evaluation; highscore evaluate"
+                " RUN --checkpoint best"
+            )
     same = Counter((run.agent, run.record.game, run.record.seed) for run in comparison.runs)
     if again := [f"{agent} on {game}, seed {seed}" for (agent, game, seed), count in same.items() if count > 1]:
         notes.append(
@@ -212,7 +230,7 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             " not every agent has played that"
         )
     inhuman = [game for game in shared if game not in common]
-    if inhuman and len(comparison.agents) > 1:
+    if inhuman and (common or len(comparison.agents) > 1):
         notes.append(
             f"human-normalised aggregates leave out {', '.join(inhuman)}, for there is no human score; the probability"
             " of improvement needs none"
@@ -234,9 +252,11 @@ def listed(names: list[str]) -> str:
 def mixed_code(comparison: Comparison) -> list[str]:
     """A note on runs that were begun with unlike code, or unlike emulators, if they were."""
     begun = Counter(code_of(run.record) for run in comparison.runs)
-    if len(begun) < 2:
+    commits, emulators = ({code[i] for code in begun} - {""} for i in (0, 1))
+    if len(commits) < 2 and len(emulators) == len({emulator.split()[0] for emulator in emulators}):
         return []
-    said = listed([f"{code} ({count} run{'s' * (count > 1)})" for code, count in begun.most_common()])
+    words = {" and ".join(filter(None, code)): count for code, count in begun.most_common()}
+    said = listed([f"{code} ({count} run{'s' * (count > 1)})" for code, count in words.items()])
     return [f"MIXED CODE: these runs were begun with {said}: what they learned with may differ, too"]
 
 
@@ -250,14 +270,14 @@ def mixed_machines(comparison: Comparison) -> list[str]:
     return ["MIXED MACHINES: hours of training are of unlike machines: compare agents by frames"]
 
 
-def code_of(record: Record) -> str:
-    """The commit that a run was begun at and its emulator's version, in words."""
+def code_of(record: Record) -> tuple[str, str]:
+    """The commit that a run was begun at, and its emulator with its version or "", in words."""
     commit = record.config.get("commit")
     code = f"commit {commit[:10]}{'+' * commit.endswith('+')}" if isinstance(commit, str) else "code of no commit"
     protocol, versions = PROTOCOLS.get(record.settings["protocol"]), record.config.get("versions")
     package = {"atari": "ale-py", "doom": "vizdoom"}.get(protocol.world if protocol else "", "")
     version = versions.get(package) if isinstance(versions, dict) else None
-    return f"{code} and {package} {version}" if version else code
+    return code, f"{package} {version}" if version else ""
 
 
 def unequal_frames(comparison: Comparison) -> list[str]:
@@ -278,70 +298,3 @@ def unequal_frames(comparison: Comparison) -> list[str]:
 def trained_for(agent: PublishedAgent) -> str:
     """How long a published agent was trained, in words."""
     return "frames unknown" if agent.million_frames is None else f"after {agent.million_frames:g} M frames"
-
-
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON can hold it: every figure that tables and pages show."""
-    games = {
-        game: {agent: cell(runs) for agent in comparison.agents if (runs := comparison.of(agent, game))}
-        for game in comparison.games
-    }
-    scored = {agent: comparison.scores(agent) for agent in comparison.agents} if comparison.common_games else {}
-    raw = {agent: comparison.raw(agent) for agent in comparison.agents} if comparison.shared_games else {}
-    prints = [of_result(run.result) for run in comparison.runs]
-    several = {key: " or ".join(str(value) for value in values) for key, values in differing(prints).items()}
-    return {
-        "conditions": conditions(prints[0]) | several, "mixed": comparison.mixed,
-        "fingerprints": sorted({identity(one) for one in prints}),
-        "games": games, "common_games": comparison.common_games,
-        "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},
-        "atari5": {agent: atari5_estimate(means(comparison, agent)) for agent in comparison.agents},
-        "shared_games": comparison.shared_games, "improvement": stats.improvements(raw),
-        "differences": comparison.differences, "notes": comparison.notes,
-        "published": [published_json(agent, comparison) for agent in comparison.published],
-        "runs": [run_json(run) for run in comparison.runs],
-    }  # fmt: skip
-
-
-def cell(runs: list[Scored]) -> dict[str, Any]:
-    """An agent on a game: raw scores by seed, their mean, and its interval over seeds (None for a single one)."""
-    scores = [run.result["mean"] for run in runs]
-    mean = float(np.mean(scores))
-    return {
-        "scores": scores, "seeds": [run.record.seed for run in runs], "mean": mean,
-        "interval": stats.mean_interval(scores),
-        "human_normalised": human_normalised(runs[0].record.game, mean),
-        "frames": min(run.result["frames"] for run in runs),
-    }  # fmt: skip
-
-
-def means(comparison: Comparison, agent: str) -> dict[str, float]:
-    """Mean raw scores of an agent by game."""
-    found = {game: comparison.of(agent, game) for game in comparison.games}
-    return {game: float(np.mean([run.result["mean"] for run in runs])) for game, runs in found.items() if runs}
-
-
-def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, Any]:
-    """A published agent on the games compared; aggregates of means only if it has all the common ones."""
-    scores = {game: agent.scores[game] for game in comparison.games if game in agent.scores}
-    whole = comparison.common_games and all(game in scores for game in comparison.common_games)
-    normalised = [np.array([human_normalised(game, scores[game])]) for game in comparison.common_games if whole]
-    return {
-        "name": agent.name, "protocol": agent.protocol, "source": agent.source,
-        "million_frames": agent.million_frames, "trained": trained_for(agent), "scores": scores,
-        "aggregates": {name: float(stats.AGGREGATES[name](normalised)) for name in stats.OF_MEANS} if whole else {},
-    }  # fmt: skip
-
-
-def run_json(run: Scored) -> dict[str, Any]:
-    """A row for one run, with the part of its fingerprint in which comparable runs differ."""
-    found = of_result(run.result)
-    return {
-        "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "game": run.record.game,
-        "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
-        "human_normalised": run.normalised,
-        "interval_over_episodes": run.result.get("mean_interval"), "evaluation": run.result["name"],
-        "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),
-        "weights": found["checkpoint"], "commit": found["commit"], "evaluation_seeds": found["seeds"],
-        "command": run.record.config.get("command"), "hours": run.hours[-1][1],
-    }  # fmt: skip

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from envs.library import game_of
 from experiments.build import device_of
-from experiments.files import write_json
+from experiments.files import RunError, write_json
 from experiments.fingerprint import identity
 from experiments.records import find_runs
 from experiments.run import Run
@@ -46,12 +46,15 @@ def check_writable(run: Run) -> None:
     """Refuses, before anything is played, a run directory that cannot keep it.
 
     Raises:
-        OSError: it cannot be written to.
+        RunError: it cannot be written to.
     """
     for folder in (run.path / "evaluations", run.path / "recordings"):
-        folder.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try:
+            folder.mkdir(exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise RunError(f"{folder} cannot keep an evaluation: {error.strerror}") from None
 
 
 def main(args: list[str]) -> int:

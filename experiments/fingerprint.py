@@ -37,7 +37,7 @@ def of_result(result: dict[str, Any]) -> dict[str, Any]:
         KeyError: this is no evaluation of ours.
     """
     if "fingerprint" in result:
-        return result["fingerprint"]
+        return {"flicker": 0.0} | result["fingerprint"]  # the first did not say it, for no game flickered
     return fingerprint(
         PROTOCOLS[result["protocol"]], epsilon=result["epsilon"], episodes=result["episodes"],
         seeds=[result["seed"]], checkpoint=result.get("tensors_sha256"), commit=result.get("commit"),

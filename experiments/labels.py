@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+from experiments.choice import world_of
 from experiments.records import agent_of
 from experiments.tables import short
 
@@ -12,16 +13,24 @@ LONGEST_LABEL = 60
 
 
 def label(settings: list[dict[str, Any]]) -> list[str]:
-    """A name per run for its agent: variant or preset, and what distinguishes it from others that are called so."""
+    """A name per run for its agent: variant or preset, and what distinguishes it from others that are called so.
+
+    Games of two worlds have protocols of their own, so that only another one for the same world distinguishes agents.
+    """
     varied: dict[str, list[str]] = {}
+    protocols: dict[tuple[str, str], set[str]] = {}  # by agent and world
     for name in {agent_of(one) for one in settings}:
         same = [one for one in settings if agent_of(one) == name]
-        keys = sorted({key for one in same for key in one if makes_another(key)})
+        keys = sorted({key for one in same for key in one if makes_another(key) and key != "protocol"})
         varied[name] = [key for key in keys if any(one.get(key) != same[0].get(key) for one in same)]
+        for one in same:
+            protocols.setdefault((name, world_of(one["protocol"])), set()).add(one["protocol"])
     labels = []
     for one in settings:
-        words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in varied[agent_of(one)]]
-        labels.append(shortened(agent_of(one) + (f" ({', '.join(words)})" if words else "")))
+        name = agent_of(one)
+        keys = sorted(varied[name] + ["protocol"] * (len(protocols[name, world_of(one["protocol"])]) > 1))
+        words = [f"{key.split('.')[-1].replace('_', '-')} {short(one.get(key))}" for key in keys]
+        labels.append(shortened(name + (f" ({', '.join(words)})" if words else "")))
     return labels
 
 

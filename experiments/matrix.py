@@ -192,10 +192,19 @@ def space_of(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict) and value.get("choices"):
         return value
     if isinstance(value, dict) and {"low", "high"} <= value.keys() <= {"low", "high", "log"}:
+        value |= {end: number(value[end]) for end in ("low", "high")}
         if isinstance(value["low"], int | float) and isinstance(value["high"], int | float):
             if value["low"] < value["high"] and (value["low"] > 0 or not value.get("log")):
                 return value
     raise ValueError(f"search {key}: a list of choices, or low < high, and log = true if both are positive")
+
+
+def number(given: Any) -> Any:
+    """A number that YAML takes for text, such as 1e-5, as a number; anything else as it is."""
+    try:
+        return float(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
 
 
 def parse_seeds(given: Any) -> list[int]:

@@ -115,7 +115,10 @@ def read_record(path: Path) -> Record:
 def begun_with(config: dict[str, Any]) -> dict[str, Any]:
     """Whose weights a training began with (`--weights`), as one more setting; seeds may begin with several runs'."""
     weights = config.get("weights")
-    return {} if weights is None else {"weights": str(weights.get("of") or str(weights["tensors_sha256"])[:8])}
+    if weights is None:
+        return {}
+    of = str(weights.get("of") or str(weights["tensors_sha256"])[:8])
+    return {"weights": of.replace(f" on {config['experiment']['game']},", " on the same game,")}
 
 
 def completed(records: list[Record]) -> list[Record]:
@@ -235,6 +238,14 @@ def summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def best_of(path: Path) -> int | None:
+    """At how many agent steps a run scored best in training, if it kept those weights."""
+    try:
+        return whole(read_json(path / "best" / "best.json")["agent_steps"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def alive(path: Path) -> bool:

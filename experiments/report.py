@@ -12,11 +12,12 @@ from rich.console import Console
 
 from experiments import tables
 from experiments.compare import import_matplotlib, refuse_folder
-from experiments.comparison import Comparison, as_json, load
+from experiments.comparison import Comparison, load
 from experiments.files import write_atomically
 from experiments.options import OptionalPath
 from experiments.published import published_agent
 from experiments.records import is_count
+from experiments.results import as_json
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; }
@@ -78,17 +79,19 @@ def inline(content: bytes, kind: str) -> str:
 
 
 def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
-    """The newest film of the best run of each agent on each game, as far as `limit` bytes allow: (caption, file)."""
+    """The newest film of the best run of each agent on each game that has one, as far as `limit` bytes allow:
+    (caption, file)."""
     found, size = [], 0
     for game in comparison.games:
         for agent in comparison.agents:
             runs = sorted(comparison.of(agent, game), key=lambda run: -run.result["mean"])
-            best = f", the best of {len(runs)} runs" * (len(runs) > 1)
-            newest = [(run.record.name + best, path) for run in runs for path in newest_film(run.record.path)]
+            newest = [(i, path) for i, run in enumerate(runs, 1) for path in newest_film(run.record.path)]
             if newest and size + newest[0][1].stat().st_size <= limit:
-                name, path = newest[0]
+                place, path = newest[0]
                 size += path.stat().st_size
-                found.append((f"{agent} on {game}: {name}", path.read_bytes()))
+                best = f", number {place} of {len(runs)} runs" if place > 1 else f", the best of {len(runs)} runs"
+                caption = f"{agent} on {game}: {runs[place - 1].record.name}{best * (len(runs) > 1)}"
+                found.append((caption, path.read_bytes()))
     return found
 
 

@@ -83,6 +83,7 @@ def refused(capsys, tmp_path, command, *args):
         (["dqn", "--device", "cuda"], "use --device cpu"),
         (["dqn", "--name", "../x", "--num-envs", "2"], "--name"),
         (["dqn", "--variant", "a/b"], "--variant 'a/b': use letters"),
+        (["dqn", "--variant", "_a"], "at its beginning"),
         (["dqn", "--algorithm.reward-clip", "-1"], "--algorithm.reward-clip must be at least 0"),
         (["dqn", "--optimiser.learning-rate", "nan"], "--optimiser.learning-rate must be positive"),
         (["dqn", "--optimiser.clip-norm", "nan"], "--optimiser.clip-norm must be at least 0"),

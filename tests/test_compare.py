@@ -16,7 +16,7 @@ import pytest
 from envs.protocols import MACHADO, NATURE
 from envs.scores import human_normalised
 from experiments.cli import run_command
-from experiments.comparison import as_json, load, means
+from experiments.comparison import load
 from experiments.config import to_json
 from experiments.figures import draw_all
 from experiments.files import RunError, write_json
@@ -24,13 +24,15 @@ from experiments.fingerprint import fingerprint
 from experiments.presets import preset
 from experiments.published import published_agent
 from experiments.records import find_runs, flat, status, training_hours
+from experiments.results import as_json, means
 from experiments.tables import escape, to_latex
 
 
 def make(root, agent, game, seed, scores, **how):
     """A run directory as training leaves it, with an evaluation for each score, 1 M frames apart."""
     protocol, epsilon = how.pop("protocol", MACHADO), how.pop("epsilon", 0.001)
-    x = replace(preset(agent), game=game, seed=seed, frames=len(scores) * 1_000_000, **how)
+    frames = len(scores) * 1_000_000
+    x = replace(preset(agent), game=game, seed=seed, frames=frames, protocol=protocol.name, **how)
     path = root / f"{agent}-{game}-s{seed}-{len(list(root.glob('*')))}"
     (path / "evaluations").mkdir(parents=True)
     write_json(path / "config.json", {"schema": 1, "name": path.name, "experiment": to_json(x), "command": "train"})

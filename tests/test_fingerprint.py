@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from envs.protocols import MACHADO, NATURE
+from envs.protocols import FLICKER, MACHADO, NATURE
 from experiments.build import build_agent
 from experiments.files import RunError, write_json
 from experiments.fingerprint import NOT_COMPARED, differing, fingerprint, identity, of_result
@@ -44,6 +44,12 @@ def test_an_evaluation_written_before_there_were_fingerprints_still_has_one():
     old = {"protocol": "machado", "epsilon": 0.001, "episodes": 10, "seed": 1}
     assert identity(of_result(old)) == identity(make())
     assert of_result({"fingerprint": make(NATURE)}) == make(NATURE)
+
+
+def test_the_first_fingerprints_did_not_say_that_nothing_flickered():
+    first = {key: value for key, value in make().items() if key != "flicker"}
+    assert identity(of_result({"fingerprint": first})) == identity(make())
+    assert of_result({"fingerprint": make(FLICKER)})["flicker"] == 0.5
 
 
 def test_the_best_weights_are_kept_and_those_of_a_tie_are_the_first(tmp_path):

@@ -73,3 +73,12 @@ def test_a_variant_is_a_preset_with_settings_and_a_name_of_its_own(tmp_path):
 def test_variants_that_make_no_sense(variants, words):
     with pytest.raises(ValueError, match=words):
         make_spec({"agents": "a", "games": "Pong", "variants": variants})
+
+
+def test_a_search_takes_the_numbers_that_yaml_takes_for_text(tmp_path):
+    search = "optimiser.learning-rate: {low: 1e-5, high: 1e-3, log: true}"
+    (tmp_path / "s.yaml").write_text(f"agents: dqn\ngames: Pong\nsearch:\n  {search}\n")
+    spec = make_spec(read_spec(str(tmp_path / "s.yaml")))
+    assert spec.search == {"optimiser.learning-rate": {"low": 1e-5, "high": 1e-3, "log": True}}
+    with pytest.raises(ValueError, match="low < high"):
+        make_spec({"agents": "dqn", "games": "Pong", "search": {"x": {"low": "few", "high": 3}}})

@@ -119,8 +119,11 @@ def test_seeds_that_begin_with_weights_of_several_seeds_are_one_agent(finished):
     setup = build(small("demo", "probe/catch"), CPU)
     weights = begin_with(setup.agent, finished)
     other = weights | {"tensors_sha256": "f" * 64, "run": "another seed"}
-    assert begun_with({"weights": weights}) == begun_with({"weights": other})
-    assert begun_with({"weights": weights})["weights"].startswith("demo on probe/catch, ")
+    elsewhere = {"experiment": {"game": "probe/recall"}}
+    assert begun_with(elsewhere | {"weights": weights}) == begun_with(elsewhere | {"weights": other})
+    assert begun_with(elsewhere | {"weights": weights})["weights"].startswith("demo on probe/catch, ")
+    same = {"experiment": {"game": "probe/catch"}, "weights": weights}  # so that it is one agent on many games
+    assert begun_with(same)["weights"].startswith("demo on the same game, ")
 
 
 def test_a_training_of_days_is_said_to_be_one(tmp_path, capsys):

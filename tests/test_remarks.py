@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from envs.protocols import MINATAR
+from envs.protocols import MINATAR, VIZDOOM
 from experiments.cli import run_command
-from experiments.comparison import as_json, load
+from experiments.comparison import load
 from experiments.figures import draw_all, on_a_grid
 from experiments.files import RunError, write_json
+from experiments.report import films
+from experiments.results import as_json
 from experiments.tables import escape, to_latex
 from tests.test_compare import make
 
@@ -38,6 +40,49 @@ def test_other_code_or_another_emulator_is_said(tmp_path):
         write_json(path / "config.json", config | {"commit": commit, "versions": {"ale-py": version}})
     (note,) = [note for note in load(paths).notes if note.startswith("MIXED CODE")]
     assert "aaaaaaaaaa+ and ale-py 0.11 (1 run)" in note and "aaaaaaaaaa and ale-py 0.12 (1 run)" in note
+
+
+def test_worlds_have_emulators_of_their_own_which_are_no_unlike_code(tmp_path):
+    paths = [make(tmp_path, "dqn", "Pong", 1, [1.0]), make(tmp_path, "dqn", "doom/basic", 1, [1.0], protocol=VIZDOOM)]
+    for path in paths:
+        config = json.loads((path / "config.json").read_text())
+        versions = {"ale-py": "0.11", "vizdoom": "1.2"}
+        write_json(path / "config.json", config | {"commit": "a" * 40, "versions": versions})
+    assert not any(note.startswith("MIXED CODE") for note in load(paths).notes)
+    assert "frame cap the game's own or 108000" in to_latex(as_json(load(paths)))
+    write_json(paths[0] / "config.json", json.loads((paths[0] / "config.json").read_text()) | {"commit": "b" * 40})
+    (note,) = [note for note in load(paths).notes if note.startswith("MIXED CODE")]
+    assert "bbbbbbbbbb and ale-py 0.11 (1 run)" in note and "aaaaaaaaaa and vizdoom 1.2 (1 run)" in note
+
+
+def test_a_score_of_what_was_the_best_once_is_said_to_be_old(tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [9.0, 3.0, 10.0])
+    best = json.loads((path / "evaluations/000000250000.json").read_text()) | {"checkpoint": "best"}
+    write_json(path / "evaluations/000000250000-machado-best.json", best)
+    (path / "best").mkdir()
+    for steps, old in ((250_000, False), (750_000, True)):
+        write_json(path / "best/best.json", {"frames": 4 * steps, "agent_steps": steps, "mean": 10.0})
+        comparison = load([path], checkpoint="best")
+        assert any(note.startswith("NOT THE BEST ANY MORE") for note in comparison.notes) == old
+    (run,) = as_json(comparison)["runs"]
+    assert run["frames"] == 1_000_000 and run["hours"] == pytest.approx(0.1)  # of the three millions' 0.3
+
+
+def test_games_that_a_single_agent_s_aggregates_leave_out_are_named(tmp_path):
+    for game in ("Pong", "Breakout", "probe/catch"):
+        make(tmp_path, "dqn", game, 1, [1.0])
+    assert any(note.startswith("human-normalised aggregates leave out probe/catch") for note in load([tmp_path]).notes)
+
+
+def test_a_film_is_called_that_of_the_run_it_shows(tmp_path):
+    paths = [make(tmp_path, "dqn", "Pong", seed, [score]) for seed, score in ((1, 20.0), (2, 5.0), (3, -20.0))]
+    (paths[1] / "recordings").mkdir()
+    (paths[1] / "recordings/000000250000.mp4").write_bytes(b"film")
+    ((caption, _),) = films(load(paths), 1e6)
+    assert caption.endswith(f"{paths[1].name}, number 2 of 3 runs")
+    (paths[0] / "recordings").mkdir()
+    (paths[0] / "recordings/000000250000.mp4").write_bytes(b"film")
+    assert films(load(paths), 1e6)[0][0].endswith(f"{paths[0].name}, the best of 3 runs")
 
 
 def test_what_is_not_finished_or_left_out_is_said_in_print(tmp_path):
@@ -75,6 +120,7 @@ def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
         make(tmp_path, agent, "minatar/breakout", 1, [2 * score], protocol=MINATAR)
     comparison = load([tmp_path])
     assert comparison.mixed == {} and comparison.shared_games == ["Pong", "minatar/breakout"]
+    assert comparison.agents == ["c51", "dqn"] and "protocol" not in comparison.differences
     data = as_json(comparison)
     assert data["conditions"]["protocol"] == "machado or minatar" and len(data["fingerprints"]) == 2
     assert [(x["x"], x["y"], x["probability"]) for x in data["improvement"]] == [("c51", "dqn", 1.0)]
@@ -82,6 +128,16 @@ def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
     make(tmp_path, "rainbow", "minatar/breakout", 1, [3.0], protocol=MINATAR, epsilon=0.5)
     with pytest.raises(RunError, match=r"epsilon 0\.001 or 0\.5"):
         load([tmp_path])
+
+
+def test_another_protocol_for_the_same_world_makes_another_agent(tmp_path):
+    make(tmp_path, "dqn", "Pong", 1, [1.0])
+    make(tmp_path, "dqn", "minatar/breakout", 1, [2.0], protocol=MINATAR)
+    own = make(tmp_path, "dqn", "Pong", 2, [3.0])
+    config = json.loads((own / "config.json").read_text())
+    config["experiment"]["protocol"] = "nature"
+    write_json(own / "config.json", config)
+    assert load([tmp_path]).agents == ["dqn (protocol machado)", "dqn (protocol nature)", "dqn"]
 
 
 def test_many_agents_are_drawn_unlike(tmp_path):

@@ -73,6 +73,16 @@ def test_all_runs_of_a_folder_are_evaluated_alike_and_one_that_cannot_be_keeps_n
     living.close()
 
 
+def test_a_run_that_cannot_be_written_to_keeps_no_other_from_being_scored(finished, tmp_path, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(finished.path, tmp_path / name)
+    shutil.rmtree(tmp_path / "a/evaluations")
+    (tmp_path / "a/evaluations").write_text("")
+    assert run_command("evaluate", [str(tmp_path), "--episodes", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert f"kept in {tmp_path}/b" in out and f"{tmp_path}/a/evaluations cannot keep an evaluation: File exists" in err
+
+
 def test_the_best_weights_play_when_they_are_asked_for(finished, tmp_path):
     run = Run.open(Path(shutil.copytree(finished.path, tmp_path / "r")))
     agent, _ = load_agent(run, CPU)

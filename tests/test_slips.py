@@ -16,7 +16,7 @@ from envs.registered import Registered
 from experiments import episodes, scoring, suite, trainer
 from experiments.build import build
 from experiments.cli import run_command
-from experiments.comparison import as_json, load
+from experiments.comparison import load
 from experiments.curve import published
 from experiments.dashboard.board import leaderboard
 from experiments.dashboard.index import Index
@@ -29,6 +29,7 @@ from experiments.matrix import cells, make_spec
 from experiments.measure import cycle_of
 from experiments.presets import preset
 from experiments.records import evaluations, status
+from experiments.results import as_json
 from experiments.run import Run
 from experiments.scheduler import Launch, Listed, Room, Scheduler
 from experiments.scoring import score_agent

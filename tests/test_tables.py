@@ -9,10 +9,11 @@ from matplotlib import pyplot
 
 from envs.protocols import PROTOCOLS
 from experiments.cli import run_command
-from experiments.comparison import as_json, load
+from experiments.comparison import load
 from experiments.figures import content_of, draw_all
 from experiments.files import write_json
 from experiments.presets import preset
+from experiments.results import as_json
 from experiments.tables import apart, brief, to_latex
 from tests.test_compare import make
 

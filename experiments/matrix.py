@@ -192,7 +192,7 @@ def space_of(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict) and value.get("choices"):
         return value
     if isinstance(value, dict) and {"low", "high"} <= value.keys() <= {"low", "high", "log"}:
-        value |= {end: number(value[end]) for end in ("low", "high")}
+        value = value | {end: number(value[end]) for end in ("low", "high")}
         if isinstance(value["low"], int | float) and isinstance(value["high"], int | float):
             if value["low"] < value["high"] and (value["low"] > 0 or not value.get("log")):
                 return value

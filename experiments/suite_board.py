@@ -1,5 +1,6 @@
 """How a suite stands, on a terminal, and what came of it."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,8 @@ def say_the_end(
         say(f"Stopped and saved. The same command goes on with it; its runs are in {folder}")
         return 128 + scheduler.stopping
     if scheduler.done:
-        say(f"Next: highscore compare {folder}   or   highscore report {folder}")
+        where = shlex.quote(str(folder))
+        say(f"Next: highscore compare {where}   or   highscore report {where}")
     return 1 if scheduler.failed or stopped else 0
 
 

@@ -116,14 +116,16 @@ def check_alike(planned: list[Cell]) -> None:
 
 
 def check_folder(folder: Path, planned: list[Cell]) -> None:
-    """Refuses to mix two suites in one folder.
+    """Refuses to mix two suites in one folder, or to put one into a run, where no command would find its runs.
 
     Raises:
-        RunError: a run that was begun with other settings; names some of them.
+        RunError: the folder is a run, or has one that was begun with other settings; names some of them.
     """
     from experiments.config import to_json
     from experiments.run import Run
 
+    if (folder / "config.json").exists():
+        raise RunError(f"{folder} is a run, and a suite is a folder of runs; choose another --name")
     for cell in planned:
         if not (folder / cell.name / "config.json").exists():
             continue

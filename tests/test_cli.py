@@ -97,12 +97,6 @@ def test_training_refuses_what_can_only_end_badly(capsys, tmp_path, args, words,
     assert words in refused(capsys, tmp_path, "train", *args, "--runs", str(tmp_path), "--wandb", "off")
 
 
-def test_no_preset_is_refused(monkeypatch):
-    monkeypatch.setattr(checks, "available_memory", lambda _: 1 << 40)
-    for x in PRESETS.values():
-        checks.check(x, torch.device("cpu"))
-
-
 def test_the_memory_refusal_names_the_numbers(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda _: 2_000_000_000)
     line = refused(capsys, tmp_path, "train", "dqn", "--runs", str(tmp_path))

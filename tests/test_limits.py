@@ -14,7 +14,7 @@ from experiments.build import device_of
 from experiments.checks import check_memory, replay_size, with_room
 from experiments.children import ours
 from experiments.limits import control_groups, cores, gpu_fault, left_in, quota_of
-from experiments.presets import preset
+from experiments.presets import PRESETS, preset
 from experiments.tuning import stay_within_quota
 from experiments.usage import multiplies_bf16
 
@@ -171,6 +171,12 @@ def test_a_replay_s_frames_are_kept_where_there_is_room(monkeypatch, free, there
     assert ("compressed" in replay_size(found, device)) == (storage == "compressed")
     said = replace(x, replay=replace(x.replay, storage="ram"))
     assert with_room(said, device) == said and with_room(preset("ppo"), device) == preset("ppo")
+
+
+def test_no_preset_is_refused(monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda _: 1 << 40)
+    for x in PRESETS.values():
+        checks.check(x, torch.device("cpu"))
 
 
 def test_what_does_not_shrink_is_not_compressed_where_nothing_has_room(monkeypatch):

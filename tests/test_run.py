@@ -15,7 +15,7 @@ from experiments.build import build_agent
 from experiments.checkpoint import read_checkpoint
 from experiments.config import from_json, to_json
 from experiments.files import RunError, read_rows, write_atomically, write_json
-from experiments.presets import PRESETS, preset
+from experiments.presets import PRESETS, changes, preset, without_effect
 from experiments.records import flat
 from experiments.run import Run
 from experiments.stats import mean_interval
@@ -83,6 +83,11 @@ def test_presets_are_what_they_cite():
     assert x.target_period * x.replay.learn_period == 8_000 and x.protocol == "machado"
     assert preset("dqn-nature").explore.end == 0.1 and preset("dqn-nature").protocol == "nature"
     assert preset("dueling").network.head == "dueling" and preset("dueling").optimiser.clip_norm == 10
+
+
+def test_a_run_whose_preset_is_not_here_may_be_trained_again():
+    x = replace(PRESETS["dqn"], preset="somebody-s", target_period=5)
+    assert changes(x) == {} and without_effect(x) == []
 
 
 def test_two_runs_never_share_a_directory(tmp_path):

@@ -206,6 +206,8 @@ def test_a_suite_goes_on_after_settings_were_added(suite, tmp_path):
     path.write_text(json.dumps(config))
     with pytest.raises(RunError, match="begun with other settings"):
         check_folder(folder, planned)
+    with pytest.raises(RunError, match="is a run, and a suite is a folder of runs"):
+        check_folder(folder / planned[1].name, planned)
 
 
 def test_other_jobs_than_it_was_begun_with_are_said(suite):

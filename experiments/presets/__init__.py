@@ -33,8 +33,12 @@ def preset(name: str) -> Experiment:
 
 
 def changes(experiment: Experiment) -> dict[str, list[Any]]:
-    """What an experiment changes in its preset, beside game, seed and name: {setting: [the preset's, its own]}."""
-    theirs, ours = flat(to_json(PRESETS[experiment.preset])), flat(to_json(experiment))
+    """What an experiment changes in its preset, beside game, seed and name: {setting: [the preset's, its own]}.
+
+    Nothing of a run whose preset is not here, for others may have their own.
+    """
+    known = PRESETS.get(experiment.preset, experiment)
+    theirs, ours = flat(to_json(known)), flat(to_json(experiment))
     names = [name for name in dict.fromkeys([*theirs, *ours]) if name not in ("game", "seed", "variant")]
     return {name: [theirs.get(name), ours.get(name)] for name in names if theirs.get(name) != ours.get(name)}
 

@@ -300,6 +300,8 @@ def test_help_names_its_own_command_and_what_can_be_listed(capsys):
         ("dqn --network.memory gru --network.memory-size 64 --algorithm.unroll 10", []),
         ("dqn --replay.priority-exponent 0.5 --replay.importance-exponent.end 0.5", []),
         ("rainbow --replay.priority-exponent 0", []),
+        ("rainbow --algorithm.priority loss", []),
+        ("c51 --algorithm.priority loss", ["algorithm.priority"]),
         ("ppo --bonus.weight 1 --bonus.discount 0.9", []),
         ("apex-dqn-small --distributed local --players 8", []),
     ],

@@ -34,7 +34,7 @@ from experiments.run import Run
 from experiments.scheduler import Launch, Listed, Room, Scheduler
 from experiments.scoring import score_agent
 from experiments.search import Trials, best_trials
-from experiments.stats import mean_interval, profile_band
+from experiments.stats import mean_interval
 from experiments.sync import messages
 from experiments.viewer.source import find_source
 from tests.test_compare import make
@@ -46,11 +46,6 @@ from tests.test_search import SPEC, evaluate, play
 
 def lines(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def test_bands_of_profiles_are_of_95_percent():
-    (low, high) = profile_band([np.array([0.0, 1.0] * 50)], np.array([0.5]))[:, 0]
-    assert 0.17 < high - low < 0.23  # 1.96 * 2 * sqrt(.25 / 100); of 90 %: 0.16
 
 
 def test_what_a_cell_says_of_its_runs(tmp_path):

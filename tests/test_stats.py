@@ -134,3 +134,8 @@ def test_every_aggregate_of_draws_is_that_of_each_draw():
         np.testing.assert_allclose(statistic(drawn), [float(statistic([g[i] for g in drawn])) for i in range(50)])
         assert found[name]["interval"] == stats.interval(statistic, games, 200)
         assert found[name]["interval"][0] < found[name]["value"] < found[name]["interval"][1]
+
+
+def test_bands_of_profiles_are_of_95_percent():
+    (low, high) = stats.profile_band([np.array([0.0, 1.0] * 50)], np.array([0.5]))[:, 0]
+    assert 0.17 < high - low < 0.23  # 1.96 * 2 * sqrt(.25 / 100); of 90 %: 0.16

@@ -51,7 +51,7 @@ DEPENDENT: tuple[tuple[tuple[str, ...], Callable[[Experiment], Any], str], ...] 
     (("algorithm.burn_in",), lambda x: x.network.memory != "none", "--network.memory lstm, gru, gtrxl or dnc"),
     (("explore",), lambda x: not isinstance(x.algorithm, Policies), "agents that learn values"),
     (("target_period",), lambda x: x.replay, "agents with a replay"),
-    (("replay.importance_exponent", "replay.initial_priority"),
+    (("replay.importance_exponent", "replay.initial_priority", "algorithm.priority"),
      lambda x: not x.replay or x.replay.priority_exponent, "--replay.priority-exponent above 0"),
     (("bonus.discount", "bonus.train_share"), lambda x: x.bonus.weight, "--bonus.weight above 0"),
     (("players", "replay.initial_priority"), lambda x: x.distributed != "none", "--distributed local or ray"),

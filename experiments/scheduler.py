@@ -98,7 +98,7 @@ class Scheduler:
         self.losses: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.again_at = 0.0  # by the monotonic clock; before, no run begins, for there was no room for one
-        self.done = 0
+        self.done: set[str] = set()  # finished runs, whenever that was
         self.stopping = 0  # the signal that said so
 
     def run(self, work: Work, show: Callable[["Scheduler", Work], None]) -> None:
@@ -220,7 +220,8 @@ class Scheduler:
                 self._end(job.cell, work, "failed")
 
     def _end(self, cell: Cell, work: Work, state: str) -> None:
-        self.done += state == "finished"
+        if state == "finished":
+            self.done.add(cell.name)
         self.say(f"{cell.name}: {state}" + (f": {self.failed[cell.name]}" if state == "failed" else ""))
         work.ended(cell, state)
 

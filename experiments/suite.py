@@ -14,6 +14,7 @@ from rich.text import Text
 
 from experiments.files import read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
+from experiments.records import summary
 from experiments.scheduler import Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import Board, say_the_end
 from experiments.suite_checks import check_agents, check_alike, check_cells, check_folder, players_of
@@ -211,8 +212,9 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
     threads = threads_of(folder, planned.threads)
     facts = {"what": options.what, "threads": threads, **dataclasses.asdict(spec)}
     write_json(folder / "suite.json", facts | ({"objective": options.objective} if search else {}))
-    total = len(planned.cells) * (search or 1)
-    work: Any = Trials(spec, folder, search, options.objective, options.sampler) if search else Listed(planned.cells)
+    trials = Trials(spec, folder, search, options.objective, options.sampler) if search else None
+    total = len(planned.cells) * (max(search, len(trials.study.trials)) if trials else 1)
+    work: Any = trials or Listed(planned.cells)
     board = Board(console, total)
 
     def say(text: str) -> None:
@@ -220,6 +222,8 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
 
     launch = launch_of(options, planned, threads)
     scheduler = Scheduler(launch, options.jobs, planned.memory_of, planned.memory, say)
+    if trials:  # whose trials of earlier are not handed out again, as the runs of a matrix are
+        scheduler.done |= {path.name for path in folder.iterdir() if summary(path).get("finished") is True}
     if threads != (now := planned.threads):
         say(
             f"{folder} was begun with {of_threads(threads)} for each training and keeps to that, or its runs would not"
@@ -233,9 +237,9 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
     )
     with board.live:
         scheduler.run(work, board.show)
-    if search:
-        best_trials(work, say)
-    return say_the_end(scheduler, folder, total, say, pruned=bool(search))
+    if trials:
+        best_trials(trials, say)
+    return say_the_end(scheduler, folder, total, say, pruned=bool(trials))
 
 
 def show_recipes(console: Console) -> int:

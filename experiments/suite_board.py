@@ -44,7 +44,7 @@ class Board:
         waiting = work.left + len(scheduler.elsewhere) + (scheduler.waiting is not None)
         ends = duration(longest + one * -(-waiting // max(len(scheduler.running), 1))) if longest else "not known yet"
         lines = Text(
-            f"\n{scheduler.done} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
+            f"\n{len(scheduler.done)} of {self.total} finished, {len(scheduler.running)} running, {waiting} waiting, "
             f"{len(scheduler.failed)} failed; ends in: {ends}", style="bold",
         )  # fmt: skip
         failures = [Text(f"failed: {name}: {why}", style="red") for name, why in scheduler.failed.items()]
@@ -59,7 +59,7 @@ def say_the_end(
     Args:
         pruned: whether runs are stopped because they are hopeless.
     """
-    say(f"{scheduler.done} of {total} finished, {len(scheduler.failed)} failed")
+    say(f"{len(scheduler.done)} of {total} finished, {len(scheduler.failed)} failed")
     stopped = [] if pruned or scheduler.stopping else sorted(scheduler.stopped)
     if stopped:
         say(f"  stopped by others: {', '.join(stopped)}; the same command goes on with them")

@@ -1,6 +1,7 @@
 """What a suite is refused for, before anything starts."""
 
 import dataclasses
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,17 @@ def _parsed(preset: str, game: str, settings: tuple[tuple[str, Any], ...]) -> An
 
     flags = (word for key, value in settings for word in (f"--{key}", str(value)))
     return parse_train([preset, "--game", game, *flags]).experiment
+
+
+@cache
+def _sizes(game: str, protocol: str, stack: int) -> tuple[tuple[int, ...], int]:
+    import torch
+
+    from envs.library import game_of
+
+    known = game_of(game)
+    with closing(known.make(1, known.protocol(protocol), device=torch.device("cpu"), stack=stack)) as games:
+        return games.observation_shape, games.num_actions
 
 
 def experiment_of(cell: Cell) -> Any:
@@ -54,12 +66,13 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
     """
     import torch
 
-    from experiments.build import make_games
+    from experiments.build import algorithm_of
+    from experiments.build_network import build_network
     from experiments.checks import BASE_MEMORY, check, replay_bytes, replay_device, with_room
     from experiments.distributed.setup import check as check_players
     from experiments.run import Run
 
-    needed, tried, on_gpu = {}, set(), device.type == "cuda"
+    needed, tried, build, on_gpu = {}, set(), cache(build_network), device.type == "cuda"
     for cell in planned:
         experiment = experiment_of(cell)
         check(experiment, device, here)
@@ -68,9 +81,9 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
         if (weights := cell.settings.get("weights")) and weights not in tried:
             tried.add(weights)
             Run.open(Path(weights))
-        if (experiment.game, experiment.protocol) not in tried:
-            tried.add((experiment.game, experiment.protocol))
-            make_games(experiment, 1, torch.device("cpu")).close()
+        seen = _sizes(experiment.game, experiment.protocol, experiment.stack)
+        with torch.device("meta"):  # without its numbers, which take time
+            build(experiment.network, *seen, algorithm_of(experiment))
         host, gpu = BASE_MEMORY, BASE_MEMORY * on_gpu
         if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
             stored = with_room(experiment, device) if here else experiment

@@ -41,7 +41,7 @@ def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path
     scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 4, lambda cell: Room(4), Room(10), said.append)
     scheduler.run(Listed([*planned]), lambda s, work: most.append(len(s.running)))
     reasons = ["the reason", "it ended well, but its summary.json does not say that it is finished; its last line: bye"]
-    assert scheduler.done == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
+    assert len(scheduler.done) == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
     assert scheduler._reason(planned[2], -63) == "killed by signal 63; its last line: bye"  # which has no name
     assert max(most) == 2  # two of 4 bytes fit into 10
 
@@ -63,7 +63,7 @@ def test_a_run_that_finds_no_room_waits_until_another_has_ended(tmp_path, monkey
     scheduler, planned = sleepers(tmp_path, f"sleep 0.7; touch ../room; {DONE}", needs, f"{needs} ")
     most = []
     scheduler.run(Listed(planned), lambda s, work: most.append(len(s.running)))
-    assert scheduler.done == 3 and not scheduler.failed and max(most) == 2
+    assert len(scheduler.done) == 3 and not scheduler.failed and max(most) == 2
 
 
 def test_a_run_that_never_finds_room_fails_in_the_end(tmp_path, monkeypatch, capsys):
@@ -72,7 +72,7 @@ def test_a_run_that_never_finds_room_fails_in_the_end(tmp_path, monkeypatch, cap
     monkeypatch.setattr("experiments.scheduler.REFUSALS", 2)
     scheduler, planned = sleepers(tmp_path, f"echo 'no room'; exit {NO_ROOM}", DONE, jobs=1)
     scheduler.run(Listed(planned), lambda s, work: None)
-    assert scheduler.failed == {"0": "no room"} and scheduler.done == 1
+    assert scheduler.failed == {"0": "no room"} and len(scheduler.done) == 1
     assert capsys.readouterr().out.count("0: no room. It waits") == 2
 
 
@@ -143,7 +143,7 @@ def test_runs_that_another_process_left_wait_for_their_turn(tmp_path):
     most, scheduler = [], Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(100), print)
     scheduler.elsewhere = planned[1:]
     scheduler.run(Listed(planned[:1]), lambda s, work: most.append(len(s.running)))
-    assert scheduler.done == 3 and max(most) == 1
+    assert len(scheduler.done) == 3 and max(most) == 1
 
 
 def test_a_command_on_a_cluster_that_is_stopped_before_it_is_there_does_not_begin(tmp_path):
@@ -176,5 +176,5 @@ def test_a_run_that_another_suite_began_in_the_same_moment_is_waited_for(tmp_pat
     theirs, said = Run.create(tmp_path, PRESETS["dqn"], "0"), []
     scheduler = Children(Launch(tmp_path, (), lambda cell: [], 0), 1, lambda cell: Room(4), Room(100), said.append)
     scheduler.run(Listed([cell._replace(name="0")]), lambda s, work: theirs.close() if s.elsewhere else None)
-    assert scheduler.done == 1 and not scheduler.failed
+    assert len(scheduler.done) == 1 and not scheduler.failed
     assert said[0] == "0: another process is at it; waiting"

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.cli import run_command
 from experiments.files import RunError, write_json
-from experiments.matrix import cells, make_spec
+from experiments.matrix import cells, make_spec, read_spec
 from experiments.run import Run
 from experiments.scheduler import Scheduler
 from experiments.search import STARTUP, Trials, best_trials, check_games, check_search
@@ -159,6 +159,21 @@ def test_whatever_a_search_could_draw_is_tried_before_it_begins(tmp_path, capsys
     except SystemExit as ended:
         assert ended.code == 2
     assert said in "".join(capsys.readouterr()) and not (tmp_path / "s").exists()
+
+
+def test_what_an_earlier_start_of_a_search_finished_counts(tmp_path, capsys):
+    head = 'agents = "pqn"\ngames = "probe/catch"\nseeds = "1-2"\n[settings]\n"network.torso" = "mlp"\n[search]\n'
+    (tmp_path / "s.toml").write_text(head + '"optimiser.learning-rate" = [1e-3, 1e-4]\n')
+    (folder := tmp_path / "s").mkdir()
+    work = Trials(make_spec(read_spec(str(tmp_path / "s.toml"))), folder, 2, "mean", "tpe")
+    play(folder, work, lambda cell: 1.0)
+    for path in folder.glob("t000*"):
+        write_json(path / "summary.json", {"finished": path.name != "t0001-pqn-probe-catch-s2"})
+    for count in ("2", "1"):  # nothing is left to do, though fewer are asked for
+        assert run_command("suite", [str(tmp_path / "s.toml"), "--search", count, "--runs", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert "2 trials: 2 complete" in said and "3 of 4 finished, 0 failed" in said
+        assert f"Next: highscore compare {folder}" in said
 
 
 def test_an_interrupted_search_goes_on_with_its_own_trials(folder):

@@ -67,6 +67,8 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--set", "name=x"], "write --name"), ([str(path), "--set", "wandb_project=x"], "--wandb-project"),
         (["learning-rate", "--search", "3", "--games", "minatar/breakout,Pong"], "minatar/breakout have none"),
         (["rainbow-parts", "--agents", "no-dubble"], "did you mean no-double"),
+        ([str(path), "--games", "minatar/breakout", "--set", "protocol=minatar"], "--network.torso minatar"),
+        ([str(path), "--grid", "network.blocks=2,3"], "--network.torso impala"),
     ):  # fmt: skip
         status = NO_ROOM if "replay.capacity" in words else 2
         assert run_command("suite", [*args, "--runs", str(tmp_path / "runs")]) == status, args

@@ -11,6 +11,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
 
+from experiments.files import DISK_FULL, NO_ROOM
+
 T = TypeVar("T")
 
 TRAIN_USAGE = """highscore train PRESET [options]: trains an agent on a game
@@ -52,7 +54,7 @@ To begin:  highscore demo
 
 
 OF_THE_USER = (  # errors of files that tell of no mistake of ours
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    *DISK_FULL, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
     errno.ENAMETOOLONG,
 )  # fmt: skip
 UNITS = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
@@ -158,7 +160,7 @@ def run_command(name: str, args: list[str]) -> int:
         return importlib.import_module(f"experiments.{name}").main(args)
     except ValueError as error:
         print(f"highscore {name}: {error}", file=sys.stderr)
-        return getattr(error, "status", 2)  # checks.NoRoom has one of its own, which a suite knows
+        return getattr(error, "status", 2)  # what found no room has one of its own, which a suite knows
     except KeyboardInterrupt:
         print(f"highscore {name}: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -168,8 +170,8 @@ def run_command(name: str, args: list[str]) -> int:
     except OSError as error:
         if error.errno not in OF_THE_USER:
             raise
-        print(f"highscore {name}: {error.strerror}: {error.filename or 'the disk of --runs'}", file=sys.stderr)
-        return 2
+        print(f"highscore {name}: {error.strerror}: {error.filename or 'the disk that it writes to'}", file=sys.stderr)
+        return NO_ROOM if error.errno in DISK_FULL else 2
 
 
 def main() -> None:

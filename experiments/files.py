@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_JSON = 64_000_000  # bytes: what is larger is none of ours
-NO_ROOM = os.EX_TEMPFAIL  # the status of a command that found too little memory or disk when it began
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = os.EX_TEMPFAIL  # the status of a command that found too little memory or disk
 
 
 class RunError(ValueError):
     """A run directory that cannot be used, and what to do about it."""
+
+
+class DiskFull(RunError):
+    """A run that could not be written any further."""
+
+    status = NO_ROOM  # of the command
 
 
 def in_a_name(game: str) -> str:

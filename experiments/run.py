@@ -21,7 +21,6 @@ Each file is written aside and renamed, or appended to by whole lines or recordi
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -45,7 +44,6 @@ from experiments.records import alive, checkpoints, is_count, read_config
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
 APPENDED = (*REPEATED, "perf.jsonl", "events.jsonl")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Run:

@@ -22,12 +22,12 @@ from experiments.build import Setup
 from experiments.checkpoint import packed
 from experiments.distributed.roster import NobodyPlays
 from experiments.distributed.setup import DistributedSetup
-from experiments.files import RunError, read_rows, write_atomically, write_json
+from experiments.files import DISK_FULL, DiskFull, RunError, read_rows, write_atomically, write_json
 from experiments.fingerprint import identity
 from experiments.interruption import Interruption
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores
-from experiments.run import DISK_FULL, KEPT_CHECKPOINTS, Run
+from experiments.run import KEPT_CHECKPOINTS, Run
 from experiments.scoring import evaluation_seed, keep_best, keep_recordings, mean_of, score_agent
 from experiments.segments import Segments
 from experiments.stats import typical
@@ -82,7 +82,7 @@ class Trainer:
 
         Raises:
             Diverged: the loss or a parameter is no number any more.
-            RunError: the disk is full, and what it is full of is not only checkpoints.
+            DiskFull: what it could not write is not only checkpoints.
             RuntimeError: the algorithm or the game failed.
         """
         try:
@@ -95,7 +95,7 @@ class Trainer:
             if error.errno not in DISK_FULL:
                 raise
             saved = self.run.checkpoints()
-            raise RunError(
+            raise DiskFull(
                 f"the disk is full ({error.strerror});"
                 + (f" free some, then: {self.run.resume_command}" if saved else " nothing could be saved")
             ) from None
@@ -145,7 +145,7 @@ class Trainer:
         def passed(period: int) -> bool:
             return self.frames() // period > before // period
 
-        if passed(LOG_PERIOD):
+        if passed(LOG_PERIOD) or self.frames() >= self.experiment.frames:
             self.check()
             self.report()
         if passed(self.experiment.evaluation.period) and self.frames() < self.experiment.frames:

@@ -27,7 +27,7 @@ from experiments import selfcheck
 from experiments.checkpoint import read_checkpoint
 from experiments.cli import run_command
 from experiments.episodes import find_episode
-from experiments.files import RunError, read_rows
+from experiments.files import NO_ROOM, DiskFull, RunError, read_rows
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -87,8 +87,9 @@ def test_a_disk_that_stays_full_ends_the_training_with_a_clear_word(tmp_path, ro
             limit_files(100_000)
         return False
 
-    with pytest.raises(RunError, match="free some, then: highscore resume"):
+    with pytest.raises(DiskFull, match="free some, then: highscore resume") as ended:
         run_whole(small("prioritized"), tmp_path, "r", stop)
+    assert ended.value.status == NO_ROOM  # so that a suite goes on with it once there is room
     limit_files(resource.RLIM_INFINITY)
     resume(Resume(tmp_path / "r", device="cpu", wandb="off"), Console(quiet=True))
     assert differences(whole.path, tmp_path / "r") == []

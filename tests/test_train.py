@@ -33,6 +33,7 @@ from experiments.files import RunError, read_rows
 from experiments.log import Log, say_what_next
 from experiments.loop import Scores
 from experiments.presets import preset
+from experiments.records import training_hours
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_best, load_agent, score_agent
 from experiments.train import Train, begin_with, run_training
@@ -77,6 +78,9 @@ def test_a_finished_run_has_everything(finished):
     assert last["charts/updates"] == (last["agent_steps"] - 1_000) // 8
     summary = json.loads((run.path / "summary.json").read_text())
     assert summary["finished"] and summary["frames"] >= 10_400
+    assert (
+        last["frames"] == training_hours(run.path)[-1][0] == summary["frames"]
+    )  # the last figures are those of the end
     assert len(list((run.path / "evaluations").iterdir())) == 2  # at 8,000 frames and at the end
     assert len(list((run.path / "recordings").glob("*.mp4"))) == 2
     assert len(run.checkpoints()) == 1

@@ -16,10 +16,10 @@ from experiments.build import Setup
 from experiments.checkpoint import packed
 from experiments.distributed.share import GamesShare
 from experiments.distributed.world import Gone, World
-from experiments.files import RunError
+from experiments.files import DISK_FULL, RunError
 from experiments.interruption import Interruption
 from experiments.loop import Episode, Moment, Scores
-from experiments.run import DISK_FULL, Run
+from experiments.run import Run
 from experiments.scoring import weights_hash
 from experiments.trainer import Trainer
 

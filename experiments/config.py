@@ -197,15 +197,14 @@ def from_json(data: Any) -> Any:
     needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
     if unfit := (given - known) | (needed - given):
         raise ValueError(f"{data['kind']} settings do not fit this version: {', '.join(sorted(unfit))}")
-    if unlike := sorted(name for name in given if not fits(data[name], hints(kind)[name])):
+    made = {name: from_json(data[name]) for name in given}
+    if unlike := sorted(name for name, value in made.items() if not fits(value, hints(kind)[name])):
         raise ValueError(f"{data['kind']} settings are of other types: {', '.join(unlike)}")
-    return kind(**{name: from_json(data[name]) for name in given})
+    return kind(**made)
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value as JSON has it may be one of a field's type."""
+    """Whether a value may be one of a field's type."""
     if hint in PLAIN:
         return type(value) in PLAIN[hint]
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    return isinstance(value, dict) or not dataclasses.is_dataclass(hint)
+    return value in get_args(hint) if get_origin(hint) is Literal else isinstance(value, hint)

@@ -52,6 +52,8 @@ class Run:
     def __init__(self, path: Path, config: dict[str, Any]):
         self.path, self.config = path, config
         self.experiment: Experiment = from_json(config["experiment"])
+        if not isinstance(self.experiment, Experiment):
+            raise ValueError("it has no experiment")
         self._files: dict[str, Any] = {}
         self._lock: Any = None
 

@@ -16,6 +16,8 @@ from envs.recording import Recording
 from experiments import segments
 from experiments.build import build
 from experiments.checkpoint import json_hash, read_checkpoint
+from experiments.checks import check
+from experiments.config import KINDS
 from experiments.files import RunError
 from experiments.measure import peak_memory
 from experiments.resume import bring_back
@@ -141,6 +143,24 @@ def test_facts_that_a_stranger_wrote_are_refused(stopped, setup, data):
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
     assert setup.experience.rows is None or all(len(ring) == rows for ring in tree_leaves(setup.experience.rows))
+
+
+@given(st.data())
+@settings(max_examples=1_000, suppress_health_check=list(HealthCheck), deadline=None)
+def test_settings_that_a_stranger_wrote_are_refused(stopped, tmp_path, data):
+    """Anything in config.json replaced by anything: what is wrong is told, and nothing is made of it."""
+    config = json.loads((stopped.path / "config.json").read_text())
+    place = data.draw(st.sampled_from([p for p in places({"experiment": config["experiment"]}) if p]))
+    holder = config
+    for key in place[:-1]:
+        holder = holder[key]
+    kinds = st.sampled_from(list(KINDS)).map(lambda kind: {"kind": kind})
+    holder[place[-1]] = data.draw(JSON_VALUES | kinds)
+    write(tmp_path / "config.json", json.dumps(config).encode())
+    try:
+        check(Run.open(tmp_path).experiment, torch.device("cpu"))
+    except ValueError as error:
+        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("name", ["online.head.layers.0.weight", "memory.priorities", "games.actions", "random.torch"])

@@ -12,7 +12,7 @@ import torch
 from experiments import checkpoint
 from experiments import run as run_module
 from experiments.build import build_agent
-from experiments.checkpoint import read_checkpoint
+from experiments.checkpoint import SCHEMA, read_checkpoint
 from experiments.config import from_json, to_json
 from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.presets import PRESETS, changes, preset, without_effect
@@ -39,6 +39,20 @@ def test_settings_of_an_older_version_take_defaults_and_others_are_refused():
     for spoilt in ({**data, "magic": 1}, {k: v for k, v in data.items() if k != "algorithm"}, {**data, "kind": "os"}):
         with pytest.raises(ValueError, match=r"do not fit this version: (magic|algorithm)|unknown kind"):
             from_json(spoilt)
+
+
+@pytest.mark.parametrize("name", ["algorithm", "optimiser", "explore", "replay", "network", "evaluation", "bonus"])
+@pytest.mark.parametrize("other", ["adam", None, [], {}, 7, {"kind": "Adam"}, {"kind": "Experiment"}])
+def test_parts_of_another_kind_are_refused(tmp_path, name, other):
+    if (name, other) in (("replay", None), ("optimiser", {"kind": "Adam"})):
+        return  # which may be
+    data = to_json(preset("dqn")) | {name: other}
+    with pytest.raises(ValueError, match=f"of other types: {name}|unknown kind|do not fit this version: algorithm"):
+        from_json(data)
+    for experiment in (data, [], None, data["network"]):
+        write_json(tmp_path / "config.json", {"schema": SCHEMA, "experiment": experiment})
+        with pytest.raises(RunError, match="damaged, or of other code"):
+            Run.open(tmp_path)
 
 
 STORED = Path(__file__).parent / "presets.json"

@@ -42,8 +42,8 @@ class Listing:
     """a run directory, for its episodes; or where the runs are, as --runs"""
     runs: Path = Path("runs")
     """where the runs are"""
-    last: int = 20
-    """how many of the latest training episodes to show"""
+    last: int = 0
+    """how many of the latest to show; 0: all runs, or 20 training episodes"""
     measure: bool = True
     """presets: time each on this machine, which takes some minutes in all and all of its cores; --measure False"""
 
@@ -122,8 +122,17 @@ def parts(x: Experiment) -> list[str]:
     return [name for name, there in found.items() if there]
 
 
-def runs(root: Path) -> Table:
-    """Every run below a folder, a suite's too, and how far it came; a damaged one says so.
+def begun(path: Path) -> str:
+    """When a run was begun, as text that sorts; empty where its config.json cannot be read."""
+    try:
+        return str(read_record(path).config.get("created", ""))
+    except RunError:
+        return ""
+
+
+def runs(root: Path, last: int) -> Table:
+    """Every run below a folder, or the `last` that were begun, a suite's too, and how far it came; a damaged one says
+    so.
 
     Raises:
         RunError: there is no such folder, or no run in it.
@@ -133,10 +142,10 @@ def runs(root: Path) -> Table:
             f"there is no folder {root}: highscore list runs FOLDER names another; highscore demo makes a first run"
         )
     table = Table(title=f"Runs in {root}", title_justify="left", box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")  # whole: other commands want it
-    for column in ("frames", "training", "evaluation", "protocol"):
+    for column in ("run", "frames", "training", "evaluation", "protocol"):
         table.add_column(column, no_wrap=True)
-    for path in find_runs([root]):
+    found = find_runs([root])
+    for path in sorted(found, key=begun)[-last:] if last else found:
         name = str(path.relative_to(root)) if path != root else path.name
         try:
             read_record(path)  # which refuses numbers that are none of ours
@@ -161,11 +170,10 @@ def episodes(path: Path, last: int) -> Table:
     rows = training_episodes(run.path)
     best = max(rows, key=lambda row: row["score"], default=None)
     table = Table(title=f"{len(rows):_} recorded training episodes of {path}", title_justify="left")
-    table.add_column("episode", overflow="fold")  # whole: `watch --episode` wants it
-    for column in ("frames", "agent steps", "score"):
+    for column in ("episode", "frames", "agent steps", "score"):
         table.add_column(column, no_wrap=True)
     table.caption = f"watch one: highscore watch {path} --episode 1"
-    for row in rows[-last:]:
+    for row in rows[-(last or 20) :]:
         table.add_row(str(row["episode"]), f"{row['frames']:_}", f"{row['steps']:_}", f"{row['score']:.10g}")
     for row in [best] if best else []:
         table.add_section()
@@ -197,20 +205,23 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options = parse(Listing, args)
-    if options.last < 1:
-        raise ValueError(f"--last must be at least 1, got {options.last}")
-    if options.folder is not None and options.what in ("games", "presets", "published"):
-        raise ValueError(f"{options.what} are listed whole: leave out {options.folder}")
+    if options.last < 0:
+        raise ValueError(f"--last must be at least 0, got {options.last}")
+    if options.what in ("games", "presets", "published") and (more := options.folder or options.last):
+        raise ValueError(f"{options.what} are listed whole: leave out {more if options.folder else f'--last {more}'}")
     if options.folder is not None and options.what == "runs" and options.runs != Listing.runs:
         raise ValueError(f"the runs in {options.folder}, or in --runs {options.runs}? name one folder")
     console = Console()
     tables: dict[str, Callable[[], Iterable[Table]]] = {
         "games": games, "presets": lambda: presets(options.measure, console),
-        "runs": lambda: [runs(options.folder or options.runs)],
+        "runs": lambda: [runs(options.folder or options.runs, options.last)],
         "published": lambda: [published()], "episodes": lambda: [episodes(options.folder or Path(), options.last)],
     }  # fmt: skip
     if options.what == "episodes" and options.folder is None:
         raise ValueError("of which run? highscore list episodes RUN; `highscore list runs` shows them")
     for table in tables[options.what]():
-        console.print(table)
+        # Other commands want names whole, and so does whoever reads this from a pipe: the terminal breaks the lines.
+        named, room = options.what in ("runs", "episodes"), console.options.update(max_width=10_000)
+        wide = Console(width=max(console.width, console.measure(table, options=room).maximum)) if named else console
+        wide.print(table)
     return 0

@@ -26,8 +26,8 @@ def test_names_of_episodes_are_whole_for_watch_wants_them(tmp_path, monkeypatch,
     write_json(long, json.loads((path / "evaluations" / f"{250_000:012d}.json").read_text()) | {"recordings": [[0, 9]]})
     assert run_command("list", ["episodes", str(path)]) == 0
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
-    assert f"{long.stem}/1 to" in "".join(row[1].strip() for row in rows if len(row) > 1)
-    assert run_command("list", ["episodes", str(path), "--last", "0"]) == 2
+    assert f"{long.stem}/1 to /1" in [row[1].strip() for row in rows if len(row) > 1]
+    assert run_command("list", ["episodes", str(path), "--last", "-1"]) == 2
 
 
 def test_runs_are_listed_where_the_folder_says(tmp_path, monkeypatch, capsys):
@@ -46,6 +46,20 @@ def test_runs_are_listed_where_the_folder_says(tmp_path, monkeypatch, capsys):
     assert "0 of 1M" in capsys.readouterr().out
 
 
+def test_the_latest_runs_are_listed_with_their_whole_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    paths = {}
+    for seed, time in ((1, "2026-01-02"), (2, "2026-01-03"), (3, "2025-12-31")):
+        path = paths[seed] = make(tmp_path, "dqn", "MontezumaRevenge", seed, [1.0])
+        write_json(path / "config.json", json.loads((path / "config.json").read_text()) | {"created": time})
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    for args, told in (([], [None, 1, 2, 3]), (["--last", "2"], [1, 2]), (["--last", "9"], [None, 3, 1, 2])):
+        assert run_command("list", ["runs", str(tmp_path), *args]) == 0
+        names = [line.split()[0] for line in capsys.readouterr().out.partition("\nrun ")[2].splitlines()[1:]]
+        assert names == [paths[seed].name if seed else "damaged" for seed in told]
+
+
 @pytest.mark.parametrize(
     "args, words",
     [
@@ -53,6 +67,7 @@ def test_runs_are_listed_where_the_folder_says(tmp_path, monkeypatch, capsys):
         (["runs", "a", "--runs", "b"], "name one folder"),
         (["games", "Pong"], "games are listed whole: leave out Pong"),
         (["presets", "dqn"], "presets are listed whole: leave out dqn"),
+        (["games", "--last", "3"], "games are listed whole: leave out --last 3"),
     ],
 )
 def test_a_word_too_many_is_refused_in_a_line(tmp_path, monkeypatch, capsys, args, words):

@@ -39,7 +39,7 @@ class Watch:
     epsilon: float = 0.001
     """exploration rate"""
     checkpoint: str = ""
-    """agent steps of an earlier one; empty: the newest"""
+    """agent steps of an earlier one, or best: the weights that scored best in training; empty: the newest"""
     protocol: str = ""
     """another than it was trained under, such as machado or nature"""
     port: int = 8010

@@ -18,7 +18,9 @@ from envs.recording import Recording, render
 from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.episodes import find_episode
-from experiments.scoring import command_seed, score_agent
+from experiments.files import RunError
+from experiments.run import Run
+from experiments.scoring import command_seed, keep_best, load_agent, score_agent
 from experiments.viewer import explain
 from experiments.viewer.history import History
 from experiments.viewer.source import find_source
@@ -216,3 +218,25 @@ def test_a_checkpoint_is_enough(watched_run, tmp_path):
         find_source(watched_run.path, "²")
     with pytest.raises(ValueError, match="another game"):
         given.load("²", (1, 84, 84), 18, CPU)
+
+
+def test_the_best_weights_are_watched_where_they_are_asked_for(watched_run, tmp_path):
+    run = Run.open(shutil.copytree(watched_run.path, tmp_path / "run"))
+    agent, _ = load_agent(run, CPU)
+    weight = "head.layers.2.bias"
+    with torch.no_grad():
+        agent.online.get_parameter(weight).fill_(0.25)
+    keep_best(run, agent, {"frames": 2_000, "agent_steps": 500, "mean": 7.0})
+    source = find_source(run.path)
+    assert list(source.checkpoints) == ["best", "1000", "2000"] and source.chosen == "2000"
+    assert list(source.renewed("1000").checkpoints) == ["best", "1000", "2000"]
+    shutil.rmtree(run.path / "checkpoints/000000002000")
+    for path, words in ((run.path, "best"), (run.path / "best", ""), (run.path / "best/weights.safetensors", "")):
+        found = find_source(path, words)
+        assert found.chosen == "best" and found.run.path == run.path
+        loaded = found.load("best", (1, 84, 84), 4, CPU).online
+        assert not loaded.training and bool((loaded.get_parameter(weight) == 0.25).all())
+    assert find_source(run.path).chosen == "1000"
+    (run.path / "best/weights.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"best weights of .* are damaged"):
+        found.load("best", (1, 84, 84), 4, CPU)

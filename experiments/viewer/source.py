@@ -13,16 +13,18 @@ from experiments.config import Experiment
 from experiments.files import RunError
 from experiments.records import is_count
 from experiments.run import Run
+from experiments.scoring import load_best
 
 WEIGHTS = "tensors.safetensors"
+BEST = "best"  # instead of a checkpoint: the weights that scored best in training
 
 
 @dataclass(frozen=True)
 class Source:
     """An experiment and the checkpoints there are of it.
 
-    Fields: `checkpoints`, folders by name, oldest first; `chosen`, the name of the one to begin with; `run`, where
-    what is played is kept, None for an agent outside a run.
+    Fields: `checkpoints`, folders by name, the best weights before all others, these oldest first; `chosen`, the name
+    of the one to begin with; `run`, where what is played is kept, None for an agent outside a run.
     """
 
     experiment: Experiment
@@ -38,10 +40,14 @@ class Source:
         """
         if name not in self.checkpoints:
             raise RunError(f"there is no checkpoint {name!r}; there are {', '.join(self.checkpoints) or 'none yet'}")
-        tensors, _ = read_checkpoint(self.checkpoints[name])
         agent = build_agent(self.experiment, shape, num_actions, device)
         try:
-            agent.load_tensors(tensors)
+            if name == BEST and self.run is not None:
+                load_best(self.run, agent)
+            else:
+                agent.load_tensors(read_checkpoint(self.checkpoints[name])[0])
+        except RunError:
+            raise
         except ValueError as error:
             raise RunError(
                 f"checkpoint {self.checkpoints[name]} is of another game or agent than its config.json says: {error}"
@@ -54,12 +60,14 @@ class Source:
         if self.run is None or keep not in self.checkpoints:
             return self
         found = by_name(self.run) | {keep: self.checkpoints[keep]}
-        return replace(self, checkpoints=dict(sorted(found.items(), key=lambda item: int(item[0]))))
+        steps = lambda item: -1 if item[0] == BEST else int(item[0])
+        return replace(self, checkpoints=dict(sorted(found.items(), key=steps)))
 
 
 def by_name(run: Run) -> dict[str, Path]:
-    """A run's checkpoints by their agent steps, oldest first."""
-    return {str(int(path.name)): path for path in run.checkpoints()}
+    """A run's checkpoints by their agent steps, oldest first; before them the best weights, if it keeps such."""
+    best = {BEST: run.path / "best"} if (run.path / "best" / "best.json").exists() else {}
+    return best | {str(int(path.name)): path for path in run.checkpoints()}
 
 
 def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
@@ -68,13 +76,16 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
     Args:
         path: a run directory; a checkpoint's folder or a file in it, inside its run or copied elsewhere together
             with the run's config.json.
-        checkpoint: agent steps, as in its name; empty: the newest, or the one at the path.
+        checkpoint: agent steps, as in its name, or best; empty: the newest, or the one at the path.
         agent: whether one is needed; a run's recorded episodes can be shown before there is a checkpoint.
 
     Raises:
         RunError: there is nothing to watch.
     """
     folder = path.parent if path.is_file() else path
+    if (folder / "best.json").exists() and (folder.parent / "config.json").exists():
+        path = folder = folder.parent
+        checkpoint = checkpoint or BEST
     if not (folder / "checkpoint.json").exists():
         if path.is_file():
             raise RunError(f"{path} is no checkpoint: those are folders with checkpoint.json and {WEIGHTS}")
@@ -107,12 +118,13 @@ def newest_whole(found: dict[str, Path]) -> str:
     Raises:
         RunError: none can.
     """
-    *others, oldest = reversed(found)
+    *others, oldest = [name for name in reversed(found) if name != BEST] or [BEST]
     for name in others:
         try:
             read_checkpoint(found[name])
             return name
         except RunError as error:
             print(f"{error}; trying the one before", file=sys.stderr)
-    read_checkpoint(found[oldest])
+    if oldest != BEST:
+        read_checkpoint(found[oldest])
     return oldest

@@ -97,7 +97,7 @@ class PictureScreen:
 
     def __init__(self, game: Game, protocol: Protocol):
         self.frames_per_second, self.frames_per_step = game.pace(), game.frame_skip
-        self.action_names, self.picture = game.actions(), game.picture(protocol)
+        self.action_names, self.picture, self.name = game.actions(), game.picture(protocol), game.name
 
     def follow(self, games: Games, step: TimeStep, show: bool = True) -> list[ScreenFrame]:
         """See `Screen`."""
@@ -107,7 +107,10 @@ class PictureScreen:
         if bool(step.first[0]):
             played = played[-1:]
         elif earned != np.float32(step.reward[0]) or self.picture.ended != bool(step.last[0]):
-            raise ValueError(f"the picture is not that of the game: it earned {earned}, the agent {step.reward[0]}")
+            raise ValueError(
+                f"the picture is not that of the game: it earned {earned}, the agent {step.reward[0]}. The same seed"
+                f" and actions must make the same game, and {self.name} has chances of its own"
+            )
         return [ScreenFrame(pixels, SILENCE) for pixels, _ in played] if show else []
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from agents.ppo import PPO
 from agents.replay import STEP_BYTES
 from envs.library import game_of
 from experiments.build_network import state_bytes
-from experiments.config import Experiment, FromRollouts, NetworkConfig
+from experiments.config import Experiment, NetworkConfig
 from experiments.files import NO_ROOM
 from experiments.limits import TAKEN, available_memory
 from experiments.ranges import check_ranges
@@ -109,13 +109,14 @@ def check_learner(experiment: Experiment) -> None:
             " the ladder has a rung for every game"
         )
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
+    from_rollouts = hasattr(experiment.algorithm, "games_wait")  # as agents.agent.Algorithm has it
     if experiment.rollout is not None:
-        if not isinstance(experiment.algorithm, FromRollouts):
+        if not from_rollouts:
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
         learner = "a network with memory" if remembers else learns
         if (remembers or isinstance(experiment.algorithm, IMPALA)) and experiment.rollout.shuffle != "games":
             raise ValueError(f"{learner} learns from whole games: --rollout.shuffle games")
-    elif isinstance(experiment.algorithm, FromRollouts):
+    elif from_rollouts:
         raise ValueError(f"{learns} learns from rollouts, not from a replay")
     elif remembers and experiment.algorithm.unroll < 2:
         raise ValueError(

@@ -115,6 +115,7 @@ def load(
         notes.append(f"left out, without an evaluation{kind} of the {checkpoint} weights: {listed(without)}")
     records = [record for record in records if record.path in choices]
     if not records:
+        check_protocol(protocol, sorted({read_record(path).game for path in measured}))
         raise RunError(
             f"none of these runs has an evaluation of its {checkpoint} weights yet: wait, or highscore evaluate RUN"
             + (f" --protocol {protocol}" if protocol else "")
@@ -145,6 +146,18 @@ def load(
     comparison = Comparison(runs, apart, differences(runs), list(published), notes, unlike)
     notes += remarks(comparison, checkpoint)
     return comparison
+
+
+def check_protocol(protocol: str, games: list[str]) -> None:
+    """Refuses a protocol that none of some games has; "" is any.
+
+    Raises:
+        ValueError: names those that the first of them has.
+    """
+    from envs.library import game_of
+
+    if protocol and not any(protocol in game_of(game).protocols for game in games):
+        game_of(games[0]).protocol(protocol)
 
 
 def refusal(apart: dict[str, list[Any]]) -> str:

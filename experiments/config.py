@@ -23,8 +23,7 @@ from agents.rollout import RolloutConfig
 from envs.library import game_of
 
 Policies = PPO | IMPALA  # these learn a policy: epsilon means nothing to them
-FromRollouts = PQN | Policies  # these learn from rollouts
-Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | FromRollouts
+Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Policies
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """highscore evaluate: scores a trained agent under a named protocol."""
 
+import itertools
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,11 +106,21 @@ def evaluate(run: Run, options: Evaluate, device: torch.device, console: Console
     result |= {"commit": run.config.get("commit"), "checkpoint": options.checkpoint}
     console.print(describe(result), highlight=False)
     how = f"{result['protocol']}-{options.checkpoint}-s{options.seed}-e{options.epsilon:g}"
-    name = f"{state['agent_steps']:012d}-{how}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = take_name(run, f"{state['agent_steps']:012d}-{how}-{time.strftime('%Y%m%d-%H%M%S')}")
     result["recordings"] = keep_recordings(run, name, recordings)
     path = run.path / "evaluations" / f"{name}.json"
     write_json(path, result)
     console.print(f"kept in {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def take_name(run: Run, name: str) -> str:
+    """A name that no other evaluation of a run has or gets, though it end in the same second."""
+    for number in itertools.count(1):
+        tried = f"{name}-{number}" if number > 1 else name
+        with suppress(FileExistsError):
+            (run.path / "recordings" / f"{tried}.rec").open("xb").close()
+            break
+    return tried
 
 
 def describe(result: dict[str, Any]) -> str:

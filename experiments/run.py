@@ -278,11 +278,13 @@ class Run:
 
 
 def check_name(root: Path, name: str) -> None:
-    """Refuses the name of a run directory that cannot be made; "" can.
+    """Refuses the name of a run directory that cannot be made, or that no command would find; "" can.
 
     Raises:
-        RunError: the name is taken, or is no plain file name.
+        RunError: the name is taken, or is no plain file name; or the root is a run.
     """
+    if (root / "config.json").exists():
+        raise RunError(f"--runs {root} is a run, and no command looks for runs inside of one; choose another folder")
     if name and not re.fullmatch(r"[\w][\w.+-]*", name):
         raise RunError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
     if name and os.path.lexists(path := root / name):

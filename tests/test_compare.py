@@ -242,7 +242,8 @@ def test_what_cannot_be_compared_is_refused(suite, tmp_path, capsys):
     for args, words in (
         ([], "name runs"), ([str(tmp_path / "none")], "there is no folder"),
         ([str(tmp_path / "empty")], "no run in"), ([str(suite), "--published", "Nobody"], "highscore list published"),
-        ([str(suite), "--protocol", "nature"], "--protocol nature"),
+        ([str(suite), "--protocol", "nature"], "highscore evaluate RUN --protocol nature"),
+        ([str(suite), "--protocol", "natur"], "--protocol natur does not exist; for Breakout there are machado"),
     ):  # fmt: skip
         assert run_command("compare", args) == 2
         err = capsys.readouterr().err

@@ -1,13 +1,17 @@
 """What people get wrong becomes one line that names the fix, before hours are spent."""
 
 import io
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from rich.console import Console
 
+from experiments.checks import check_learner
 from experiments.cli import main, parse, parse_train, run_command
 from experiments.log import Log
 from experiments.presets import PRESETS
@@ -53,11 +57,14 @@ def test_names_that_files_cannot_have(capsys, tmp_path):
     ("options", "told"),
     [(["--wandb-project", "team/x"], "--wandb-project 'team/x': up to 128 characters, none of them /"),
      (["--name", "taken"], "taken exists already; choose another --name"), (["--name", "a b"], "--name 'a b': use"),
-     (["--weights", "no/run"], "there is no run at no/run")],
+     (["--weights", "no/run"], "there is no run at no/run"),
+     (["--runs", "taken"], "--runs taken is a run, and no command looks for runs inside of one")],
 )  # fmt: skip
 def test_what_needs_no_games_is_refused_before_there_are_any(capsys, tmp_path, monkeypatch, options, told):
     monkeypatch.setattr("experiments.train.build", lambda *_: pytest.fail("games were made"))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.json").write_text("{}")
     assert told in said(capsys, "train", "pqn", "--wandb", "offline", "--runs", str(tmp_path), *options)
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
@@ -166,3 +173,22 @@ def test_a_run_stands_for_its_settings(finished, capsys, tmp_path, monkeypatch):
     assert parse_train(["dqn"]).experiment == PRESETS["dqn"]
     (tmp_path / "empty").mkdir()
     assert "has no config.json" in said(capsys, "train", str(tmp_path / "empty"))
+
+
+def test_two_evaluations_that_end_in_the_same_second_are_both_kept(finished, tmp_path, monkeypatch):
+    path = Path(shutil.copytree(finished.path, tmp_path / "r"))
+    before = set(path.glob("evaluations/*")) | set(path.glob("recordings/*"))
+    monkeypatch.setattr("experiments.evaluate.time.strftime", lambda how: "20261130-120000")
+    for episodes in ("1", "2"):
+        assert run_command("evaluate", [str(path), "--episodes", episodes, "--epsilon", "1"]) == 0
+    one, other = sorted(set(path.glob("evaluations/*")) - before)
+    assert [len(json.loads(kept.read_text())["scores"]) for kept in (other, one)] == [1, 2]
+    assert {kept.stem for kept in set(path.glob("recordings/*")) - before} == {one.stem, other.stem}
+
+
+def test_what_learns_from_rollouts_is_known_by_what_it_has():
+    """Not by its name: it may be anybody's."""
+    own = SimpleNamespace(length=9, unroll=8, games_wait=False, targets=None)
+    check_learner(replace(PRESETS["pqn"], algorithm=own))
+    with pytest.raises(ValueError, match="learns from rollouts, not from a replay"):
+        check_learner(replace(PRESETS["dqn"], algorithm=own))

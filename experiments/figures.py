@@ -97,7 +97,13 @@ def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]
 
 
 def on_a_grid(points: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Curves on one grid over what all of them have: x [points], values [curves, points]; none if there is none."""
+    """Curves on one grid over what all of them have: x [points], values [curves, points]; none if there is none.
+
+    What has a single point each, such as runs that were evaluated at their end only, has one in their middle.
+    """
+    if all(len(curve) == 1 for curve in points):
+        x, y = np.array([curve[0] for curve in points]).T
+        return x.mean(keepdims=True), y[:, None]
     begin = max(curve[0][0] for curve in points)
     end = min(curve[-1][0] for curve in points)
     grid = np.linspace(begin, end, POINTS if end > begin else int(end == begin))
@@ -120,9 +126,14 @@ def band(axes: Any, x: np.ndarray, values: np.ndarray, line: dict[str, Any], lab
     axes.plot(x, values.mean(0), label=label, marker=marker, **line)
     if len(values) > 1:
         low, high = stats.mean_band(values)
-        if len(x) == 1:
-            axes.vlines(x, low, high, color=colour)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        shade(axes, x, low, high, colour)
+
+
+def shade(axes: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
+    """An interval at each point."""
+    if len(x) == 1:
+        axes.vlines(x, low, high, color=colour)
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
 def curves(comparison: Comparison) -> Any:
@@ -139,7 +150,8 @@ def curves(comparison: Comparison) -> Any:
             if points:
                 x, values = on_a_grid(points)  # type: ignore[arg-type]
                 end = max([end, *x / 1e6])
-                band(place, x / 1e6, values, line_of(comparison, agent), agent)
+                if len(x):
+                    band(place, x / 1e6, values, line_of(comparison, agent), agent)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
@@ -244,10 +256,12 @@ def efficiency(comparison: Comparison) -> Any:
             runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
             if len({run.record.game for run in runs}) == len(comparison.common_games):
                 grid, middle, low, high = iqm_curve(comparison, agent, points_of)
+                if not len(grid):
+                    continue
                 line = line_of(comparison, agent)
                 place.plot(grid / unit, middle, label=agent, marker="o" if len(grid) == 1 else "", **line)
                 if low is not None:
-                    place.fill_between(grid / unit, low, high, color=line["color"], alpha=0.18, linewidth=0)
+                    shade(place, grid / unit, low, high, line["color"])
         place.set_xlabel(words)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")

@@ -113,6 +113,21 @@ def test_curves_without_a_common_point_are_not_drawn():
     assert grid.tolist() == [1.0] and values.tolist() == [[1.0], [3.0]]
 
 
+def test_runs_that_were_evaluated_at_their_end_only_are_drawn_though_that_is_after_unlike_times(tmp_path):
+    for seed, speed in ((1, 1_000), (2, 4_000)):
+        path = make(tmp_path, "dqn", "Pong", seed, [10.0 * seed])
+        (path / "perf.jsonl").write_text(json.dumps({"frames": 1_000_000, "charts/FPS": speed}) + "\n")
+    make(tmp_path, "c51", "Pong", 1, [1.0, 2.0])
+    late = make(tmp_path, "c51", "Pong", 2, [3.0, 4.0])  # and has no time in common with the one before
+    (late / "perf.jsonl").write_text(json.dumps({"frames": 1_000_000, "charts/FPS": 10}) + "\n")
+    by_frames, by_hours = draw_all(load([tmp_path]))["efficiency"].axes
+    hours = (1_000_000 / 1_000 + 1_000_000 / 4_000) / 2 / 3600
+    (line,) = by_hours.get_lines()
+    assert line.get_label() == "dqn" and line.get_xdata() == pytest.approx([hours]) and line.get_marker() == "o"
+    assert line.get_ydata() == pytest.approx([(15.0 + 20.7) / 35.3])  # human-normalised
+    assert by_hours.get_xlim() == pytest.approx((0, 1.03 * hours)) and len(by_frames.get_lines()) == 2
+
+
 def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
     """Their protocols are unlike; how the games of each were measured is not."""
     for agent, score in (("dqn", 5.0), ("c51", 7.0)):

@@ -34,6 +34,13 @@ def gpu_fault() -> str:
     return ""
 
 
+def gpu_memory() -> dict[str, int]:
+    """Free memory in bytes of each GPU that this process may use, by what CUDA_VISIBLE_DEVICES calls it."""
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()] or range(count)
+    return {str(name).strip(): available_memory(torch.device("cuda", i)) for i, name in enumerate([*names][:count])}
+
+
 def cores() -> int:
     """Cores that this process may keep busy: where they are handed out, fewer than the machine has."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

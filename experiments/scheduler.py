@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +47,7 @@ class Launch(NamedTuple):
     more: Callable[[Cell], list[str]]  # of train alone
     threads: int  # of each process; 0: as many as torch likes
     start: Callable[[list[str], Path, dict[str, str]], Any] | None = None  # a command elsewhere; None: on this machine
+    gpus: Mapping[str, int] = {}  # where there are several, that share the runs: how much of each is free, in bytes
 
 
 def start_here(words: list[str], log: Path, env: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -59,7 +60,7 @@ def start_here(words: list[str], log: Path, env: dict[str, str]) -> "subprocess.
 
 
 class Room(NamedTuple):
-    """Memory in bytes: of the machine, and of its GPU."""
+    """Memory in bytes: of the machine, and of a GPU."""
 
     host: int
     gpu: int = 0
@@ -75,6 +76,7 @@ class Job(NamedTuple):
     process: Any  # a subprocess.Popen, or what stands for one elsewhere
     began: float
     began_at: int  # emulator frames
+    gpu: str = ""  # one of several
 
 
 class Scheduler:
@@ -113,7 +115,7 @@ class Scheduler:
                 self._collect(work)
                 while self._may_begin():
                     self.waiting = self.waiting or self._next(work)
-                    if self.waiting is None or not self._fits(self.waiting):
+                    if self.waiting is None or self._place(self.waiting) is None:
                         break
                     self._begin(self.waiting, work)
                     self.waiting = None
@@ -148,9 +150,16 @@ class Scheduler:
     def _may_begin(self) -> bool:
         return not self.stopping and len(self.running) < self.jobs and time.monotonic() >= self.again_at
 
-    def _fits(self, cell: Cell) -> bool:
-        taken = [self.memory_of(one) for one in (cell, *(job.cell for job in self.running.values()))]
-        return not self.running or Room(*map(sum, zip(*taken, strict=True))).within(self.memory)
+    def _place(self, cell: Cell) -> str | None:
+        """The GPU on which a run has most room beside those that run, "" if there is no choice; None: there is none."""
+        taken = [(self.memory_of(job.cell), job.gpu) for job in self.running.values()]
+        left = {
+            gpu: free - sum(room.gpu for room, there in taken if there == gpu)
+            for gpu, free in (self.launch.gpus or {"": self.memory.gpu}).items()
+        }
+        gpu = max(left, key=lambda name: left[name])
+        room = Room(self.memory.host - sum(room.host for room, _ in taken), left[gpu])
+        return gpu if not taken or self.memory_of(cell).within(room) else None
 
     def _next(self, work: Work) -> Cell | None:
         """A run that another process was at and left, or a new one, or None."""
@@ -174,14 +183,16 @@ class Scheduler:
                 return self._wait_for(cell)
             folder = ["--runs", str(self.launch.folder), "--name", cell.name]
             words = ["train", *cell.arguments, *folder, *self.launch.more(cell)]
-        threads = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
+        env = {"OMP_NUM_THREADS": str(self.launch.threads)} if self.launch.threads else {}
+        if gpu := self._place(cell) or "":
+            env["CUDA_VISIBLE_DEVICES"] = gpu
         (self.launch.folder / "logs").mkdir(exist_ok=True)
         frames = whole(summary(path).get("frames")) if saved else 0
-        process = (self.launch.start or start_here)([*words, *self.launch.options], self.log(cell), threads)
-        self.running[cell.name] = Job(cell, process, time.monotonic(), frames or 0)
+        process = (self.launch.start or start_here)([*words, *self.launch.options], self.log(cell), env)
+        self.running[cell.name] = Job(cell, process, time.monotonic(), frames or 0, gpu)
         if self.stopping:  # since it was decided to begin this one; who was told then could not be it
             self._tell(self.running[cell.name])
-        self.say(f"{cell.name}: {'going on' if saved else 'begun'}")
+        self.say(f"{cell.name}: {'going on' if saved else 'begun'}" + (f" on GPU {gpu}" if gpu else ""))
 
     def _wait_for(self, cell: Cell) -> None:
         self.say(f"{cell.name}: another process is at it; waiting")

@@ -37,7 +37,7 @@ class Suite:
     grid: tuple[str, ...] = ()
     """every combination of these: algorithm.n-steps=1,3,5 network.head=linear,dueling"""
     jobs: int = 1
-    """trainings at once, as far as memory allows"""
+    """trainings at once, as far as memory allows; several GPUs share them"""
     search: int = 0
     """draw so many settings from the file's [search] instead of trying a grid"""
     objective: Literal["mean", "median"] = "mean"
@@ -104,7 +104,8 @@ class Plan(NamedTuple):
     cells: list[Cell]  # its runs; of a search, as many as every trial has
     folder: Path
     memory_of: Callable[[Cell], Room]  # what a run takes
-    memory: Room  # what all of them may take together
+    memory: Room  # what all of them may take together, and those on one GPU
+    gpus: dict[str, int]  # as a Launch has it
     start: Callable[..., Any] | None  # as a Launch has it
     device: str  # --device of each run
     threads: int  # of each, if the suite begins now
@@ -120,7 +121,7 @@ def plan(options: Suite) -> Plan:
     import torch
 
     from experiments.build import device_of
-    from experiments.limits import TAKEN, available_memory
+    from experiments.limits import TAKEN, available_memory, gpu_memory
     from experiments.search import check_games, check_search, extremes, import_optuna
     from experiments.wandb_mirror import check_project
 
@@ -145,7 +146,7 @@ def plan(options: Suite) -> Plan:
     device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
     drawn = extremes(spec) if options.search else []
     needed = check_cells([*planned, *drawn], device, here=not options.ray)
-    largest, start = Room(*map(max, zip(*needed.values(), strict=True))), None
+    largest, start, shared = Room(*map(max, zip(*needed.values(), strict=True))), None, dict[str, int]()
     threads, where = share_of_threads(options.jobs), ""
     if options.ray:
         from experiments.distributed.runner import cluster_at, threads_on
@@ -158,8 +159,9 @@ def plan(options: Suite) -> Plan:
         threads = threads_on(cluster.cpus, jobs, beside, away)
         where = f"on the Ray cluster at {cluster.address}, whose machines have {', '.join(map(str, cluster.cpus))} CPUs"
     else:
-        kinds = ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
-        room = Room(*(int(TAKEN * available_memory(torch.device(kind))) for kind in kinds))
+        free = {name: int(TAKEN * size) for name, size in gpu_memory().items()} if device.type == "cuda" else {}
+        shared = free if len(free) > 1 else {}
+        room = Room(int(TAKEN * available_memory(torch.device("cpu"))), max(free.values(), default=0))
     memory_of = lambda cell: needed.get(cell.name, largest)
     check_fit([*planned, *drawn], memory_of, room)
     folder = options.runs / (options.name or Path(options.what).stem)
@@ -169,9 +171,8 @@ def plan(options: Suite) -> Plan:
     if options.ray:
         room = Room(*(options.jobs * x for x in room))  # Ray itself looks for a machine that has room
     # Ray shows an actor that asks for no GPU those of its machine all the same.
-    return Plan(
-        spec, planned, folder, memory_of, room, start, device.type if options.ray else options.device, threads, where
-    )
+    kind = device.type if options.ray else options.device
+    return Plan(spec, planned, folder, memory_of, room, shared, start, kind, threads, where)
 
 
 def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
@@ -187,7 +188,7 @@ def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
     common = ["--wandb", options.wandb]
     if planned.device != "auto":  # which is train's own default; resume goes on where the run was begun
         common += ["--device", planned.device]
-    return Launch(planned.folder, tuple(common), filed, threads, planned.start)
+    return Launch(planned.folder, tuple(common), filed, threads, planned.start, planned.gpus)
 
 
 def run_suite(options: Suite, console: Console) -> int:

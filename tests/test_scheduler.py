@@ -10,6 +10,7 @@ import torch
 
 from experiments.distributed.runner import Remote, Runner
 from experiments.files import NO_ROOM, RunError
+from experiments.limits import gpu_memory
 from experiments.matrix import cells, make_spec
 from experiments.presets import PRESETS
 from experiments.records import remove_idle
@@ -88,6 +89,49 @@ def test_a_gpu_s_memory_bounds_the_jobs_where_the_replay_is_there(monkeypatch):
     with pytest.raises(RunError, match="of the GPU's memory and 4"):
         check_fit(planned, lambda cell: needed[cell.name], Room(2 * 10**10, 4 * 10**9))
     assert all(x.gpu == 0 for x in check_cells(planned, torch.device("cpu")).values())
+
+
+def test_several_gpus_share_the_runs(tmp_path, monkeypatch):
+    """Each begins where there is most room beside those that run, and sees that one only."""
+    monkeypatch.setattr("experiments.scheduler.POLL", 0.01)
+    planned = cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0-6"}))
+    began, there, most = [], dict[str, int](), []
+
+    def start(words, log, env):
+        name, gpu = words[words.index("--name") + 1], env["CUDA_VISIBLE_DEVICES"]
+        began.append(gpu)
+        there[gpu] = there.get(gpu, 0) + 1
+        most.append(dict(there))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text('{"finished": true}')
+        left = iter(range(3))  # it ends when it is asked for the fourth time
+
+        def poll():
+            if next(left, None) is not None:
+                return None
+            there[gpu] -= 1
+            return 0
+
+        return SimpleNamespace(poll=poll, wait=lambda: 0)
+
+    launch = Launch(tmp_path, (), lambda cell: [], 0, start, {"2": 25, "GPU-5f": 41})
+    scheduler = Scheduler(launch, 5, lambda cell: Room(1, 10), Room(100, 41), print)
+    scheduler.run(Listed(planned), lambda s, work: None)
+    assert len(scheduler.done) == 7 and began[:5] == ["GPU-5f", "GPU-5f", "2", "GPU-5f", "2"]
+    assert max(on["2"] for on in most if "2" in on) == 2 and max(on["GPU-5f"] for on in most) == 3
+
+
+@pytest.mark.parametrize(
+    "visible, names", [(None, "012"), ("", "012"), ("3, 1", "31"), ("MIG-a,MIG-b,1,0", "MIG-a MIG-b 1")]
+)
+def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: min(3, len((visible or "0,1,2").split(","))))
+    monkeypatch.setattr("experiments.limits.available_memory", lambda device: 10 - device.index)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    called = names.split() if " " in names else [*names]
+    assert gpu_memory() == {name: 10 - i for i, name in enumerate(called)}
 
 
 def test_a_suite_for_a_cluster_asks_nothing_of_this_machine(monkeypatch):

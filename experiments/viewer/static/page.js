@@ -111,7 +111,8 @@ function panels({ header, pictures }) {
   document.title = `${header.game} · Highscore`;
   $("game").textContent = header.game;
   const fixed = header.kind === "episode" || header.kind === "progress"; // played once, by the agent of then
-  const trained = isNaN(header.checkpoint) || !header.checkpoint ? header.checkpoint : `${named(header.checkpoint)} agent steps of training`;
+  const steps = isNaN(header.checkpoint) || !header.checkpoint ? header.checkpoint : `${named(header.checkpoint)} agent steps of training`;
+  const trained = header.checkpoint === "best" ? "the weights that scored best" : steps;
   $("made").textContent = [header.preset, header.protocol, fixed ? "" : trained].filter(Boolean).join(", ");
   $("note").textContent = header.note || (header.kind === "duel" ? `you ${header.tally.you} : ${header.tally.agent} agent` : "");
   lanes(header, pictures);
@@ -185,7 +186,8 @@ function agent(header, first, pictures) {
   $("wish").textContent = first.values ? "It expects" : "It wants";
   const unit = first.values ? "of each action, from here on" : "each action with this probability";
   const newest = header.checkpoint === header.checkpoints.at(-1);
-  const eyes = newest ? "the newest weights see" : `checkpoint ${named(header.checkpoint)} sees`;
+  const best = header.checkpoint === "best";
+  const eyes = newest ? "the newest weights see" : best ? "the best weights see" : `checkpoint ${named(header.checkpoint)} sees`;
   $("unit").textContent = unit + (header.kind === "episode" ? `, as ${eyes} it` : ""); // others may have played it
   if (header.cursor < at || header.cursor > at + FOLLOWS) [ranges, memories] = [[], []]; // somewhere else
   const fresh = header.cursor !== at; // not the same moment once more

@@ -273,7 +273,10 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
     while not folder.exists():
         folder = folder.parent
     # Parameters, target and two optimiser statistics each; one checkpoint more is written before the oldest goes.
-    needed = (KEPT_CHECKPOINTS + 1) * 4 * sum(p.nbytes for p in agent.online.parameters()) + SPARE_BYTES
+    weights = sum(p.nbytes for p in agent.online.parameters())
+    needed = (KEPT_CHECKPOINTS + 1) * 4 * weights + SPARE_BYTES
+    if experiment.evaluation.keep_weights:
+        needed += (experiment.frames // experiment.evaluation.period + 1) * weights
     needed += experiment.agent_steps  # recordings: less than a byte per agent step
     if experiment.replay is not None:  # what the older checkpoint holds of it, and what came since
         since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS

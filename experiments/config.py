@@ -85,6 +85,8 @@ class Evaluation:
     """exploration rate while evaluating"""
     video_seconds: int = 30
     """how much of one episode is kept as a video, in seconds of play; 0 for none"""
+    keep_weights: bool = False
+    """keep the weights that each scored, for `evaluate` and `watch --checkpoint STEPS`; else the newest and the best"""
 
 
 @dataclass(frozen=True)

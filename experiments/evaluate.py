@@ -18,9 +18,9 @@ from envs.library import game_of
 from experiments.build import device_of
 from experiments.files import RunError, write_json
 from experiments.fingerprint import identity
-from experiments.records import find_runs
+from experiments.records import find_runs, is_count, is_weights, kept_weights
 from experiments.run import Run
-from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, mean_of, score_agent
+from experiments.scoring import command_seed, keep_recordings, load_agent, load_best, load_weights, mean_of, score_agent
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Evaluate:
     for scores are compared with those of the same rate"""
     seed: int = 0
     """decides the emulators' chances and the exploration; 2,000,000 is added to it, so that no training has the same"""
-    checkpoint: Literal["last", "best"] = "last"
-    """best: the weights that scored best while training, which flatters; the result says so"""
+    checkpoint: str = "last"
+    """last; best: the weights that scored best while training, which flatters; or the agent steps of an evaluation
+    whose weights were kept (--evaluation.keep-weights). The result says so"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one"""
 
@@ -94,9 +95,15 @@ def evaluate(run: Run, options: Evaluate, device: torch.device, console: Console
     check_writable(run)
     if options.protocol:
         game_of(run.experiment.game).protocol(options.protocol)
+    kept = run.path / "weights" / f"{int(options.checkpoint):012d}" if is_count(options.checkpoint) else run.path
+    if options.checkpoint not in ("last", "best") and not is_weights(kept):
+        there = ["last", "best", *(str(int(folder.name)) for folder in kept_weights(run.path))]
+        raise RunError(f"--checkpoint {options.checkpoint}: {run.path} keeps no such weights; try {', '.join(there)}")
     agent, state = load_agent(run, device)
     if options.checkpoint == "best":
         state |= load_best(run, agent)
+    elif options.checkpoint != "last":
+        state |= load_weights(kept, agent)
     result, recordings = score_agent(
         agent, run.experiment, options.episodes, epsilon=options.epsilon, seed=command_seed(options.seed),
         device=device, protocol=options.protocol,

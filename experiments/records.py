@@ -74,6 +74,17 @@ def checkpoints(path: Path) -> list[Path]:
     return sorted(found, key=lambda folder: int(folder.name))
 
 
+def is_weights(folder: Path) -> bool:
+    """Whether a folder holds weights that an evaluation scored, and no checkpoint."""
+    return (folder / "weights.safetensors").exists()
+
+
+def kept_weights(path: Path) -> list[Path]:
+    """Weights that a run kept at its evaluations because it was told to, oldest first."""
+    found = (folder for folder in (path / "weights").glob("*") if is_count(folder.name) and is_weights(folder))
+    return sorted(found, key=lambda folder: int(folder.name))
+
+
 def read_config(path: Path) -> Any:
     """What config.json of a run directory holds.
 

@@ -9,6 +9,7 @@
     evaluations/        a file per evaluation: every score, and what it was measured under
     checkpoints/<agent steps>/    tensors.safetensors and checkpoint.json; the newest two
     best/               the weights that scored best in an evaluation, and that evaluation; for those who ask for them
+    weights/<agent steps>/        the weights that an evaluation scored, of each if it was told to
     replay/             the replay's rows, until the run is finished (segments.py); of rank 1, or of a player, in 1/
     recordings/         *.rec: every episode of training and of each evaluation, to be played again; videos
     demo.json           what `highscore demo` found before and after
@@ -39,7 +40,7 @@ from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_chec
 from experiments.config import Experiment, from_json, to_json
 from experiments.files import RunError, in_a_name, read_json, sync, write_json
 from experiments.provenance import provenance
-from experiments.records import alive, checkpoints, is_count, read_config
+from experiments.records import alive, checkpoints, is_count, kept_weights, read_config
 
 KEPT_CHECKPOINTS = 2
 REPEATED = ("metrics.jsonl", "episodes.jsonl", "recordings/training.rec")  # append-only, and all in them repeats itself
@@ -253,6 +254,8 @@ class Run:
                 for name in (f"{result.stem}.rec", f"{result.stem}.mp4"):
                     (self.path / "recordings" / name).unlink(missing_ok=True)
                 result.unlink()
+        for newer in (p for p in kept_weights(self.path) if p.name > path.name):
+            shutil.rmtree(newer)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if read_json(self.path / "best" / "best.json")["agent_steps"] > int(path.name):
                 shutil.rmtree(self.path / "best")

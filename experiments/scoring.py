@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from experiments.files import RunError, read_json, write_atomically, write_json
 from experiments.fingerprint import fingerprint
 from experiments.loop import evaluate
 from experiments.provenance import git_commit
-from experiments.records import evaluations, in_training
+from experiments.records import evaluations, in_training, is_weights
 from experiments.run import Run
 from experiments.stats import mean_interval
 
@@ -117,22 +118,47 @@ def load_agent(run: Run, device: torch.device) -> tuple[Agent, dict[str, Any]]:
 
 
 def load_best(run: Run, agent: Agent) -> dict[str, Any]:
-    """Gives an agent the weights that scored best while it was trained; returns when that was, and their file's hash.
+    """Gives an agent the weights that scored best while it was trained; as `load_weights`.
 
     Raises:
         RunError: none are kept, or they are damaged.
     """
+    if not is_weights(run.path / "best"):
+        raise RunError(f"{run.path} keeps no best weights; it was not evaluated while it was trained")
+    return load_weights(run.path / "best", agent)
+
+
+def load_weights(folder: Path, agent: Agent) -> dict[str, Any]:
+    """Gives an agent the weights that an evaluation scored; returns when that was, and their file's hash.
+
+    Raises:
+        RunError: they are damaged.
+    """
     try:
-        content = (run.path / "best" / "weights.safetensors").read_bytes()
-        facts = read_json(run.path / "best" / "best.json")
+        content = (folder / "weights.safetensors").read_bytes()
+        facts = read_json(folder / f"{folder.name}.json")
         if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
             raise ValueError("its tensors are not what was written")
         load_network(agent.online, load(content))
-    except FileNotFoundError:
-        raise RunError(f"{run.path} keeps no best weights; it was not evaluated while it was trained") from None
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunError(f"the best weights of {run.path} are damaged: {error}") from None
-    return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
+        return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RunError(f"the weights in {folder} are damaged: {error}") from None
+
+
+def write_weights(folder: Path, agent: Agent, result: dict[str, Any]) -> None:
+    """Keeps the weights that an evaluation scored, and what it said."""
+    content = packed(agent.online.state_dict())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "weights.safetensors", content)
+    facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}
+    write_json(folder / f"{folder.name}.json", facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def keep_weights(run: Run, agent: Agent, result: dict[str, Any]) -> None:
+    """Keeps the weights that an evaluation in training scored, if they shall be kept or are the best."""
+    if run.experiment.evaluation.keep_weights:
+        write_weights(run.path / "weights" / f"{result['agent_steps']:012d}", agent, result)
+    keep_best(run, agent, result)
 
 
 def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
@@ -147,9 +173,5 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
         best = read_json(kept)["mean"]
     if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
         return False
-    content = packed(agent.online.state_dict())
-    (run.path / "best").mkdir(exist_ok=True)
-    write_atomically(run.path / "best" / "weights.safetensors", content)
-    facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}
-    write_json(run.path / "best" / "best.json", facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()})
+    write_weights(run.path / "best", agent, result)
     return True

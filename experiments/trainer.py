@@ -28,7 +28,7 @@ from experiments.interruption import Interruption
 from experiments.log import Log, plain
 from experiments.loop import Episode, Moment, Scores
 from experiments.run import KEPT_CHECKPOINTS, Run
-from experiments.scoring import evaluation_seed, keep_best, keep_recordings, mean_of, score_agent
+from experiments.scoring import evaluation_seed, keep_recordings, keep_weights, mean_of, score_agent
 from experiments.segments import Segments
 from experiments.stats import typical
 from experiments.sync import headline
@@ -255,7 +255,7 @@ class Trainer:
         result["recordings"] = keep_recordings(self.run, name, recordings)
         write_json(self.run.path / "evaluations" / f"{name}.json", result)
         self.evaluation = result
-        self.or_say_full(lambda: keep_best(self.run, self.setup.agent, result))
+        self.or_say_full(lambda: keep_weights(self.run, self.setup.agent, result))
         write_json(self.run.path / "summary.json", self.summary())
         shown, film = recordings[typical(result["scores"])], self.run.path / "recordings" / f"{name}.mp4"
         filmed = how.video_seconds > 0 and could_film(shown, film, how.video_seconds, self.log.event)

@@ -238,5 +238,5 @@ def test_the_best_weights_are_watched_where_they_are_asked_for(watched_run, tmp_
         assert not loaded.training and bool((loaded.get_parameter(weight) == 0.25).all())
     assert find_source(run.path).chosen == "1000"
     (run.path / "best/weights.safetensors").write_bytes(b"")
-    with pytest.raises(RunError, match=r"best weights of .* are damaged"):
+    with pytest.raises(RunError, match=r"the weights in .*best are damaged"):
         found.load("best", (1, 84, 84), 4, CPU)

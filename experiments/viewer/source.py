@@ -11,9 +11,9 @@ from experiments.build import build_agent
 from experiments.checkpoint import read_checkpoint
 from experiments.config import Experiment
 from experiments.files import RunError
-from experiments.records import is_count
+from experiments.records import is_count, is_weights, kept_weights
 from experiments.run import Run
-from experiments.scoring import load_best
+from experiments.scoring import load_weights
 
 WEIGHTS = "tensors.safetensors"
 BEST = "best"  # instead of a checkpoint: the weights that scored best in training
@@ -42,8 +42,8 @@ class Source:
             raise RunError(f"there is no checkpoint {name!r}; there are {', '.join(self.checkpoints) or 'none yet'}")
         agent = build_agent(self.experiment, shape, num_actions, device)
         try:
-            if name == BEST and self.run is not None:
-                load_best(self.run, agent)
+            if is_weights(self.checkpoints[name]):
+                load_weights(self.checkpoints[name], agent)
             else:
                 agent.load_tensors(read_checkpoint(self.checkpoints[name])[0])
         except RunError:
@@ -65,9 +65,10 @@ class Source:
 
 
 def by_name(run: Run) -> dict[str, Path]:
-    """A run's checkpoints by their agent steps, oldest first; before them the best weights, if it keeps such."""
-    best = {BEST: run.path / "best"} if (run.path / "best" / "best.json").exists() else {}
-    return best | {str(int(path.name)): path for path in run.checkpoints()}
+    """A run's checkpoints and weights that it kept by their agent steps, oldest first; before them the best weights."""
+    best = {BEST: run.path / BEST} if is_weights(run.path / BEST) else {}
+    found = {int(path.name): path for path in (*kept_weights(run.path), *run.checkpoints())}
+    return best | {str(steps): found[steps] for steps in sorted(found)}
 
 
 def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
@@ -83,17 +84,14 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
         RunError: there is nothing to watch.
     """
     folder = path.parent if path.is_file() else path
-    if (folder / "best.json").exists() and (folder.parent / "config.json").exists():
-        path = folder = folder.parent
-        checkpoint = checkpoint or BEST
-    if not (folder / "checkpoint.json").exists():
+    if not (folder / "checkpoint.json").exists() and not is_weights(folder):
         if path.is_file():
             raise RunError(f"{path} is no checkpoint: those are folders with checkpoint.json and {WEIGHTS}")
         run = Run.open(folder)
         if not agent:
             return Source(run.experiment, {}, "", run)
         return _source(run.experiment, by_name(run), checkpoint, f"{folder} has no checkpoint", run)
-    run_path = folder.resolve().parent.parent
+    run_path = folder.resolve().parent if folder.name == BEST else folder.resolve().parent.parent
     name = str(int(folder.name)) if is_count(folder.name) else folder.name
     if (folder / "config.json").exists():
         return _source(Run.open(folder).experiment, {name: folder}, checkpoint, f"{folder} is another one", None)
@@ -118,13 +116,13 @@ def newest_whole(found: dict[str, Path]) -> str:
     Raises:
         RunError: none can.
     """
-    *others, oldest = [name for name in reversed(found) if name != BEST] or [BEST]
+    *others, oldest = [name for name in reversed(found) if not is_weights(found[name])] or [*found][-1:]
     for name in others:
         try:
             read_checkpoint(found[name])
             return name
         except RunError as error:
             print(f"{error}; trying the one before", file=sys.stderr)
-    if oldest != BEST:
+    if not is_weights(found[oldest]):
         read_checkpoint(found[oldest])
     return oldest

@@ -1,7 +1,7 @@
 """The run directory: the truth about a run.
 
     config.json         the resolved experiment, protocol, versions, commit; written once
-    metrics.jsonl       a row per 10,000 frames and one per evaluation; append-only, the same whenever it is repeated
+    metrics.jsonl       a row per 10,000 frames, at the end, and per evaluation; append-only, the same whenever repeated
     perf.jsonl          the same for speeds and times, which never repeat
     episodes.jsonl      a row per finished training episode, with its place in recordings/training.rec; append-only
     events.jsonl        what happened to the run besides: resumed, not saved, an emulator replaced; append-only
@@ -55,6 +55,9 @@ class Run:
         self.experiment: Experiment = from_json(config["experiment"])
         if not isinstance(self.experiment, Experiment):
             raise ValueError("it has no experiment")
+        for key, kind in (("ranks", int), ("device", str), ("wandb", dict)):
+            if type(config.get(key, kind())) is not kind:
+                raise ValueError(f"its {key!r} is no {kind.__name__}")
         self._files: dict[str, Any] = {}
         self._lock: Any = None
 

@@ -55,6 +55,14 @@ def test_parts_of_another_kind_are_refused(tmp_path, name, other):
             Run.open(tmp_path)
 
 
+@pytest.mark.parametrize("key, value", [("ranks", "2"), ("ranks", True), ("device", None), ("wandb", ["offline"])])
+def test_facts_of_another_kind_are_refused(tmp_path, key, value):
+    run = make(tmp_path)
+    write_json(run.path / "config.json", run.config | {key: value})
+    with pytest.raises(RunError, match=f"its '{key}' is no"):
+        Run.open(run.path)
+
+
 STORED = Path(__file__).parent / "presets.json"
 
 

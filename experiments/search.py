@@ -130,6 +130,7 @@ class Trials:
         self.ready: list[Cell] = []
         self.states: dict[str, str] = {}
         self.pruned: set[str] = set()
+        self.looked: dict[int, list[list[Path]]] = {}  # a trial's evaluations when they were read last, by its number
         for known in self.study.trials:
             if known.state == optuna.trial.TrialState.RUNNING:
                 self._open(optuna.trial.Trial(self.study, known._trial_id))
@@ -186,6 +187,10 @@ class Trials:
 
     def hopeless(self) -> set[str]:
         for number, (trial, runs) in list(self.open.items()):
+            there = [sorted((self.folder / run.name / "evaluations").glob("*.json")) for run in runs]
+            if self.looked.get(number) == there:
+                continue
+            self.looked[number] = there
             if self._report(trial, runs) and trial.should_prune():
                 self._close(number, self.optuna.trial.TrialState.PRUNED)
         return self.pruned

@@ -8,6 +8,7 @@ import pytest
 from experiments.cli import run_command
 from experiments.files import RunError, write_json
 from experiments.matrix import cells, make_spec, read_spec
+from experiments.records import evaluations
 from experiments.run import Run
 from experiments.scheduler import Scheduler
 from experiments.search import STARTUP, Trials, best_trials, check_games, check_search
@@ -79,6 +80,21 @@ def test_a_search_draws_reports_and_stops_what_is_hopeless(folder):
     said = []
     best_trials(work, said.append)
     assert said[0] == "8 trials: 5 complete, 3 pruned" and "--optimiser.learning-rate" in said[1]
+
+
+def test_evaluations_are_read_once(folder, monkeypatch):
+    """Twice a second there would be thousands of them."""
+    work, read = trials(folder, 1), []
+    run, other = work.next(), work.next()
+    monkeypatch.setattr("experiments.search.evaluations", lambda path: read.append(path.name) or evaluations(path))
+    evaluate(folder, run, 4_000, 1.0)
+    for _ in range(3):
+        work.hopeless()
+    assert read == [run.name, other.name]
+    evaluate(folder, other, 4_000, 3.0)
+    for _ in range(3):
+        work.hopeless()
+    assert len(read) == 4 and work.study.trials[0].intermediate_values == {1: 2.0}
 
 
 def test_two_searches_are_not_ranked_together(folder):

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ LINES: Any = (
     (0, (6, 1.5, 1.2, 1.5)),
 )  # from the ninth agent on
 GREY = "#8a8a8a"
+PUBLISHED: Any = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (9, 4)))  # how published lines are drawn
 POINTS = 60  # of an interpolated curve
 TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
 STYLE: Any = {
@@ -157,9 +159,9 @@ def curves(comparison: Comparison) -> Any:
                 curve = published_curve(published.name, game)
                 shown = [(m, y) for m, y in zip(curve.middle, curve.mean, strict=True) if m <= max(end, 1)]
                 if shown:
-                    style, kind = ("--", ":", "-.")[i % 3], " (in training)" * ("training" in curve.protocol)
+                    style, kind = PUBLISHED[i % len(PUBLISHED)], " (in training)" * ("training" in curve.protocol)
                     name = f"{published.name}, published{kind}"
-                    place.plot(*zip(*shown, strict=True), style, color=GREY, label=name)
+                    place.plot(*zip(*shown, strict=True), linestyle=style, color=GREY, label=name)
         within_reach(place)
         place.set_title(game)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
@@ -252,16 +254,21 @@ def efficiency(comparison: Comparison) -> Any:
         (axes[0, 1], "hours of training", in_hours, 1),
     )
     for place, words, points_of, unit in views:
+        apart: list[str] = []
         for agent in comparison.agents:
             runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
             if len({run.record.game for run in runs}) == len(comparison.common_games):
                 grid, middle, low, high = iqm_curve(comparison, agent, points_of)
                 if not len(grid):
+                    apart.append(agent)
                     continue
                 line = line_of(comparison, agent)
                 place.plot(grid / unit, middle, label=agent, marker="o" if len(grid) == 1 else "", **line)
                 if low is not None:
                     shade(place, grid / unit, low, high, line["color"])
+        if apart:
+            told = f"not shown, as its runs were never evaluated at the same time: {', '.join(apart)}"
+            place.text(0.02, 0.98, fill(told, 48), transform=place.transAxes, va="top", fontsize=7, color=GREY)
         place.set_xlabel(words)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")

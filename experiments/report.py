@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments import tables
 from experiments.compare import import_matplotlib, refuse_folder
-from experiments.comparison import Comparison, load
+from experiments.comparison import Comparison, Scored, load
 from experiments.files import write_atomically
 from experiments.options import OptionalPath
 from experiments.published import published_agent
@@ -79,25 +79,26 @@ def inline(content: bytes, kind: str) -> str:
 
 
 def films(comparison: Comparison, limit: float) -> list[tuple[str, bytes]]:
-    """The newest film of the best run of each agent on each game that has one, as far as `limit` bytes allow:
-    (caption, file)."""
+    """A film of each agent's best run that has one, for each game, as far as `limit` bytes allow: (caption, file)."""
     found, size = [], 0
     for game in comparison.games:
         for agent in comparison.agents:
             runs = sorted(comparison.of(agent, game), key=lambda run: -run.result["mean"])
-            newest = [(i, path) for i, run in enumerate(runs, 1) for path in newest_film(run.record.path)]
+            newest = [(i, path) for i, run in enumerate(runs, 1) for path in film_of(run)]
             if newest and size + newest[0][1].stat().st_size <= limit:
                 place, path = newest[0]
                 size += path.stat().st_size
                 best = f", number {place} of {len(runs)} runs" if place > 1 else f", the best of {len(runs)} runs"
-                caption = f"{agent} on {game}: {runs[place - 1].record.name}{best * (len(runs) > 1)}"
+                played = f", after {int(path.stem):,} agent steps"
+                caption = f"{agent} on {game}: {runs[place - 1].record.name}{best * (len(runs) > 1)}{played}"
                 found.append((caption, path.read_bytes()))
     return found
 
 
-def newest_film(path: Path) -> list[Path]:
-    """The film of a run's last evaluation in training, if there is one."""
-    return sorted(film for film in (path / "recordings").glob("*.mp4") if is_count(film.stem))[-1:]
+def film_of(run: Scored) -> list[Path]:
+    """A film of the weights that a run is scored by, or if there is none, the newest of its training, or none."""
+    films = sorted(film for film in (run.record.path / "recordings").glob("*.mp4") if is_count(film.stem))
+    return [film for film in films if int(film.stem) == run.result["agent_steps"]] or films[-1:]
 
 
 def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[str, bytes], shown: Any) -> str:

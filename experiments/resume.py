@@ -29,7 +29,7 @@ from experiments.provenance import provenance
 from experiments.records import flat
 from experiments.run import Run
 from experiments.trainer import Trainer
-from experiments.wandb_mirror import Mirror, NoMirror
+from experiments.wandb_mirror import Mirror, NoMirror, sent_before
 
 TRIES, PAUSE = 5, 10.0  # seconds: a cluster needs some to find out which machines it still has
 
@@ -101,6 +101,12 @@ def go_on(
                 log.event(
                     f"it was begun on {run.begun_on}: from here, on {trainer.device}, it differs in the last digits"
                 )
+            lost, repeats = sent_before(run) - back.state["resume"]["mirrored"], repeats_itself(back, trainer)
+            if mode != "off" and lost > 0 and not repeats:
+                log.event(
+                    f"Weights & Biases keeps {lost} rows of what was lost since the checkpoint; what is played in its"
+                    " place is another training, whose rows are in metrics.jsonl"
+                )
             log.event(
                 f"{run.path}: going on at {trainer.frames():_} of {run.experiment.frames:_} frames,"
                 f" {time.monotonic() - begun:.1f} s after it was asked to"
@@ -109,6 +115,13 @@ def go_on(
     except Lost as lost:
         return go_back(lost, options, run, console, stop, asked, since=back.state["agent_steps"])
     return run, asked.signal
+
+
+def repeats_itself(back: "Recovered", trainer: Trainer) -> bool:
+    """Whether what a training did since its checkpoint comes again bit for bit."""
+    x, here = trainer.experiment, trainer.device.type
+    alone = x.distributed == "none" and here == trainer.run.begun_on
+    return back.exact and alone and (here == "cpu" or x.deterministic)
 
 
 def other_code(config: dict[str, Any]) -> list[str]:

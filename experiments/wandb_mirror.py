@@ -141,6 +141,14 @@ class Mirror:
             self.say(f"Weights & Biases {what}; training goes on without it: {OFFLINE_HINT}")
 
 
+def sent_before(run: Run) -> int:
+    """How many rows of a run Weights & Biases was sent by the processes that trained it before this one."""
+    try:
+        return int((run.path / "wandb" / "received").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def check_project(name: str) -> None:
     """Refuses, before a training, what Weights & Biases would refuse after.
 

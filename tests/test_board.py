@@ -1,6 +1,6 @@
 """The leaderboard: what is ranked, over which games, and what is said of it."""
 
-from experiments.dashboard.board import leaderboard
+from experiments.dashboard.board import leaderboard, shared_games
 
 
 def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
@@ -21,6 +21,15 @@ def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
     assert board["rows"][1]["frames"] == [4_000_000, 10_000_000]
     theirs = board["published"][0]  # of means alone neither quartiles nor a gap can be told
     assert theirs["mean"]["value"] > 0 and theirs["IQM"] is None and theirs["optimality gap"] is None
+
+
+def test_a_run_of_one_game_does_not_take_the_others_from_all():
+    """More have played that one, and still most have played all five."""
+    whole, more = {"A", "B", "C", "D", "E"}, {"A", "B", "C", "D", "E", "F"}
+    assert shared_games([whole, whole, whole, {"A"}]) == sorted(whole)
+    assert shared_games([whole, whole, more, {"A"}]) == sorted(whole)
+    assert shared_games([whole, {"A"}]) == shared_games([whole, {"A"}, {"A"}]) == ["A"]
+    assert shared_games([{"A"}, {"B"}, {"B"}, {"C", "D"}]) == ["B"]  # none has more than half
 
 
 def test_a_training_that_repeats_a_seed_is_no_seed_more():

@@ -327,7 +327,7 @@ def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
     page.mouse.move(box["x"] + box["width"] / 2 + 2, box["y"] + box["height"] / 2)  # a hand is not quite still
     page.mouse.up()
     page.wait_for_selector("dialog video", state="attached")
-    assert "Episode 7" in page.locator("dialog").inner_text()
+    assert "Episode 7 of the training" in page.locator("dialog").inner_text()
     film = page.locator("dialog video").element_handle()
     assert film.get_attribute("src").endswith("/7.mp4")
     assert [error for error in page.errors if "409" not in error] == []

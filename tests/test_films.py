@@ -183,7 +183,7 @@ def test_a_live_page_that_never_had_an_address_is_not_taken_for_one(tmp_path, sl
         with pytest.raises(FilmError, match="it said nothing"):
             films.watch(tmp_path, "x")
         assert films.live == {}
-    films.live["x", 0] = (left := subprocess.Popen(["sleep", "60"])), ""
+    films.live["x", 0, ""] = (left := subprocess.Popen(["sleep", "60"])), ""
     with pytest.raises(FilmError, match="it said nothing"):
         films.watch(tmp_path, "x")
     left.kill()

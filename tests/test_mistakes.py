@@ -13,14 +13,16 @@ from rich.console import Console
 
 from experiments.checks import check_learner
 from experiments.cli import main, parse, parse_train, run_command
+from experiments.files import read_rows
 from experiments.log import Log
 from experiments.presets import PRESETS
 from experiments.records import begun_with, find_runs
+from experiments.resume import Resume, repeats_itself, resume
 from experiments.run import Run
 from experiments.suite import Suite, spec_of
 from experiments.train import Train, begin_with, run_training
 from experiments.wandb_mirror import NoMirror
-from tests.test_resume import run_whole, small
+from tests.test_resume import run_whole, sigterm_after, small
 
 CPU = torch.device("cpu")
 
@@ -192,3 +194,18 @@ def test_what_learns_from_rollouts_is_known_by_what_it_has():
     check_learner(replace(PRESETS["pqn"], algorithm=own))
     with pytest.raises(ValueError, match="learns from rollouts, not from a replay"):
         check_learner(replace(PRESETS["dqn"], algorithm=own))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_weights_and_biases_keeps_of_a_training_that_does_not_repeat_itself_is_said(tmp_path, monkeypatch, exact):
+    run = run_whole(small("dqn", "probe/catch"), tmp_path, "r", sigterm_after(250))
+    (run.path / "wandb").mkdir()
+    monkeypatch.setattr("experiments.resume.Mirror", lambda *_: NoMirror())
+    monkeypatch.setattr(
+        "experiments.resume.repeats_itself", lambda back, trainer: exact and repeats_itself(back, trainer)
+    )
+    mirrored = run.load_checkpoint()[1]["resume"]["mirrored"]
+    (run.path / "wandb" / "received").write_text(str(mirrored + 3))
+    resume(Resume(run.path, device="cpu", wandb="offline"), Console(quiet=True), sigterm_after(10))
+    told = [row["event"] for row in read_rows(run.path / "events.jsonl") if "Weights & Biases keeps" in row["event"]]
+    assert [text.split(" of what")[0] for text in told] == [] if exact else ["Weights & Biases keeps 3 rows"]

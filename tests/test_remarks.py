@@ -79,10 +79,11 @@ def test_a_film_is_called_that_of_the_run_it_shows(tmp_path):
     (paths[1] / "recordings").mkdir()
     (paths[1] / "recordings/000000250000.mp4").write_bytes(b"film")
     ((caption, _),) = films(load(paths), 1e6)
-    assert caption.endswith(f"{paths[1].name}, number 2 of 3 runs")
+    assert caption.endswith(f"{paths[1].name}, number 2 of 3 runs, after 250,000 agent steps")
     (paths[0] / "recordings").mkdir()
     (paths[0] / "recordings/000000250000.mp4").write_bytes(b"film")
-    assert films(load(paths), 1e6)[0][0].endswith(f"{paths[0].name}, the best of 3 runs")
+    told = f"{paths[0].name}, the best of 3 runs, after 250,000 agent steps"
+    assert films(load(paths), 1e6)[0][0].endswith(told)
 
 
 def test_what_is_not_finished_or_left_out_is_said_in_print(tmp_path):
@@ -126,6 +127,8 @@ def test_runs_that_were_evaluated_at_their_end_only_are_drawn_though_that_is_aft
     assert line.get_label() == "dqn" and line.get_xdata() == pytest.approx([hours]) and line.get_marker() == "o"
     assert line.get_ydata() == pytest.approx([(15.0 + 20.7) / 35.3])  # human-normalised
     assert by_hours.get_xlim() == pytest.approx((0, 1.03 * hours)) and len(by_frames.get_lines()) == 2
+    told = [" ".join(text.get_text().split()) for text in by_hours.texts]
+    assert told == ["not shown, as its runs were never evaluated at the same time: c51"] and not by_frames.texts
 
 
 def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):

@@ -47,10 +47,18 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
 
 
 def shared_games(played: list[set[str]]) -> list[str]:
-    """What most agents have played, of the sets of games that they did; of several such sets the largest."""
+    """The largest set of games that more than half of the agents have played, of the sets that they did; if there is
+    none, that which most have."""
+
+    def played_by(own: set[str]) -> int:
+        return sum(own <= other for other in played)
+
+    common = [own for own in played if 2 * played_by(own) > len(played)]
+    if common:
+        return max(sorted(own) for own in common if len(own) == max(map(len, common)))
 
     def rank(own: set[str]) -> tuple[int, int, list[str]]:
-        return sum(own <= other for other in played), len(own), sorted(own)
+        return played_by(own), len(own), sorted(own)
 
     most: set[str] = max(played, key=rank)
     return sorted(most)

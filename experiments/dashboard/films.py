@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from experiments.children import ours
+from experiments.records import checkpoints
 
 KEPT = 40  # films
 LIVE = 4  # pages at once
@@ -32,7 +33,7 @@ class Films:
         self.folder = tempfile.TemporaryDirectory(prefix="highscore-films-")
         self.filming, self.starting = asyncio.Lock(), threading.Lock()
         self.film: subprocess.Popen[str] | None = None  # that makes the newest one
-        self.live: dict[tuple[str, int], tuple[subprocess.Popen[str], str]] = {}
+        self.live: dict[tuple[str, int, str], tuple[subprocess.Popen[str], str]] = {}
         self.closed = False
 
     async def episode(self, run: Path, name: str, number: int) -> Path:
@@ -81,12 +82,14 @@ class Films:
             FilmError: it did not start; with the reason.
         """
         with self.starting:
-            known = self.live.get((name, episode))
+            newest = max((path.name for path in checkpoints(run)), default="")  # a page keeps those that it began with
+            key = name, episode, newest
+            known = self.live.get(key)
             if known and known[1] and known[0].poll() is None:
                 return known[1]
             if self.closed:
                 raise FilmError("the dashboard ends")
-            self.live = {key: page for key, page in self.live.items() if page[0].poll() is None}
+            self.live = {other: page for other, page in self.live.items() if page[0].poll() is None}
             while len(self.live) >= LIVE:
                 end([self.live.pop(next(iter(self.live)))[0]])
             command = ours("cli", "watch", str(run), "--patience", "5")
@@ -95,15 +98,15 @@ class Films:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env=os.environ | {"BROWSER": "true", "PYTHONUNBUFFERED": "1"},  # the dashboard's own page opens it
             )  # fmt: skip
-            self.live[name, episode] = process, ""
+            self.live[key] = process, ""
             if self.closed:  # in this moment, so that `close` may have missed it
                 end([process])
             address, said = self._address(process)
             if not address:
-                del self.live[name, episode]
+                del self.live[key]
                 end([process])
                 raise FilmError(said)
-            self.live[name, episode] = process, address
+            self.live[key] = process, address
             return address
 
     @staticmethod

@@ -149,7 +149,7 @@ def facts_of(player: Player, label: str) -> dict[str, Any]:
         "label": label, "score": scene.score,
         "normalised": human_normalised(player.game, scene.score) if scene.last else None,
         "lives": scene.lives, "reward": float(scene.step.reward[0]), "frames": len(scene.frames), "width": width,
-        "height": height, "last": scene.last, "taken": scene.taken, "action": scene.action,
+        "height": height, "last": scene.last, "taken": scene.taken, "action": scene.action, "person": player.person,
         "played": log[-1] if log and not bool(scene.step.first[0]) else None,
     }  # fmt: skip
     if (view := scene.view) is not None:

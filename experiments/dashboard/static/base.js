@@ -104,7 +104,7 @@ export async function play(id, at, name) {
     });
     show(
       el("h2", {}, name),
-      el("p", {}, `Episode ${found.episode}, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
+      el("p", {}, `Episode ${found.episode} of the training, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
       film, state, live,
     );
   } catch (error) {

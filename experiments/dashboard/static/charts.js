@@ -4,15 +4,25 @@ import { colour, dark, el, frames, ink, number } from "./base.js";
 
 export const AXES = { frames: "emulator frames", steps: "agent steps", hours: "hours of training" };
 
-const LAPS = [undefined, [14, 4], [14, 3, 3, 3]];  // colours are ten
+const LAPS = [undefined, [14, 4], [14, 3, 3, 3], [6, 3], [3, 6]];  // colours are ten
 
-export function smooth(y, amount) {  // an exponential mean without the pull of its first value
-  if (!amount) return y;
+// An exponential mean without the pull of its first value. It forgets by the way along x, for runs have unlike many
+// points: after `unit` the part `amount` is left.
+export function smooth({ x, y }, amount, unit) {
+  if (!amount || !unit) return y;
   let sum = 0, weight = 0;
-  return y.map((value) => {
-    sum = amount * sum + value; weight = amount * weight + 1;
+  return y.map((value, i) => {
+    const left = i ? amount ** ((x[i] - x[i - 1]) / unit) : 0;
+    sum = left * sum + value; weight = left * weight + 1;
     return sum / weight;
   });
+}
+
+// Curves of a single point each, such as of runs that were evaluated at their end only, have it in their middle.
+export function together(curves) {
+  if (curves.length < 2 || curves.some((curve) => curve.x.length !== 1)) return curves;
+  const middle = curves.reduce((sum, curve) => sum + curve.x[0], 0) / curves.length;
+  return curves.map((curve) => ({ ...curve, x: [middle] }));
 }
 
 function at(x, y, wanted) {  // linear between points
@@ -95,7 +105,7 @@ export class Plot {
     const series = [{}], bands = [];
     this.owner = [null];
     lines.forEach((line, i) => {
-      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : LAPS[Math.min(line.lap ?? 0, 2)], points: { show: few(line.mean) }, spanGaps: true });
+      series.push({ stroke: line.colour, width: line.dashed ? 1.5 : 2, dash: line.dashed ? [5, 4] : LAPS[Math.min(line.lap ?? 0, LAPS.length - 1)], points: { show: few(line.mean) }, spanGaps: true });
       this.owner.push(i);
       if (line.low) {
         bands.push({ series: [series.length, series.length + 1], fill: line.colour + "2e" });
@@ -175,7 +185,7 @@ export function nearestRun(curves, x, value) {
   if (!best) return null;
   const { curve } = best;
   let i = 0;
-  while (i < curve.x.length - 1 && curve.x[i] < x) i++;
+  while (i < curve.x.length - 1 && Math.abs(curve.x[i + 1] - x) <= Math.abs(curve.x[i] - x)) i++;
   return { id: curve.id, frames: (curve.frames || curve.x)[i] };
 }
 

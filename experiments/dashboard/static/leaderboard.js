@@ -46,8 +46,9 @@ function board(data) {
     const mark = el("b"); mark.style.left = place(value); track.append(mark);
     return el("td", {}, two(value), " ", el("span", { class: "interval" }, interval ? `[${interval.map(two).join(", ")}]` : ""), track);
   };
+  const lengths = data.rows.flatMap((row) => row.frames), unequal = Math.max(...lengths) > 1.01 * Math.min(...lengths);
   const runs = (row) => el("td", { class: "few", title: row.frames ? `scored after ${[...new Set(row.frames.map(frames))].join(" to ")} frames` : "" },
-    row.runs ?? "", row.unfinished ? el("div", { class: "interval" }, `${row.unfinished} not finished`) : null);
+    row.runs ?? "", row.frames && unequal ? el("div", { class: "interval" }, `${[...new Set(row.frames.map(frames))].join(" to ")} frames`) : null, row.unfinished ? el("div", { class: "interval" }, `${row.unfinished} not finished`) : null);
   const line = (row, published) => el("tr", {},
     el("td", { class: "left wrap" }, row.agent, published ? el("div", { class: "interval" }, `published: ${row.protocol}; ${row.source}`) : null),
     ...(row.mean ? STATS.map((s) => cell(row, s, published)) : [el("td", { class: "left quiet", colSpan: STATS.length }, "has not played all of these games")]),
@@ -58,6 +59,7 @@ function board(data) {
   });
   return el("section", {},
     el("h2", { title: data.shared.join(", ") }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`
+      + (unequal ? ", UNEQUAL FRAMES" : "")
       + (data.repeats ? `, ${many(data.repeats, "repeat")} of a seed left out` : "")
       + (data.shared.length < data.games.length ? `, ranked over ${data.shared.length > 4 ? many(data.shared.length, "game") : data.shared.join(", ")}` : "")),
     el("div", { class: "card tablewrap" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", { class: "left" }, "agent"), ...STATS.map((s) => el("th", {}, s)), el("th", { class: "few" }, "games"), el("th", { class: "few" }, "runs"))), el("tbody", {}, ...data.rows.map((r) => line(r, false)), ...data.published.map((r) => line(r, true))))),

@@ -1,7 +1,7 @@
 // The first page: curves by game and agent, and every run in a table.
 
 import { ask, colour, el, frames, lap, number, play, pressed, redraw, swatch } from "./base.js";
-import { AXES, Plot, band, gridOf, nearestRun, smooth } from "./charts.js";
+import { AXES, Plot, band, gridOf, nearestRun, smooth, together } from "./charts.js";
 import { Curves, keep, store, titled, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
@@ -21,7 +21,7 @@ function fill(select, options, chosen) {
 export class Overview {
   constructor(host) {
     this.host = host; this.plots = new Map(); this.hidden = new Set(); this.chosen = new Set();
-    this.status = new Set(); this.sort = ["created", -1]; this.at = 0; this.all = false; this.allPanels = false;
+    this.status = new Set(); this.sort = ["created", -1]; this.at = 0; this.under = ""; this.all = false; this.allPanels = false;
     this.published = new Map();
     this.curves = new Curves(wishes.metric, wishes.axis);
   }
@@ -77,7 +77,7 @@ export class Overview {
       this.pick("split", "panels", [["game", "game"], ["agent", "agent"], ["folder", "suite"], ["", "one for all"]], anew),
       el("label", {}, "smooth", slider), el("label", { title: "0 is random play, 1 a human" }, normal, "human-normalised"),
       el("label", {}, "published", reference));
-    view.append(el("span", { class: "quiet few" }, "A click on a curve plays the episode recorded nearest to it."));
+    view.append(el("span", { class: "quiet few" }, "A click on a curve plays the training episode recorded nearest to it."));
     this.tools = el("div", { class: "bar" }, this.search, this.chips, view);
     this.legend = el("div", { class: "legend" });
     this.panels = el("div", { class: "panels" });
@@ -134,10 +134,9 @@ export class Overview {
   }
   scaled(run, curve) {
     const scale = store.about.scales[run.game];
-    const y = wishes.metric.startsWith("eval/") ? curve.y : smooth(curve.y, wishes.smooth);
-    if (!wishes.normal || !SCORES.includes(wishes.metric)) return { ...curve, y, game: run.game };
+    if (!wishes.normal || !SCORES.includes(wishes.metric)) return { ...curve, game: run.game };
     if (!scale) return null;  // a raw score is not to be averaged with normalised ones
-    return { ...curve, y: y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
+    return { ...curve, y: curve.y.map((v) => (v - scale[0]) / (scale[1] - scale[0])) };
   }
   drawPanels() {
     if (!store.runs.size) return;
@@ -171,14 +170,18 @@ export class Overview {
       this.plots.set(name, plot);
     }
     plot.card.classList.toggle("one", alone);
-    const everything = [...byGroup.values()].flat(), grid = gridOf(everything);
+    const everything = [...byGroup.values()].flat();
+    const unit = Math.max(...everything.map((c) => c.x[c.x.length - 1] - c.x[0])) / 100;
+    const drawn = new Map([...byGroup].map(([group, curves]) => [group, together(curves).map((curve) => (
+      wishes.metric.startsWith("eval/") ? curve : { ...curve, y: smooth(curve, wishes.smooth, unit) }))]));
+    const grid = gridOf([...drawn.values()].flat());
     let unlike = false;
     const lines = this.groups.filter((g) => byGroup.has(g)).map((group) => {
-      const curves = byGroup.get(group), several = curves.length > 1;
+      const curves = drawn.get(group), several = curves.length > 1;
       const alike = !SCORES.includes(wishes.metric) || new Set(curves.map((c) => c.game)).size < 2;  // raw scores of several games have no mean
       const { mean, low, high, some, share } = alike ? band(curves, grid) : band([], grid);
       unlike ||= !alike;
-      return { label: group, curves, colour: colour(this.groups.indexOf(group)), lap: lap(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
+      return { label: group, curves: byGroup.get(group), colour: colour(this.groups.indexOf(group)), lap: lap(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
       const curve = wishes.split === "game" && wishes.axis !== "hours" && SCORES.includes(wishes.metric) ? this.reference(agent, name) : null;
@@ -214,8 +217,10 @@ export class Overview {
     const order = (run) => (key === "name" ? titled(run) : run[key]) ?? (way < 0 ? -Infinity : Infinity);
     const rows = [...this.runs].sort((a, b) => way * (typeof order(a) === "string" ? order(a).localeCompare(order(b), "en", { numeric: true }) : order(a) - order(b)));
     this.rows = rows;
-    this.at = Math.min(this.at, Math.max(rows.length - 1, 0));
-    const shown = this.all ? rows : rows.slice(0, FIRST_ROWS);
+    const there = rows.findIndex((run) => run.id === this.under);  // the keys' run, wherever it is by now
+    this.at = there >= 0 ? there : Math.min(this.at, Math.max(rows.length - 1, 0));
+    const shown = this.all ? rows : rows.slice(0, FIRST_ROWS), usual = commonest(rows);
+    const otherwise = (run) => run.fingerprint && run.fingerprint !== usual.get(run.game);
     const head = COLUMNS.map(([name, words, more]) => el("th", { class: more, "aria-sort": key === name ? (way > 0 ? "ascending" : "descending") : "none" },
       name ? el("button", { "data-key": `sort ${name}`, onclick: () => { this.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
     const body = shown.map((run, i) => {
@@ -227,13 +232,14 @@ export class Overview {
         el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
         el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
         el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),
-        el("td", {}, number(run.training)), el("td", {}, number(run.evaluation)),
+        el("td", {}, number(run.training)),
+        el("td", { title: run.fingerprint ? `${run.measured}, fingerprint ${run.fingerprint}` : "" }, number(run.evaluation) + (otherwise(run) ? " †" : "")),
         el("td", { class: "few" }, run.normalised === null ? "" : `${(100 * run.normalised).toFixed(0)} %`), el("td", { class: "few" }, number(run.speed)));
     });
     redraw(this.table, el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)),
       ...(rows.length > shown.length ? [el("button", { "data-key": "all", onclick: () => { this.all = true; this.drawTable(); } }, `show all ${rows.length} runs`)] : []));
     redraw(this.actions,
-      el("span", { class: "quiet" }, `${rows.length} of ${store.runs.size} runs`),
+      el("span", { class: "quiet" }, `${rows.length} of ${store.runs.size} runs${rows.some(otherwise) ? "; † evaluated otherwise than most of the game's, and not to be compared with them" : ""}`),
       el("button", { class: "main", "data-key": "compare", disabled: this.chosen.size < 2, onclick: () => this.compare() }, this.chosen.size > 1 ? `Compare ${this.chosen.size} (c)` : "Choose two or more to compare"),
       ...(this.chosen.size ? [el("button", { "data-key": "none", onclick: () => { this.chosen.clear(); this.drawTable(); } }, "none")] : []));
   }
@@ -244,16 +250,27 @@ export class Overview {
     if (name === "j" || name === "k") {
       this.at = Math.max(0, Math.min(this.rows.length - 1, this.at + (this.keys ? (name === "j" ? 1 : -1) : 0)));
       this.all ||= this.at >= FIRST_ROWS;
-      this.keys = true; this.drawTable();
+      this.keys = true; this.under = this.rows[this.at]?.id ?? ""; this.drawTable();
       this.table.querySelector("tr.at")?.scrollIntoView({ block: "nearest" });
       return true;
     }
     const run = this.rows[this.at];
-    if (name === "x" && run) { this.keys = true; this.choose(run.id); return true; }
+    if (name === "x" && run) { this.keys = true; this.under = run.id; this.choose(run.id); return true; }
     if (name === "Enter" && this.keys && run) { location.hash = `#/run/${run.id}`; return true; }
     if (name === "c") { this.compare(); return true; }
     return false;
   }
+}
+
+function commonest(runs) {  // fingerprint of evaluations, by game
+  const counts = new Map(), most = new Map();
+  for (const { game, fingerprint } of runs) {
+    if (!fingerprint) continue;
+    const key = `${game}\n${fingerprint}`, count = (counts.get(key) ?? 0) + 1;
+    counts.set(key, count);
+    if (count > (counts.get(`${game}\n${most.get(game)}`) ?? 0)) most.set(game, fingerprint);
+  }
+  return most;
 }
 
 const COLUMNS = [["", "", "left"], ["name", "run", "left"], ["status", "status", "left"], ["agent", "agent", "left few"], ["game", "game", "left few"], ["seed", "seed", "few"], ["frames", "frames", ""], ["training", "training", ""], ["evaluation", "evaluation", ""], ["normalised", "of a human", "few"], ["speed", "frames/s", "few"]];

@@ -161,7 +161,7 @@ function lanes(header, pictures) {
   header.lanes.forEach((lane, i) => {
     const part = (name) => box.children[i].querySelector(`.${name}`);
     const yours = header.kind === "duel" ? lane.label === "you" : lane.taken;
-    part("who").textContent = header.lanes.length > 1 ? lane.label : yours ? "you" : header.kind === "episode" ? lane.label : "";
+    part("who").textContent = header.lanes.length > 1 ? lane.label : yours ? "you" : header.kind === "episode" ? lane.label + (lane.person ? ", taken over" : "") : "";
     part("who").classList.toggle("you", yours);
     part("score").textContent = draw.score(lane.score);
     if (lane.reward) {

@@ -289,6 +289,29 @@ def test_a_stopped_training_goes_on_with_all_shards(ray, tmp_path):
         assert 0 < old["rows_added"] < new["rows_added"]
 
 
+def test_rows_that_a_checkpoint_names_outlast_a_training_that_went_on_and_was_killed(
+    ray, tmp_path, monkeypatch, capsys
+):
+    """Before it had saved anything: what the actors write then goes behind those rows."""
+    monkeypatch.setattr("experiments.trainer.LOG_PERIOD", 50)
+    iterations = iter(range(10**6))
+    run = train(four_players(), tmp_path, lambda: next(iterations) == 25 and os.kill(os.getpid(), signal.SIGTERM))
+    files = sorted((run.path / "replay").rglob("*.rows"))
+    before = {file: file.read_bytes() for file in files}
+    again = iter(range(10**6))
+
+    def killed():
+        return next(again) == 6 and sys.exit("killed")
+
+    with pytest.raises(SystemExit):
+        resume(Resume(run.path, wandb="off"), Console(quiet=True), killed)
+    after = {file: file.read_bytes() for file in files}
+    assert all(after[file].startswith(content) for file, content in before.items())
+    assert sum(map(len, after.values())) > sum(map(len, before.values()))
+    resume(Resume(run.path, wandb="off"), Console(quiet=True))
+    assert Run.open(run.path).load_checkpoint()[1]["finished"] and "PASSED OVER" not in "".join(capsys.readouterr())
+
+
 def test_without_ray_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]' in the clone"):

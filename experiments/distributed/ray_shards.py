@@ -54,6 +54,7 @@ class ShardActor:
         torch.set_num_threads(1)
         self.experience = Part(config, num_envs, length, seed[0], len(players), to_tensors(example))
         self.seed, self.players, self.rows = seed, players, rows
+        self.folder: Path | None = None
         self.begin_drawing(0)
         self.life = dict.fromkeys(players, -1)
         self.waiting: dict[tuple[int, int], Block] = {}
@@ -123,9 +124,12 @@ class ShardActor:
         return self.total()
 
     def sees(self, folder: Path) -> bool:
-        """Whether a folder of the learner's machine is one here, too; if so, rows are kept there."""
-        if folder.is_dir():
-            self.segments = [Segments(folder / str(player)) for player in self.players]
+        """Whether a folder of the learner's machine is one here, too; if so, rows are kept there.
+
+        Asked again for the same one, it goes on with the files there: what was read from them is written already.
+        """
+        if folder.is_dir() and folder != self.folder:
+            self.folder, self.segments = folder, [Segments(folder / str(player)) for player in self.players]
         return folder.is_dir()
 
     def write(self) -> list[dict[str, Any]]:

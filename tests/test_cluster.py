@@ -100,7 +100,7 @@ class Pretended:
 
         return kind
 
-    def wait(self, refs, num_returns, timeout):
+    def wait(self, refs, num_returns=1, timeout=None):
         for ref in refs:  # players are ahead of what the learner has heard
             with suppress(Died):
                 ref.value()
@@ -310,6 +310,26 @@ def test_rows_that_a_checkpoint_names_outlast_a_training_that_went_on_and_was_ki
     assert sum(map(len, after.values())) > sum(map(len, before.values()))
     resume(Resume(run.path, wandb="off"), Console(quiet=True))
     assert Run.open(run.path).load_checkpoint()[1]["finished"] and "PASSED OVER" not in "".join(capsys.readouterr())
+
+
+def test_a_stop_is_heard_while_nobody_plays(ray, tmp_path, monkeypatch):
+    """As when others have taken the cluster's processors. Until then all players are replaced now and then."""
+    monkeypatch.setattr("experiments.distributed.ray_players.SILENCE", 0.0)
+    calls, wait = iter(range(10**6)), ray.wait
+
+    def stop():
+        if (call := next(calls)) == 40:
+            ray.wait = lambda refs, num_returns=1, timeout=None: ([], refs)
+        return call == 43 and os.kill(os.getpid(), signal.SIGTERM)
+
+    run = train(four_players(), tmp_path, stop)
+    state = run.load_checkpoint()[1]
+    assert not state["finished"] and state["updates"] == updates_paid_for(state) > 0 and next(calls) == 44
+    events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
+    assert sum("said nothing for 0 s" in event for event in events) == 4 * 4
+    ray.wait = wait
+    resume(Resume(run.path, wandb="off"), Console(quiet=True))
+    assert Run.open(run.path).load_checkpoint()[1]["finished"]
 
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch):

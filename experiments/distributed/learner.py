@@ -20,8 +20,11 @@ class Players(Protocol):
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights, sooner or later."""
 
-    def recv(self) -> tuple[Any, Told]:
-        """Waits for the next block of any player, for `experience.extend`; it stays as it is until it is released."""
+    def recv(self) -> tuple[Any, Told] | None:
+        """Waits for the next block of any player, for `experience.extend`; it stays as it is until it is released.
+
+        None: there was none for a while, and who follows the training may want to stop it.
+        """
 
     def release(self, told: Told) -> None:
         """Lets a player fill the block again."""
@@ -30,8 +33,8 @@ class Players(Protocol):
 def learn(agent: Agent, players: Players, experience: Any, agent_steps: int) -> Iterator[Moment]:
     """Takes blocks and makes exactly the updates that they have paid for, up to `agent_steps`.
 
-    Yields after every block and what was learned since. Players that are faster wait for the learner, for they run
-    out of blocks; a learner that is faster waits for a block. Weights go out once for every round of blocks.
+    Yields after every block and what was learned since, and now and then while there is none. Players that are faster
+    wait for the learner, for they run out of blocks; a learner that is faster waits for a block. Weights go out once for every round of blocks.
 
     Args:
         experience: `Shards`, or what stands for them.
@@ -39,7 +42,10 @@ def learn(agent: Agent, players: Players, experience: Any, agent_steps: int) -> 
     players.publish(agent, experience.steps_added)
     blocks = 0
     while experience.steps_added < agent_steps:
-        block, told = players.recv()
+        if (received := players.recv()) is None:
+            yield Moment(experience.steps_added, NO_STEP, (), {})
+            continue
+        block, told = received
         experience.extend(told.player, block)
         players.release(told)
         staleness = agent.updates - told.version

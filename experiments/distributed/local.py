@@ -29,6 +29,7 @@ from experiments.interruption import ASKS
 AHEAD = 2  # blocks of each player: one is filled while the other waits for the learner
 COURTESY = 5  # added to the nice value of players: where cores are few, the learner goes first
 SILENCE = 300.0  # seconds without a block from a player, after which it is replaced
+HEARING = 1.0  # seconds without any block, after which who learns hears what it is asked to do
 GRACE = 5.0  # seconds more, for all of them may have stood still together
 
 
@@ -85,22 +86,24 @@ class LocalPlayers(Roster):
             if player not in self.processes:
                 self.start(player)
 
-    def recv(self) -> tuple[Block, Told]:
-        """Waits for the next block of any player.
+    def recv(self) -> tuple[Block, Told] | None:
+        """Waits for the next block of any player; None: none came for a second.
 
         Raises:
             NobodyPlays: a player dies again and again.
         """
         while True:
-            while not self.ready:
+            if not self.ready:
                 began = time.monotonic()
-                arrived = wait(list(self.pipes.values()), SILENCE)
+                arrived = wait(list(self.pipes.values()), HEARING)
                 self.waited += time.monotonic() - began
                 self.ready.extend(player for player, pipe in self.pipes.items() if pipe in arrived)
                 unheard = [player for player in self.pipes if time.monotonic() - self.heard[player] >= SILENCE]
                 for player in unheard:
                     if player not in self.ready and not self.pipes[player].poll(GRACE):
                         self.replace(player, f"said nothing for {SILENCE:.0f} s")
+            if not self.ready:
+                return None
             player = self.ready.popleft()
             try:
                 told = self.pipes[player].recv()

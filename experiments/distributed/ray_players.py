@@ -9,7 +9,7 @@ from agents.agent import Agent
 from experiments.config import Experiment
 from experiments.distributed.blocks import Told, block_rows, carve, example_row, like, size_of
 from experiments.distributed.cluster import get, on_node, to_arrays, to_tensors
-from experiments.distributed.local import SILENCE, slots_of
+from experiments.distributed.local import HEARING, SILENCE, slots_of
 from experiments.distributed.player import Player
 from experiments.distributed.ray_shards import Offered, RayShards
 from experiments.distributed.roster import Roster
@@ -66,6 +66,7 @@ class RayPlayers(Roster):
         self.filling: dict[Any, int] = {}  # what was promised, and by which player, in the order asked
         self.agent_steps, self.weights = 0, None
         self.heard: dict[int, float] = {}  # when each player last gave a block, or was started
+        self.silent_since = 0.0  # by the monotonic clock, while nobody gives one; 0: somebody does
 
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights from their next block on, and starts those that are not there yet."""
@@ -75,8 +76,9 @@ class RayPlayers(Roster):
             if player not in self.actors:
                 self._start(player)
 
-    def recv(self) -> tuple[Offered, Told]:
-        """Waits until the next block of any player is beside its shard, for `RayShards.extend`.
+    def recv(self) -> tuple[Offered, Told] | None:
+        """Waits until the next block of any player is beside its shard, for `RayShards.extend`; None: none came for a
+        second.
 
         Raises:
             NobodyPlays: a player dies again and again.
@@ -84,12 +86,16 @@ class RayPlayers(Roster):
         """
         while True:
             began = time.monotonic()
-            done, _ = self.ray.wait(list(self.filling), num_returns=1, timeout=SILENCE)
+            done, _ = self.ray.wait(list(self.filling), num_returns=1, timeout=HEARING)
             self.waited += time.monotonic() - began
             if not done:
-                for player in list(self.actors):
-                    self.replace(player, f"said nothing for {SILENCE:.0f} s")
-                continue
+                self.silent_since = self.silent_since or began
+                if time.monotonic() - self.silent_since >= SILENCE:
+                    self.silent_since = 0.0
+                    for player in list(self.actors):
+                        self.replace(player, f"said nothing for {SILENCE:.0f} s")
+                return None
+            self.silent_since = 0.0
             player = self.filling[done[0]]
             # Of several blocks that are there, Ray may name any: the player's first comes first.
             oldest = next(ref for ref, whose in self.filling.items() if whose == player)

@@ -34,7 +34,8 @@ def learn(agent: Agent, players: Players, experience: Any, agent_steps: int) -> 
     """Takes blocks and makes exactly the updates that they have paid for, up to `agent_steps`.
 
     Yields after every block and what was learned since, and now and then while there is none. Players that are faster
-    wait for the learner, for they run out of blocks; a learner that is faster waits for a block. Weights go out once for every round of blocks.
+    wait for the learner, for they run out of blocks; a learner that is faster waits for a block. Weights go out once
+    for every round of blocks.
 
     Args:
         experience: `Shards`, or what stands for them.

@@ -45,8 +45,8 @@ class Setup:
         """The experience's rows on disk, if it is worth keeping."""
         return Segments(folder) if isinstance(self.experience, Replay) else None
 
-    def speeds(self) -> dict[str, float]:
-        """What there is to say about the time since the last call."""
+    def speeds(self, seconds: float) -> dict[str, float]:
+        """What there is to say about so many seconds, those of training since the last call."""
         return {}
 
 

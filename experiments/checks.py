@@ -31,6 +31,15 @@ SPARE_BYTES = 50_000_000  # of a disk, for logs and videos
 BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emulators, evaluation; on a GPU as many
 
 
+PLAYER_MEMORY = 200_000_000  # bytes of a process that plays; 100 MB on Linux, where what they import is shared
+
+
+def base_memory(experiment: Experiment) -> int:
+    """What a training takes of this machine's memory besides its replay, in bytes."""
+    players = experiment.players if experiment.distributed == "local" else 0
+    return BASE_MEMORY + players * PLAYER_MEMORY
+
+
 def check(experiment: Experiment, device: torch.device, here: bool = True) -> None:
     """Refuses, before anything is built, what can only end badly.
 
@@ -207,7 +216,7 @@ def with_room(experiment: Experiment, device: torch.device) -> Experiment:
     rooms: list[Literal["auto", "ram", "compressed"]] = ["auto", "ram", "compressed"]
     choices = [replace(experiment, replay=replace(replay, storage=storage)) for storage in rooms]
     for x in choices:
-        if replay_bytes(x, device) + BASE_MEMORY <= TAKEN * available_memory(replay_device(x, device)):
+        if replay_bytes(x, device) + base_memory(x) <= TAKEN * available_memory(replay_device(x, device)):
             return x
     return min(choices, key=lambda x: replay_bytes(x, device))
 

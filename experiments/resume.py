@@ -158,20 +158,22 @@ def go_back(
 
     Raises:
         Lost: nothing was saved since, or it was asked to stop.
+        NoRoom: what is left has too little.
     """
     saved = run.checkpoints()
     if saved and asked.signal:
         raise Lost(f"{lost}, and it was asked to stop; go on from {saved[-1]}: {run.resume_command}")
     if not saved or int(saved[-1].name) <= since:
         raise lost
+    reason: Lost | NoRoom = lost
     for _ in range(TRIES):
-        console.print(f"{lost}; going back to {saved[-1]}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{reason}; going back to {saved[-1]}", highlight=False, markup=False, soft_wrap=True)
         time.sleep(PAUSE)
         try:
             return resume(options, console, stop)
-        except Lost as again:
-            lost = again
-    raise lost
+        except (Lost, NoRoom) as again:  # the machine may come back
+            reason = again
+    raise reason
 
 
 class Recovered(NamedTuple):
@@ -296,7 +298,7 @@ def bring_back(
     moment, exact = (recovery if isinstance(setup, DistributedSetup) else snapshot).restore(setup, tensors, facts)
     if moment.agent_steps != state["agent_steps"]:
         raise ValueError("its games played another number of steps")
-    segments = setup.segments(run.path / "replay")
+    segments = setup.segments((run.path / "replay").absolute())
     if segments is not None:
         segments.read(setup.experience, facts["rows"])
     return moment, exact, segments

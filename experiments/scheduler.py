@@ -97,6 +97,7 @@ class Scheduler:
         self.elsewhere: list[Cell] = []  # runs that another process is at
         self.failed: dict[str, str] = {}
         self.stopped: set[str] = set()
+        self.told: set[str] = set()  # hopeless ones, that they are to end
         self.losses: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.again_at = 0.0  # by the monotonic clock; before, no run begins, for there was no room for one
@@ -119,7 +120,8 @@ class Scheduler:
                         break
                     self._begin(self.waiting, work)
                     self.waiting = None
-                for name in work.hopeless() & self.running.keys():
+                for name in (work.hopeless() & self.running.keys()) - self.told:
+                    self.told.add(name)  # once: a second time would stop it at once, in the middle of what it saves
                     self._tell(self.running[name])
                 show(self, work)
                 idle = not self.running and (

@@ -90,11 +90,11 @@ def of_threads(count: int) -> str:
     return "all threads" if not count else f"{count} thread{'s' * (count > 1)}"
 
 
-def share_of_threads(jobs: int) -> int:
-    """Threads of each of so many trainings at once; 0 for as many as torch likes."""
+def share_of_threads(jobs: int, beside: int = 0) -> int:
+    """Threads of each of so many trainings at once, with so many players beside each; 0 for as many as torch likes."""
     from experiments.limits import cores
 
-    return 0 if jobs == 1 else max(1, cores() // jobs)
+    return 0 if jobs == 1 else max(1, cores() // jobs - beside)
 
 
 class Plan(NamedTuple):
@@ -147,11 +147,11 @@ def plan(options: Suite) -> Plan:
     drawn = extremes(spec) if options.search else []
     needed = check_cells([*planned, *drawn], device, here=not options.ray)
     largest, start, shared = Room(*map(max, zip(*needed.values(), strict=True))), None, dict[str, int]()
-    threads, where = share_of_threads(options.jobs), ""
+    beside, away = (max(players_of(cell, kind) for cell in planned) for kind in ("local", "ray"))
+    threads, where = share_of_threads(options.jobs, beside), ""
     if options.ray:
         from experiments.distributed.runner import cluster_at, threads_on
 
-        beside, away = (max(players_of(cell, kind) for cell in planned) for kind in ("local", "ray"))
         gpus = float(device.type == "cuda")
         cluster = cluster_at(options.ray, lambda name: needed.get(name, largest).host, gpus, beside)
         start, room = cluster.start, Room(cluster.memory, largest.gpu)  # whether its GPU has room, a run sees itself

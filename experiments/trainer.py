@@ -57,7 +57,7 @@ class Trainer:
         self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
         self.evaluation_due = False
-        self.segments = setup.segments(run.path / "replay")
+        self.segments = setup.segments((run.path / "replay").absolute())  # a game may change the working directory
         # At 4,700 agent steps a second a tenth of the time went by while rows were written.
         on_gpu = self.device.type == "cuda" and isinstance(self.segments, Segments)
         self.beside = ThreadPoolExecutor(1) if on_gpu else None
@@ -194,14 +194,15 @@ class Trainer:
         """Logs the figures of now."""
         then, frames = self.clock
         self.clock = (time.monotonic(), self.frames())
-        speed = (self.frames() - frames) / max(self.clock[0] - then, 1e-9)
+        seconds = max(self.clock[0] - then, 1e-9)  # without evaluations
+        speed = (self.frames() - frames) / seconds
         row = {
             "charts/episodic_return": self.scores.mean, "charts/episodes": self.scores.episodes,
             "charts/epsilon": float(torch.as_tensor(self.experiment.explore(self.agent_steps)).mean()),
             "charts/updates": self.setup.agent.updates,
         }  # fmt: skip
         perf = {"charts/FPS": speed, "charts/SPS": speed / self.game.frame_skip, "charts/time": time.time()}
-        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device) | self.setup.speeds())
+        self.log.log(row | self.metrics, self.agent_steps, perf | usage(self.device) | self.setup.speeds(seconds))
         self.or_say_full(self.begin_to_write_rows)  # now and then, so that a checkpoint has little left to write
 
     def begin_to_write_rows(self) -> None:

@@ -261,6 +261,28 @@ def test_a_lost_shard_takes_it_back_to_the_checkpoint_and_to_the_end(ray, tmp_pa
     assert state["finished"] and state["updates"] == updates_paid_for(state)
 
 
+def test_a_cluster_that_became_too_small_is_waited_for(ray, tmp_path, capsys, monkeypatch):
+    """Where its machine does not come back, a suite may try again: there is no room now."""
+    monkeypatch.setattr("experiments.resume.PAUSE", 0.0)
+    monkeypatch.setattr("experiments.resume.TRIES", 2)
+    folder, asked = tmp_path / "r" / "checkpoints", []
+
+    def connect(cpus):
+        asked.append(cpus)
+        raise NoRoom("the Ray cluster has 2 CPUs, and 4 players take one each", "lower --players")
+
+    def stop():
+        if folder.exists() and len(list(folder.glob("0*"))) == 2:
+            next(actor for actor in ray.made if type(actor.object) is ShardActor).dead = True
+            monkeypatch.setattr(ray_setup, "connect", connect)
+        return False
+
+    options = Train(four_players(), device="cpu", wandb="off", runs=tmp_path, name="r")
+    with pytest.raises(NoRoom, match="the Ray cluster has 2 CPUs"):
+        run_training(options, Console(), stop)
+    assert len(asked) == 2 and "take one each" in capsys.readouterr().out
+
+
 def test_who_is_asked_to_stop_while_a_shard_is_lost_stops(ray, tmp_path, monkeypatch):
     """As when a cluster's manager signals everybody."""
     monkeypatch.setattr("experiments.resume.PAUSE", 0.0)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import trainer, video
+from experiments.distributed.ranks import First, RankInterruption
 from experiments.files import read_rows, write_json
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -25,6 +26,17 @@ def test_no_evaluation_begins_once_a_stop_was_asked_for():
     asked.interruption, asked.evaluation_due = SimpleNamespace(signal=signal.SIGTERM), False
     asked.evaluate()
     assert asked.evaluation_due
+
+
+def test_no_evaluation_of_ranks_begins_once_the_first_was_asked():
+    """Though the others do not know of it: at the end of all frames they need not, and before that they go on."""
+    for frames, known in ((10, False), (20, True)):
+        asked = object.__new__(First)
+        asked.interruption = asked.stopping = RankInterruption()
+        asked.interruption.asked, asked.evaluation_due = signal.SIGTERM, False
+        asked.frames, asked.experiment = lambda frames=frames: frames, SimpleNamespace(frames=20)
+        asked.evaluate()
+        assert asked.evaluation_due and bool(asked.stopping.signal) == known
 
 
 def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from experiments.checks import PLAYER_MEMORY
 from experiments.distributed.runner import Remote, Runner
 from experiments.files import NO_ROOM, RunError
 from experiments.limits import gpu_memory
@@ -16,6 +17,7 @@ from experiments.presets import PRESETS
 from experiments.records import remove_idle
 from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Room, Scheduler, check_fit
+from experiments.suite import share_of_threads
 from experiments.suite_board import say_the_end
 from experiments.suite_checks import check_cells
 
@@ -134,6 +136,18 @@ def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
     assert gpu_memory() == {name: 10 - i for i, name in enumerate(called)}
 
 
+def test_players_of_this_machine_take_memory_and_cores_of_it(monkeypatch):
+    monkeypatch.setattr("experiments.checks.available_memory", lambda device: 24 * 10**9)
+    monkeypatch.setattr("experiments.limits.cores", lambda: 16)
+    spec = {"agents": "dqn", "games": "Pong", "seeds": "0", "settings": {"frames": "1M"}}
+    own = {"distributed": "local", "players": "4"}
+    (alone,), (many,) = (cells(make_spec(spec | {"settings": spec["settings"] | more})) for more in ({}, own))
+    cpu = torch.device("cpu")
+    taken, more = check_cells([alone], cpu)[alone.name].host, check_cells([many], cpu)[many.name].host
+    assert more == taken + 4 * PLAYER_MEMORY
+    assert [share_of_threads(2, beside) for beside in (0, 4, 9)] == [8, 4, 1]
+
+
 def test_a_suite_for_a_cluster_asks_nothing_of_this_machine(monkeypatch):
     monkeypatch.setattr("experiments.checks.available_memory", lambda device: 0)
     planned = cells(make_spec({"agents": "dqn", "games": "Pong"}))
@@ -151,7 +165,8 @@ def test_a_command_that_a_cluster_s_machine_cannot_start_says_why(tmp_path):
 
     errors = SimpleNamespace(RayTaskError=Failed, RayError=Exception)
     ray = SimpleNamespace(exceptions=errors, get=get, wait=lambda *_, **__: ([1], []))
-    assert Remote(ray, None, None, tmp_path / "log").poll() == 1
+    actor = SimpleNamespace(is_here=SimpleNamespace(remote=lambda: None))
+    assert Remote(ray, actor, None, tmp_path / "log").poll() == 1
     assert "/not/shared" in (tmp_path / "log").read_text().splitlines()[-1]
 
 
@@ -166,6 +181,41 @@ class Process:
 
     def send_signal(self, number):
         self.told.append(number)
+
+
+def test_a_run_that_has_no_machine_of_a_cluster_yet_waits_no_longer_when_it_is_stopped(tmp_path):
+    """It might for ever: others may have taken all. What has one is told, and is heard when it ends."""
+    told, killed, there = [], [], set()
+    actor = SimpleNamespace(
+        is_here=SimpleNamespace(remote=lambda: "here"), tell=SimpleNamespace(remote=told.append),
+    )  # fmt: skip
+    ray = SimpleNamespace(
+        wait=lambda refs, timeout: (refs if refs[0] in there else [], []), kill=killed.append, get=lambda status: 143,
+        exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=OSError),
+    )  # fmt: skip
+    waits = Remote(ray, actor, "status", tmp_path / "log")
+    assert waits.poll() is None
+    waits.send_signal(signal.SIGTERM)
+    assert waits.poll() == waits.wait() == 128 + signal.SIGTERM and killed == [actor] and not told
+    there.add("here")
+    plays = Remote(ray, actor, "status", tmp_path / "log")
+    plays.send_signal(signal.SIGTERM)
+    assert plays.poll() is None and told == [signal.SIGTERM] and len(killed) == 1
+    there.add("status")
+    assert plays.poll() == 143
+
+
+def test_a_hopeless_run_is_told_once(tmp_path, monkeypatch):
+    """A second signal would end it at once, in the middle of what it saves."""
+    monkeypatch.setattr("experiments.scheduler.POLL", 0.02)
+    work = Listed([cells(make_spec({"agents": "a", "games": "b", "seeds": "0"}))[0]._replace(name="0")])
+    work.hopeless = lambda: {"0", "1"}
+    left = iter(range(20))  # it takes its time
+    process = Process()
+    process.poll = lambda: None if next(left, None) is not None else 143
+    launch = Launch(tmp_path, (), lambda cell: [], 0, lambda *_: process)
+    Scheduler(launch, 1, lambda cell: Room(4), Room(100), print).run(work, lambda s, work: None)
+    assert process.told == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])

@@ -329,13 +329,14 @@ def test_what_is_logged_of_exploration_and_speed_is_by_agent_steps():
     one = SimpleNamespace(
         clock=(time.monotonic() - 10, 0), frames=lambda: 400, agent_steps=100, scores=Scores(1), metrics={}, device=CPU,
         experiment=SimpleNamespace(explore=float), game=SimpleNamespace(frame_skip=4),
-        setup=SimpleNamespace(agent=SimpleNamespace(updates=1), speeds=dict),
+        setup=SimpleNamespace(agent=SimpleNamespace(updates=1), speeds=lambda seconds: {"waited": 4 / seconds}),
         log=SimpleNamespace(log=lambda *row: told.append(row)), or_say_full=lambda what: None, begin_to_write_rows=None,
     )  # fmt: skip
     trainer.Trainer.report(one)
     ((row, steps, perf),) = told
     assert (row["charts/epsilon"], steps) == (100, 100)
     assert perf["charts/FPS"] == pytest.approx(40, rel=0.1) and perf["charts/SPS"] == perf["charts/FPS"] / 4
+    assert perf["waited"] == pytest.approx(0.4, rel=0.1)
 
 
 def test_a_damaged_checkpoint_that_is_passed_over_is_named(watched_run, tmp_path, capsys):

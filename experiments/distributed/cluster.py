@@ -9,6 +9,7 @@ import torch
 
 from agents.sequence import tree_map
 from envs.extras import how_to_install
+from experiments.checks import NoRoom
 from experiments.files import RunError
 
 
@@ -56,7 +57,7 @@ def connect(cpus: int) -> Any:
         start(ray, cpus, quiet)
     have = ray.cluster_resources().get("CPU", 0)
     if have < cpus:
-        raise ValueError(f"the Ray cluster has {have:.0f} CPUs, and {cpus} players take one each; lower --players")
+        raise NoRoom(f"the Ray cluster has {have:.0f} CPUs, and {cpus} players take one each", "lower --players")
     return ray
 
 

@@ -191,6 +191,7 @@ def how_it_ended(code: int) -> str:
 
 def serve(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, weights_room: SharedMemory) -> None:
     """What a player's process does: fills blocks as long as there is room for them, until its learner is gone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKS)  # whoever has started the process that this one comes from
     threading.Thread(target=follow_parent, daemon=True).start()
     torch.set_num_threads(1)
     os.nice(COURTESY)

@@ -69,6 +69,14 @@ class First(Rank):
             how = f"to go on: {self.run.resume_command}" if saved else "nothing was saved yet"
             raise Gone(f"{error}; {how}") from None
 
+    def evaluate(self) -> None:
+        """Scores the agent, unless it is told to stop; the others need not know of that yet."""
+        if self.interruption.asked:
+            self.evaluation_due = True
+            self.stopping.known |= self.frames() >= self.experiment.frames  # where all of them end
+        else:
+            super().evaluate()
+
     def save(self, moment: Moment) -> Path:
         """Writes a checkpoint of all ranks."""
         self.others = [(self.world.receive(rank), self.world.receive(rank)) for rank in range(1, self.world.size)]

@@ -20,6 +20,9 @@ class Runner:
         self.process: Any = None
         self.told = 0  # the signal that came before the process was there
 
+    def is_here(self) -> None:
+        """Answers once there is a place for it."""
+
     def run(self, words: list[str], log: Path, env: dict[str, str]) -> int:
         """Runs it to its end, with what it says in a file; returns its status."""
         end = end_with_parent()  # if this machine leaves the cluster, the command saves and ends
@@ -48,13 +51,19 @@ class Remote:
 
     def __init__(self, ray: Any, actor: Any, status: Any, log: Path):
         self.ray, self.actor, self.status, self.log = ray, actor, status, log
+        self.placed = actor.is_here.remote()
+        self.given_up = 0  # the signal that came while it waited for a machine
 
     def poll(self) -> int | None:
         """Its status, or None: it runs, or waits for a machine; LOST if its machine is gone."""
+        if self.given_up:
+            return 128 + self.given_up
         return self.wait() if self.ray.wait([self.status], timeout=0)[0] else None
 
     def wait(self) -> int:
         """Waits for its end; as `poll`."""
+        if self.given_up:
+            return 128 + self.given_up
         try:
             return self.ray.get(self.status)
         except self.ray.exceptions.RayTaskError as error:  # it could not be started there
@@ -65,7 +74,12 @@ class Remote:
             return LOST
 
     def send_signal(self, number: int) -> None:
-        self.actor.tell.remote(number)
+        """Sends it a signal; what waits for a machine, which may be for ever, waits no longer."""
+        if self.ray.wait([self.placed], timeout=0)[0]:
+            self.actor.tell.remote(number)
+        else:
+            self.given_up = number
+            self.ray.kill(self.actor)
 
 
 class Cluster(NamedTuple):

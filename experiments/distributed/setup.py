@@ -1,6 +1,5 @@
 """A training whose games are played elsewhere: built from its experiment, and what its Trainer asks of it."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ class DistributedSetup:
     experience: Any  # Shards, or what stands for them
 
     def __post_init__(self) -> None:
-        self._asked, self._waited = time.monotonic(), 0.0
+        self._waited = 0.0
 
     def moments(self, x: Experiment, begin: Moment | None) -> Iterator[Moment]:
         """The training from where it is."""
@@ -44,11 +43,10 @@ class DistributedSetup:
         """The experience's rows on disk."""
         return ShardSegments(folder, len(self.experience.shards))
 
-    def speeds(self) -> dict[str, float]:
-        """The share of the time since the last call in which the learner waited for players."""
-        then, waited = self._asked, self._waited
-        self._asked, self._waited = time.monotonic(), self.games.waited
-        return {"perf/learner_idle": (self._waited - waited) / max(self._asked - then, 1e-9)}
+    def speeds(self, seconds: float) -> dict[str, float]:
+        """The share of so many seconds, of training since the last call, in which the learner waited for players."""
+        before, self._waited = self._waited, self.games.waited
+        return {"perf/learner_idle": (self._waited - before) / seconds}
 
 
 def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:

@@ -10,8 +10,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -131,7 +132,26 @@ def allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def work(*args: Any) -> None:
+class Told(gym.Wrapper):
+    """An environment whose errors can be told to another process: as text, for what they hold may not go there."""
+
+    def reset(self, **options: Any) -> Any:
+        with self._as_text():
+            return self.env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        with self._as_text():
+            return self.env.step(action)
+
+    @contextmanager
+    def _as_text(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}") from None
+
+
+def work(index: int, make_env: Callable[[], gym.Env], *args: Any) -> None:
     """What each process does: serves its environment until it is told to end, or nobody is there any more."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
@@ -139,7 +159,7 @@ def work(*args: Any) -> None:
     from gymnasium.vector.async_vector_env import _async_worker  # not public: what has no processes does without it
 
     with suppress(BrokenPipeError, EOFError):
-        _async_worker(*args)
+        _async_worker(index, lambda: Told(make_env()), *args)
 
 
 class GymPicture:

@@ -18,11 +18,12 @@ def game_of(name: str) -> Game:
     Raises:
         ValueError: no such game; the message names the closest ones.
     """
+    bare = name.removeprefix(registered.PREFIX)
+    plain = re.sub(r"^ALE/|(-ram)?(Deterministic|NoFrameskip)?-v\d+$", "", bare)
+    if name not in GAMES and plain in atari.ROMS:  # Gymnasium's have sticky actions and a frame skip of their own
+        raise ValueError(f"there is no game called {name!r}; did you mean {plain}? --protocol says how it is played")
     if name.startswith(registered.PREFIX):
         return registered.game(name)
-    plain = re.sub(r"^ALE/|(-ram)?(Deterministic|NoFrameskip)?-v\d+$", "", name)
-    if name not in GAMES and plain in atari.ROMS:
-        raise ValueError(f"there is no game called {name!r}; did you mean {plain}? --protocol says how it is played")
     if name in gym.registry:
         raise ValueError(f"there is no game called {name!r}; did you mean {registered.PREFIX}{name}?")
     if name not in GAMES:

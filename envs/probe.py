@@ -106,9 +106,11 @@ class TMaze(Probe):
 
 
 class RepeatPrevious(Probe):
-    """Morad et al. (2023), POPGym: say at every step which of four suits was shown `k` steps ago.
+    """After Morad et al. (2023), POPGym: say at every step which of four suits was shown `k` steps ago.
 
-    A right answer earns 1/n, a wrong one -1/n, of the n that are asked for.
+    A right answer earns 1/n, a wrong one -1/n, of the n that are asked for. Theirs deals one deck of 52, without
+    putting back, where here every suit is drawn anew; their k of 4 asks for what was shown three steps ago, and 48
+    answers count there, and 44 here.
     """
 
     k, steps = 4, 48

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -131,8 +130,6 @@ def made(name: str) -> gym.Env:
             " yours, give it an __init__.py"
         )
     try:
-        if name.startswith("ALE/"):
-            import_module("ale_py")  # a process of its own may have nothing registered yet
         env = gym.make(name, disable_env_checker=True)
         if "rgb_array" in env.metadata.get("render_modes", ()):
             env.close()

@@ -216,7 +216,8 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             f"SEEDS TWICE: {listed(again)}: a training with the same seed"
             " repeats itself, and its score counts as one more here: leave all but one of each out"
         )
-    notes += mixed_code(comparison) + mixed_machines(comparison)
+    notes += mixed_training(comparison) + mixed_code(comparison) + mixed_emulators(comparison)
+    notes += mixed_machines(comparison)
     few = set(Counter((run.agent, run.record.game) for run in comparison.runs).values())
     if min(few) == 1:
         cells = "every cell has" if max(few) == 1 else "some cells have"
@@ -288,9 +289,31 @@ def code_of(record: Record) -> tuple[str, str]:
     commit = record.config.get("commit")
     code = f"commit {commit[:10]}{'+' * commit.endswith('+')}" if isinstance(commit, str) else "code of no commit"
     protocol, versions = PROTOCOLS.get(record.settings["protocol"]), record.config.get("versions")
-    package = {"atari": "ale-py", "doom": "vizdoom"}.get(protocol.world if protocol else "", "")
+    world = protocol.world if protocol else ""
+    package = {"atari": "ale-py", "doom": "vizdoom"}.get(world, world)
     version = versions.get(package) if isinstance(versions, dict) else None
     return code, f"{package} {version}" if version else ""
+
+
+def mixed_emulators(comparison: Comparison) -> list[str]:
+    """A note on scores that unlike versions of an emulator gave, if some did; evaluations of before say none."""
+    told = {str(run.result["emulator"]) for run in comparison.runs if run.result.get("emulator")}
+    packages = [name.split()[0] for name in told]
+    unlike = sorted(name for name in told if packages.count(name.split()[0]) > 1)
+    return [f"MIXED EMULATORS: these scores were measured with {' or '.join(unlike)}"] if unlike else []
+
+
+def mixed_training(comparison: Comparison) -> list[str]:
+    """A note on agents that were evaluated alike and trained under unlike protocols of a world, if there are some."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for run in comparison.runs:
+        protocol = PROTOCOLS.get(name := run.record.settings["protocol"])
+        found.setdefault(protocol.world if protocol else "", {}).setdefault(name, set()).add(run.agent)
+    unlike = [
+        f"{' or '.join(f'{name} ({listed(sorted(agents))})' for name, agents in sorted(of_world.items()))}"
+        for of_world in found.values() if len(of_world) > 1
+    ]  # fmt: skip
+    return [f"MIXED TRAINING: trained under {', '.join(unlike)}, whatever they were evaluated under"] if unlike else []
 
 
 def unequal_frames(comparison: Comparison) -> list[str]:

@@ -33,6 +33,14 @@ def provenance() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def emulator(world: str) -> str:
+    """What plays the games of a world, and its version: "ale-py 0.12.1", say; "" if it is this suite."""
+    packages = {"atari": "ale-py", "doom": "vizdoom"} | {name: name for name in ("crafter", "minatar", "gymnasium")}
+    with suppress(KeyError, metadata.PackageNotFoundError):
+        return f"{packages[world]} {metadata.version(packages[world])}"
+    return ""
+
+
 def processor_model() -> str:
     """What this machine's processor is called, as far as it says."""
     with suppress(OSError):

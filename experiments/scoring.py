@@ -22,7 +22,7 @@ from experiments.config import Experiment
 from experiments.files import RunError, read_json, write_atomically, write_json
 from experiments.fingerprint import fingerprint
 from experiments.loop import evaluate
-from experiments.provenance import git_commit
+from experiments.provenance import emulator, git_commit
 from experiments.records import evaluations, in_training, is_weights
 from experiments.run import Run
 from experiments.stats import mean_interval
@@ -58,7 +58,7 @@ def score_agent(
         "game": game.name, "protocol": chosen.name, "epsilon": epsilon, "seed": seed, "episodes": episodes,
         "mean": mean, "mean_interval": mean_interval(scores), "median": float(np.median(scores)),
         "human_normalised_mean": human_normalised(game.name, mean), "scores": scores,
-        "games": players, **achievements(game, achieved), "checkpoint": "last",
+        "games": players, **achievements(game, achieved), "checkpoint": "last", "emulator": emulator(game.world),
         "fingerprint": fingerprint(
             chosen, epsilon=epsilon, episodes=episodes, seeds=[seed], checkpoint=weights_hash(agent),
             commit=git_commit(),

@@ -37,6 +37,7 @@ gym.register("Drawn-v0", lambda: Drawn())
 gym.register("Chancy-v0", lambda render_mode=None: Chancy())
 gym.register("Nan-v0", lambda: Nan())
 gym.register("Lottery-v0", lambda: Lottery())
+gym.register("Broken-v0", lambda: Broken())
 gym.register("Floats-v0", lambda render_mode=None: Floats())
 
 
@@ -88,3 +89,10 @@ class Floats(Chancy):
 
     def render(self):
         return np.zeros((40, 48, 3))
+
+
+class Broken(Corridor):
+    """It fails with what cannot be told to another process."""
+
+    def step(self, action):
+        raise RuntimeError("the ball is lost", open(os.devnull))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs.library import game_of
+from envs.protocols import GYMNASIUM
 from envs.registered import Registered, chance, shows_pictures
 from envs.screen import screen_of
 from experiments.cli import run_command
@@ -71,7 +72,9 @@ def test_what_draws_may_be_missing(monkeypatch, tmp_path, capsys):
     assert 'pip install "gymnasium[classic' in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["ALE/Pong-v5", "PongNoFrameskip-v4", "Pong-v4", "PongDeterministic-v0"])
+@pytest.mark.parametrize(
+    "name", ["ALE/Pong-v5", "gym/ALE/Pong-v5", "gym/Pong-v4", "PongNoFrameskip-v4", "Pong-v4", "PongDeterministic-v0"]
+)
 def test_atari_by_another_s_name_is_not_sent_to_another_benchmark(name):
     with pytest.raises(ValueError, match=r"did you mean Pong\?"):
         game_of(name)
@@ -182,3 +185,14 @@ def test_a_folder_that_is_no_package_is_not_imported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="only a folder"):
         Registered("runs_of_others.evil:X-v0", rules())
+
+
+def test_a_failure_that_cannot_be_sent_is_told_all_the_same():
+    """By its text: the process that plays once had nothing to say, and the one that waits waited for ever."""
+    games = game_of("gym/tests.own_game:Broken-v0").make(2, GYMNASIUM, device=torch.device("cpu"), stack=1)
+    try:
+        games.reset(0)
+        with pytest.raises(RuntimeError, match=r"RuntimeError: \('the ball is lost'"):
+            games.step(torch.zeros(2, dtype=torch.int64))
+    finally:
+        games.close()

@@ -148,6 +148,22 @@ def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
         load([tmp_path])
 
 
+def test_agents_that_trained_under_unlike_protocols_and_scores_of_unlike_emulators_are_said(tmp_path):
+    one, other = (make(tmp_path, agent, "Pong", 1, [1.0]) for agent in ("dqn", "c51"))
+    make(tmp_path, "dqn", "minatar/breakout", 1, [1.0], protocol=MINATAR)
+    said = lambda: [note for note in load([tmp_path]).notes if note.startswith(("MIXED TRAINING", "MIXED EMULATORS"))]
+    assert said() == []
+    config = json.loads((one / "config.json").read_text())
+    config["experiment"]["protocol"] = "nature"
+    write_json(one / "config.json", config)
+    (told,) = said()
+    assert told.startswith("MIXED TRAINING: trained under machado (c51) or nature (dqn")
+    for path, version in ((one, "ale-py 0.11"), (other, "ale-py 0.12")):
+        file = path / "evaluations" / f"{250_000:012d}.json"
+        write_json(file, json.loads(file.read_text()) | {"emulator": version})
+    assert "MIXED EMULATORS: these scores were measured with ale-py 0.11 or ale-py 0.12" in said()
+
+
 def test_another_protocol_for_the_same_world_makes_another_agent(tmp_path):
     make(tmp_path, "dqn", "Pong", 1, [1.0])
     make(tmp_path, "dqn", "minatar/breakout", 1, [2.0], protocol=MINATAR)

@@ -44,7 +44,8 @@ RECURRENT_DQN = Experiment(
 # weights with exponent 0.6, which the published version's table has; sticky actions instead of no-ops; the reward that
 # the network is told is clipped to [-1, 1]. Half of the squared errors summed over 80 steps, which their other
 # constants are for (as in the code of SEED RL and Acme), is 40 times our mean: epsilon and the gradient's bound are
-# divided by that. The dense layer before the LSTM is SEED RL's.
+# divided by that. The dense layer before the LSTM is SEED RL's. The target network's first copy comes after 2,440
+# updates.
 FULL_R2D2 = Experiment(
     preset="r2d2",
     source="Kapturowski et al. 2019",

@@ -14,8 +14,8 @@ from experiments.config import Experiment, NetworkConfig
 # batches a second while 360 players see 50,000 frames a second, which is one update per 658 agent steps. 14 GB of
 # frames. Deviations: 256 games instead of 360, which 32 or 256 players share equally; players have weights of a few
 # blocks of up to 16 steps ago, where theirs are up to 100 steps old; played in one process, a new step gets the largest
-# priority so far. Their loss is half of the squared error: our gradients are twice theirs, and so are the bound and the
-# root of epsilon.
+# priority so far; the target network's first copy comes after 2,425 updates. Their loss is half of the squared error:
+# our gradients are twice theirs, and so are the bound and the root of epsilon.
 FULL = Experiment(
     preset="apex-dqn",
     source="Horgan et al. 2018",

@@ -17,9 +17,10 @@ import numpy as np
 
 from envs.library import game_of
 from experiments.chance import random_scores
-from experiments.files import RunError, read_json, read_rows, write_atomically, write_json
+from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.loop import RECENT
 from experiments.published import published_curve
+from experiments.records import summary as summary_of
 from experiments.run import Run
 from experiments.stats import mean_interval
 
@@ -217,8 +218,7 @@ def beside_chance(options: Curve, run: Run, episodes: list[dict[str, Any]], fram
     half = frames / PARTS / 2
     draw(options.out / "curve.png", run, episodes, compare, [((p.frames - half) / MILLION, p.score) for p in found])
     table = [["frames", "episodes", "score"], *([str(p.frames), str(p.episodes), f"{p.score:.3f}"] for p in found)]
-    summary = read_json(run.path / "summary.json")
-    evaluation = last_evaluation(run)
+    summary, evaluation = summary_of(run.path), last_evaluation(run)
     about = {"random": {"mean": chance, "mean_interval": interval, "episodes": len(scores)}}
     more = {key: summary[key] for key in ("achievement_score", "success_rates") if key in summary}
     ours = evaluation.get("mean_interval")
@@ -235,7 +235,7 @@ def unlike_protocols(protocol: str, references: Sequence[str], game: str) -> str
 
 def last_evaluation(run: Run) -> dict[str, Any]:
     """What its summary says of it, without each game; empty before the first."""
-    evaluation = read_json(run.path / "summary.json").get("evaluation") or {}
+    evaluation = summary_of(run.path).get("evaluation") or {}
     return {key: value for key, value in evaluation.items() if key not in ("recordings", "games")}
 
 

@@ -39,7 +39,6 @@ CASES = {
     "qrdqn": (QRDQN(quantiles=16), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
     "iqn": (IQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
     "munchausen": (Munchausen(), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
-    "m-iqn": (MunchausenIQN(samples=8), NetworkConfig(**SMALL), REPLAY, Adam(3e-3, 1e-5), 100),
     "rainbow": (
         C51(n_steps=3, double=True, v_max=2.0), NetworkConfig(head="dueling", noise=0.5, **SMALL),
         ReplayConfig(20_000, 32, 500, 4, priority_exponent=0.5), Adam(3e-3, 1e-5), 100,

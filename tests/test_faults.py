@@ -51,18 +51,22 @@ def room_again():
     limit_files(resource.RLIM_INFINITY)
 
 
+CATCH = small("prioritized", "probe/catch")
+CATCH = replace(CATCH, network=replace(CATCH.network, hidden=512))  # a checkpoint of more than 100 kB
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return run_whole(small("prioritized"), tmp_path_factory.mktemp("whole"))
+    return run_whole(CATCH, tmp_path_factory.mktemp("whole"))
 
 
 def test_a_full_disk_is_said_and_does_no_harm(tmp_path, room_again, capsys, whole):
     """Checkpoints fail for a while; the one before stays whole, and the training ends as if nothing had been."""
-    x, count, whole_then = small("prioritized"), iter(range(10**6)), []
+    count, whole_then = iter(range(10**6)), []
 
     def stop():
         number = next(count)
-        if number == 150:  # checkpoints come every 75 iterations
+        if number == 185:  # checkpoints come every 85 iterations
             limit_files(100_000)
         if number == 290:
             (run_path,) = tmp_path.glob("r")
@@ -70,8 +74,8 @@ def test_a_full_disk_is_said_and_does_no_harm(tmp_path, room_again, capsys, whol
             whole_then.append(read_checkpoint(Run.open(run_path).checkpoints()[-1])[1]["agent_steps"])
         return False
 
-    run = run_whole(x, tmp_path, "r", stop)
-    assert whole_then == [pytest.approx(300, abs=2)]  # where an episode ended, one game took a step alone
+    run = run_whole(CATCH, tmp_path, "r", stop)
+    assert whole_then == [pytest.approx(300, abs=2)]  # the next would come at 450
     events = [row["event"] for row in read_rows(run.path / "events.jsonl")]
     # A checkpoint, and the weights of the best evaluation.
     assert sum("NOT SAVED" in event and "the last good one is" in event for event in events) == 2
@@ -83,12 +87,12 @@ def test_a_disk_that_stays_full_ends_the_training_with_a_clear_word(tmp_path, ro
     count = iter(range(10**6))
 
     def stop():
-        if next(count) == 150:
+        if next(count) == 185:
             limit_files(100_000)
         return False
 
     with pytest.raises(DiskFull, match="free some, then: highscore resume") as ended:
-        run_whole(small("prioritized"), tmp_path, "r", stop)
+        run_whole(CATCH, tmp_path, "r", stop)
     assert ended.value.status == NO_ROOM  # so that a suite goes on with it once there is room
     limit_files(resource.RLIM_INFINITY)
     resume(Resume(tmp_path / "r", device="cpu", wandb="off"), Console(quiet=True))

@@ -17,6 +17,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: `make test-ray` i
 from ray.cluster_utils import Cluster
 
 from experiments.distributed.cluster import import_ray, nodes
+from experiments.distributed.ray_players import RayPlayers
 from experiments.files import read_rows
 from experiments.run import Run
 from experiments.suite import Suite, run_suite
@@ -117,10 +118,16 @@ def test_players_that_find_no_cpu_are_named(cluster, tmp_path, monkeypatch):
     def said():
         return any("has played nothing" in row["event"] for row in read_rows(run / "events.jsonl"))
 
-    def stop():
+    release = RayPlayers.release
+
+    def released(self, told):
         monkeypatch.setattr("experiments.distributed.ray_players.SILENCE", 5.0)  # those that play have begun
+        release(self, told)
+
+    def stop():
         return said() or time.monotonic() - begun > 120
 
+    monkeypatch.setattr(RayPlayers, "release", released)
     try:
         run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(), stop)
     finally:
@@ -172,7 +179,7 @@ def test_learners_of_a_suite_are_actors_and_so_are_their_players(cluster, tmp_pa
                     if "gcs_server" in process.name():
                         clusters.add(process.pid)
                     if "experiments.cli train" in words:
-                        parents.add(" ".join(process.parent().cmdline()).split(".")[0])
+                        parents.add(" ".join(process.parent().cmdline()).split(".")[0].strip())
 
     looking = threading.Thread(target=look)
     looking.start()

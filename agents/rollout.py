@@ -140,6 +140,7 @@ def one_step_each(seq: Sequence) -> Sequence:
 def at(seq: Sequence, places: Tensor) -> Sequence:
     """The sequences of some of the B places: int64 [b] on the host."""
     there = onto(seq.action.device, places)
-    step, action, note = tree_map(lambda x: x[:, there], (seq.step, seq.action, seq.note))
-    state = tree_map(lambda x: x[there], seq.state)
+    # The same as x[:, there], which copies bytes one by one.
+    step, action, note = tree_map(lambda x: x.index_select(1, there), (seq.step, seq.action, seq.note))
+    state = tree_map(lambda x: x.index_select(0, there), seq.state)
     return Sequence(step, action, note, state, seq.weight[there], seq.ids[places])

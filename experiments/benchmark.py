@@ -224,8 +224,10 @@ def here() -> dict[str, Any]:
     import torch
 
     from experiments.limits import cores
+    from experiments.tuning import stay_within_quota
     from experiments.usage import multiplies_bf16
 
+    stay_within_quota()  # as what is measured
     found: dict[str, Any] = {
         "usable_cores": cores(), "threads": torch.get_num_threads(), "bf16": multiplies_bf16(torch.device("cpu")),
         "load": os.getloadavg()[0],

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from agents.agent import Agent
 from agents.captured import WARM_UP
+from agents.explore import Ladder
 from agents.replay import Replay
 from experiments.children import ours
 from experiments.config import Experiment
@@ -94,13 +95,13 @@ def carry_out(task: Task) -> dict[str, Any]:
     from experiments.tuning import stay_within_quota
 
     stay_within_quota()  # peers, too
-    x = preset(task.preset)
-
+    x = replace(preset(task.preset), game=task.game)
     if task.matched:
         x = at_the_same_settings(x)
     x = replace(x, compile=task.compile, precision=task.precision)
     if task.num_envs and x.replay is not None:
-        x = replace(x, num_envs=task.num_envs)
+        rungs = replace(x.explore, num_envs=task.num_envs) if isinstance(x.explore, Ladder) else x.explore
+        x = replace(x, num_envs=task.num_envs, explore=rungs)
     if task.storage and x.replay is not None:
         x = replace(x, replay=replace(x.replay, storage=task.storage))
     if task.peer == "limits":
@@ -127,7 +128,7 @@ def limits(x: Experiment, task: Task) -> dict[str, Any]:
     from experiments.build import device_of
     from experiments.speed import emulation, speed_of
 
-    seconds = emulation(replace(x, game=task.game), x.num_envs)
+    seconds = emulation(x, x.num_envs)
     speed, parameters = speed_of(x, device_of(task.device), seconds, task.seconds / 4)
     limit = speed.frames_per_second / speed.frame_skip
     found = {**speed._asdict(), "parameters": parameters, "agent_steps_per_second": limit}
@@ -150,7 +151,8 @@ def meet(agent: Agent, experience: Replay, times: int) -> None:
 def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
     from experiments.build import build, device_of
-    from experiments.checks import frame_bytes
+    from experiments.build_network import state_bytes
+    from experiments.checks import compressed_share, frame_bytes
     from experiments.interruption import Interruption
     from experiments.log import Log
     from experiments.loop import train
@@ -190,15 +192,17 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
             if on_gpu:  # how fast is known by now; where the time goes takes waiting for it
                 phases.waits = True
                 train_until(Stopwatch(reached, cycle_of(x), task.seconds / 4, phases.begin))
+            shares = phases.shares()
             trainer.finish_writing()
         run.close()
     setup.games.close()
-    found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": phases.shares()}
+    found = {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory(), "phases": shares}
     found["updates_per_second"] = updates
     if on_gpu:
         found["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
     if x.replay is not None:
-        found["bytes_per_transition"] = x.replay.bytes_needed(frame_bytes(x)) / x.replay.capacity
+        taken = x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network), compressed=compressed_share(x))
+        found["bytes_per_transition"] = taken / x.replay.capacity
     return found
 
 

@@ -37,7 +37,7 @@ class Phases:
         agent, games, experience = setup.agent, setup.games, setup.experience
         calls = [
             ("act", agent, "act"), ("learn", agent, "learn"),
-            ("environment", games, "send"), ("environment", games, "recv"),
+            ("environment", games, "start"), ("environment", games, "send"), ("environment", games, "recv"),
             ("replay", experience, "add"), ("replay", experience, "update"), ("replay", experience, "batches"),
         ]  # fmt: skip
         return cls(agent, games.device, calls)

@@ -18,6 +18,7 @@ from experiments.config import Experiment
 from experiments.distributed.blocks import block_rows, size_of
 from experiments.distributed.setup import DistributedSetup, build
 from experiments.distributed.weights import weights_of
+from experiments.limits import cores
 from experiments.measure import NEVER, in_a_process_of_its_own, measured
 from experiments.phases import Phases
 from experiments.presets import preset
@@ -155,10 +156,9 @@ def measure(task: Task, players: tuple[int, ...]) -> list[dict[str, Any]]:
     alone, whole = rows[0]["alone"], rows[0]["whole"]
     parts = alone["play_seconds_per_step"], whole["take_seconds_per_step"], whole["update_seconds"]
     costs = Costs(*parts, whole["period"])
-    cores = psutil.cpu_count() or 1
     for row in rows:
-        row["predicted"] = predict(costs, row["players"], 1, cores)
-        row["predicted_alone"] = predict(costs._replace(update=0.0), row["players"], 1, cores)
+        row["predicted"] = predict(costs, row["players"], 1, cores())
+        row["predicted_alone"] = predict(costs._replace(update=0.0), row["players"], 1, cores())
     return rows
 
 

@@ -13,12 +13,31 @@ from torch import Tensor, nn
 gym.register_envs(ale_py)
 
 
+class EpisodicLife(gym.Wrapper):
+    """Ends an episode at every lost life; the next begins where the game goes on, unless that is over."""
+
+    over, lives = True, 0
+
+    def reset(self, **options: Any) -> Any:
+        if not self.over:
+            obs, _, terminated, truncated, info = self.env.step(0)
+        if self.over or terminated or truncated:
+            obs, info = self.env.reset(**options)
+        self.over, self.lives = False, info["lives"]
+        return obs, info
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self.over, lost, self.lives = terminated or truncated, info["lives"] < self.lives, info["lives"]
+        return obs, reward, terminated or lost, truncated, info
+
+
 def make_env(game: str, num_envs: int) -> gym.vector.SyncVectorEnv:
     """Copies of a game in one process, preprocessed in Python."""
 
     def one() -> gym.Env:
         env: gym.Env = gym.make(f"ALE/{game}-v5", frameskip=1, repeat_action_probability=0.0)
-        env = AtariPreprocessing(RecordEpisodeStatistics(env), noop_max=30, terminal_on_life_loss=True)
+        env = EpisodicLife(AtariPreprocessing(RecordEpisodeStatistics(env), noop_max=30))
         return FrameStackObservation(TransformReward(env, lambda r: float(np.sign(float(r)))), 4)
 
     return gym.vector.SyncVectorEnv([one] * num_envs, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)

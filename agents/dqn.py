@@ -42,4 +42,5 @@ class DQN(MultiStep):
                 goal = q_learning_target(x.total, x.scale, q_target, q_selector)
         error = goal - pick(q_all, x.action)
         loss = huber(error) if self.error_loss == "huber" else error**2
-        return x.averaged(loss, error.detach().abs(), q_all)
+        shown = unscale(q_all.detach()) if self.value_rescaling else q_all
+        return x.averaged(loss, error.detach().abs(), shown)

@@ -156,6 +156,8 @@ def work(index: int, make_env: Callable[[], gym.Env], *args: Any) -> None:
     with suppress(PermissionError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its parent's handlers are not for it
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # nor what a job's processes hear
+        signal.signal(number, signal.SIG_IGN)
     from gymnasium.vector.async_vector_env import _async_worker  # not public: what has no processes does without it
 
     with suppress(BrokenPipeError, EOFError):

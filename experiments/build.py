@@ -18,7 +18,7 @@ from agents.rollout import Rollout
 from envs.games import Games
 from envs.library import game_of
 from experiments.build_network import build_network
-from experiments.checks import check, with_room
+from experiments.checks import NoRoom, check, with_room
 from experiments.config import Experiment
 from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
@@ -167,13 +167,16 @@ def device_of(name: str) -> torch.device:
     """auto, cpu or cuda as a device: auto is a GPU that works, or the CPU.
 
     Raises:
-        ValueError: CUDA was asked for and is not there, or does not work.
+        NoRoom: CUDA was asked for, and somebody else has all of it, or it does not work.
+        ValueError: it is not there.
     """
     if name == "cpu":
         return torch.device("cpu")
     fault = gpu_fault()
     if torch.cuda.is_available() and not fault:
         return torch.device("cuda")
+    if name == "cuda" and fault and torch.cuda.is_available():
+        raise NoRoom(f"--device cuda: {fault}", "try again, or use --device cpu")
     if name == "cuda":
         raise ValueError(f"--device cuda: {fault or 'torch sees no CUDA device here'}; use --device cpu")
     return torch.device("cpu")

@@ -145,8 +145,12 @@ def parse_train(args: list[str]) -> Any:
     if args[0].startswith("-"):
         raise ValueError("the preset comes first, such as: highscore train dqn --game Pong")
     known = args[0] in PRESETS or not Path(args[0]).is_dir()
-    experiment = preset(args[0]) if known else Run.open(Path(args[0])).experiment
-    options = parse(Train, args[1:], Train(replace(experiment, protocol="")), f"highscore train {args[0]}")
+    run = None if known else Run.open(Path(args[0]))
+    experiment = preset(args[0]) if run is None else run.experiment
+    weights = None if run is None else run.begun_with  # what it began with is one of its settings
+    options = parse(
+        Train, args[1:], Train(replace(experiment, protocol=""), weights=weights), f"highscore train {args[0]}"
+    )
     if options.experiment.protocol:
         return options
     fit = game_of(options.experiment.game).protocols

@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -35,10 +36,13 @@ def gpu_fault() -> str:
 
 
 def gpu_memory() -> dict[str, int]:
-    """Free memory in bytes of each GPU that this process may use, by what CUDA_VISIBLE_DEVICES calls it."""
-    count = torch.cuda.device_count()
+    """Free memory in bytes of each GPU that this process can use, by what CUDA_VISIBLE_DEVICES calls it."""
+    count, found = torch.cuda.device_count(), dict[str, int]()
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()] or range(count)
-    return {str(name).strip(): available_memory(torch.device("cuda", i)) for i, name in enumerate([*names][:count])}
+    for i, name in enumerate([*names][:count]):
+        with suppress(RuntimeError):  # somebody else has all of it, or it is broken
+            found[str(name).strip()] = available_memory(torch.device("cuda", i))
+    return found
 
 
 def cores() -> int:

@@ -76,6 +76,12 @@ class Run:
         return self.config.get("device", "cpu")
 
     @property
+    def begun_with(self) -> Path | None:
+        """The run whose weights it began with, if it did so."""
+        weights = self.config.get("weights")
+        return Path(str(weights["run"])) if isinstance(weights, dict) and "run" in weights else None
+
+    @property
     def wandb(self) -> dict[str, Any]:
         """How Weights & Biases mirrors it: "mode", "project", "group" and "tags"."""
         return {"mode": "auto", "project": "highscore"} | self.config.get("wandb", {})

@@ -153,15 +153,18 @@ class Scheduler:
         return not self.stopping and len(self.running) < self.jobs and time.monotonic() >= self.again_at
 
     def _place(self, cell: Cell) -> str | None:
-        """The GPU on which a run has most room beside those that run, "" if there is no choice; None: there is none."""
-        taken = [(self.memory_of(job.cell), job.gpu) for job in self.running.values()]
-        left = {
-            gpu: free - sum(room.gpu for room, there in taken if there == gpu)
-            for gpu, free in (self.launch.gpus or {"": self.memory.gpu}).items()
-        }
-        gpu = max(left, key=lambda name: left[name])
-        room = Room(self.memory.host - sum(room.host for room, _ in taken), left[gpu])
-        return gpu if not taken or self.memory_of(cell).within(room) else None
+        """The GPU for a run: of those with room beside what runs there, that with the fewest runs, then the most room.
+        "" if there is no choice; None: there is no room.
+        """
+        taken, needed = [(self.memory_of(job.cell), job.gpu) for job in self.running.values()], self.memory_of(cell)
+        host = self.memory.host - sum(room.host for room, _ in taken)
+        fit = []
+        for gpu, free in (self.launch.gpus or {"": self.memory.gpu}).items():
+            here = [room.gpu for room, there in taken if there == gpu]
+            left = free - sum(here)
+            if needed.within(Room(host, left)) or not taken:
+                fit.append((len(here), -left, gpu))
+        return min(fit)[2] if fit else None
 
     def _next(self, work: Work) -> Cell | None:
         """A run that another process was at and left, or a new one, or None."""

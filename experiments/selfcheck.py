@@ -86,7 +86,9 @@ def differences(one: Path, other: Path) -> list[str]:
     found = []
     files = {"metrics.jsonl", "episodes.jsonl", "summary.json"}
     for run in (one, other):
-        files |= {str(p.relative_to(run)) for folder in ("evaluations", "recordings") for p in (run / folder).iterdir()}
+        files |= {
+            str(p.relative_to(run)) for folder in ("evaluations", "recordings") for p in (run / folder).glob("[!.]*")
+        }
     for file in sorted(files):
         if not file.endswith(".mp4"):
             a, b = ((run / file).read_bytes() if (run / file).exists() else b"missing" for run in (one, other))

@@ -145,26 +145,28 @@ def plan(options: Suite) -> Plan:
     # A cluster's machines have GPUs for those who ask for one, which this machine may not have.
     device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
     drawn = extremes(spec) if options.search else []
-    needed = check_cells([*planned, *drawn], device, here=not options.ray)
-    largest, start, shared = Room(*map(max, zip(*needed.values(), strict=True))), None, dict[str, int]()
+    folder = options.runs / (options.name or Path(options.what).stem)
+    left = [cell for cell in planned if summary(folder / cell.name).get("finished") is not True]
+    needed = check_cells([*left, *drawn], device, here=not options.ray)
+    largest = Room(*map(max, zip(Room(0), *needed.values(), strict=True)))
+    start, shared = None, dict[str, int]()
     beside, away = (max(players_of(cell, kind) for cell in planned) for kind in ("local", "ray"))
-    threads, where = share_of_threads(options.jobs, beside), ""
+    at_once = min(options.jobs, len(planned) * max(options.search, 1))
+    threads, where = share_of_threads(at_once, beside), ""
     if options.ray:
         from experiments.distributed.runner import cluster_at, threads_on
 
         gpus = float(device.type == "cuda")
         cluster = cluster_at(options.ray, lambda name: needed.get(name, largest).host, gpus, beside)
         start, room = cluster.start, Room(cluster.memory, largest.gpu)  # whether its GPU has room, a run sees itself
-        jobs = min(options.jobs, len(planned) * max(options.search, 1))
-        threads = threads_on(cluster.cpus, jobs, beside, away)
+        threads = threads_on(cluster.cpus, at_once, beside, away)
         where = f"on the Ray cluster at {cluster.address}, whose machines have {', '.join(map(str, cluster.cpus))} CPUs"
     else:
         free = {name: int(TAKEN * size) for name, size in gpu_memory().items()} if device.type == "cuda" else {}
         shared = free if len(free) > 1 else {}
         room = Room(int(TAKEN * available_memory(torch.device("cpu"))), max(free.values(), default=0))
     memory_of = lambda cell: needed.get(cell.name, largest)
-    check_fit([*planned, *drawn], memory_of, room)
-    folder = options.runs / (options.name or Path(options.what).stem)
+    check_fit([*left, *drawn], memory_of, room)
     check_folder(folder, planned)
     if options.search:
         check_search(folder, spec, options.objective)
@@ -179,8 +181,10 @@ def launch_of(options: Suite, planned: Plan, threads: int) -> Launch:
     """How the runs of a suite are started."""
 
     def filed(cell: Cell) -> list[str]:
-        """Where Weights & Biases files a run, which remembers that itself."""
+        """Where Weights & Biases files a run, and where it is played, both of which it remembers itself."""
         project, folder = ["--wandb-project", options.wandb_project], planned.folder.name
+        if planned.memory.gpu and planned.device == "auto":  # a run that finds its GPU taken waits, and is on no CPU
+            project += ["--device", "cuda"]
         if options.wandb == "off":
             return project
         return [*project, "--wandb-group", f"{folder}/{cell.group}", "--wandb-tags", folder]

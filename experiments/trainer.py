@@ -256,7 +256,7 @@ class Trainer:
         result["recordings"] = keep_recordings(self.run, name, recordings)
         write_json(self.run.path / "evaluations" / f"{name}.json", result)
         self.evaluation = result
-        self.or_say_full(lambda: keep_weights(self.run, self.setup.agent, result))
+        self.or_say_full(lambda: keep_weights(self.run, self.setup.agent, result), "These weights are not kept")
         write_json(self.run.path / "summary.json", self.summary())
         shown, film = recordings[typical(result["scores"])], self.run.path / "recordings" / f"{name}.mp4"
         filmed = how.video_seconds > 0 and could_film(shown, film, how.video_seconds, self.log.event)
@@ -286,7 +286,7 @@ class Trainer:
             return {}
         return achievements(self.game, (row["achieved"] for row in read_rows(self.run.path / "episodes.jsonl")))
 
-    def or_say_full(self, write: Callable[[], Any]) -> None:
+    def or_say_full(self, write: Callable[[], Any], then: str = "The next checkpoint tries again") -> None:
         """Writes; a full disk is said aloud and does not end the training."""
         try:
             write()
@@ -295,7 +295,7 @@ class Trainer:
                 raise
             saved = self.run.checkpoints()
             self.log.event(
-                f"NOT SAVED: {error.strerror}; free some space. Training goes on, and the next checkpoint tries again; "
+                f"NOT SAVED: {error.strerror}; free some space. Training goes on. {then}; "
                 + (f"the last good one is {saved[-1]}" if saved else "there is none yet")
             )
 

@@ -24,6 +24,7 @@ import psutil
 
 from experiments.children import ours
 from experiments.files import write_atomically
+from experiments.interruption import ASKS
 from experiments.run import Run
 from experiments.sync import messages
 
@@ -227,7 +228,8 @@ def send(run: Any, message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Reads messages, a JSON line each, until the pipe closes: at the run's end, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ASKS:  # of a job, whose every process hears them; it ends with the training
+        signal.signal(number, signal.SIG_IGN)
     first = json.loads(sys.stdin.readline())["begin"]
     run = begin(first["mode"], first["init"], trainer=os.getppid())
     prepare(run)

@@ -69,7 +69,9 @@ class DNC(nn.Module):
     def _step(self, x: Tensor, s: DNCState) -> tuple[Tensor, DNCState]:
         """One step (ibid., Methods): x [B, F] to the output [B, F'] and the next state."""
         read = (s.reading @ s.matrix).flatten(1)
-        hidden, cell = self.controller(torch.cat([x, read], -1), (s.hidden, s.cell))
+        with torch.autocast(x.device.type, enabled=False):  # what it remembers for long is not rounded at every step
+            given = torch.cat([x, read], -1).to(s.hidden.dtype)
+            hidden, cell = self.controller(given, (s.hidden, s.cell))
         (
             read_key, read_strength, write_key, write_strength, erase, written, free, allocating, enabling, modes,
         ) = self.interface(hidden).split(self.parts, -1)  # fmt: skip

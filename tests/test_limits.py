@@ -123,7 +123,7 @@ def test_a_gpu_that_this_torch_has_no_kernels_for_is_named_and_not_taken(monkeyp
     assert gpu_fault() == (
         "Old GPU cannot be used: CUDA error: no kernel image is available for execution on the device"
     )
-    with pytest.raises(ValueError, match=r"--device cuda: Old GPU cannot be used.*; use --device cpu"):
+    with pytest.raises(ValueError, match=r"--device cuda: Old GPU cannot be used.*; try again, or use --device cpu"):
         device_of("cuda")
     found = {finding.what: finding for finding in doctor.machine()}
     assert not found["GPU"].well and "no kernel image" in found["GPU"].value

@@ -94,7 +94,7 @@ def test_a_gpu_s_memory_bounds_the_jobs_where_the_replay_is_there(monkeypatch):
 
 
 def test_several_gpus_share_the_runs(tmp_path, monkeypatch):
-    """Each begins where there is most room beside those that run, and sees that one only."""
+    """Each begins where the fewest run, of those where there is room, and sees that one only."""
     monkeypatch.setattr("experiments.scheduler.POLL", 0.01)
     planned = cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0-6"}))
     began, there, most = [], dict[str, int](), []
@@ -119,7 +119,7 @@ def test_several_gpus_share_the_runs(tmp_path, monkeypatch):
     launch = Launch(tmp_path, (), lambda cell: [], 0, start, {"2": 25, "GPU-5f": 41})
     scheduler = Scheduler(launch, 5, lambda cell: Room(1, 10), Room(100, 41), print)
     scheduler.run(Listed(planned), lambda s, work: None)
-    assert len(scheduler.done) == 7 and began[:5] == ["GPU-5f", "GPU-5f", "2", "GPU-5f", "2"]
+    assert len(scheduler.done) == 7 and began[:5] == ["GPU-5f", "2", "GPU-5f", "2", "GPU-5f"]
     assert max(on["2"] for on in most if "2" in on) == 2 and max(on["GPU-5f"] for on in most) == 3
 
 
@@ -134,6 +134,14 @@ def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     called = names.split() if " " in names else [*names]
     assert gpu_memory() == {name: 10 - i for i, name in enumerate(called)}
+
+    def taken(device):
+        if device.index == 1:
+            raise RuntimeError("CUDA error: out of memory")
+        return 10 - device.index
+
+    monkeypatch.setattr("experiments.limits.available_memory", taken)
+    assert [*gpu_memory()] == [called[0], *called[2:]]  # one that cannot be used stops none of the others
 
 
 def test_players_of_this_machine_take_memory_and_cores_of_it(monkeypatch):

@@ -188,6 +188,14 @@ def test_a_suite_goes_on_where_it_was_stopped(suite):
     assert json.loads((folder / "suite.json").read_text())["seeds"] == [1, 2]
 
 
+def test_a_suite_that_is_finished_needs_no_room(suite, capsys, monkeypatch):
+    for module in ("checks", "limits"):
+        monkeypatch.setattr(f"experiments.{module}.available_memory", lambda device: 10_000)
+    path = suite[0].parent / "tiny.toml"
+    assert run_command("suite", [str(path), "--runs", str(path.parent)]) == 0
+    assert "4 of 4 finished, 0 failed" in capsys.readouterr().out
+
+
 def test_a_suite_of_other_settings_is_not_mixed_in(suite, capsys):
     path = suite[0].parent / "tiny.toml"
     line = [str(path), "--runs", str(path.parent), "--set", "optimiser.learning-rate=1e-3"]

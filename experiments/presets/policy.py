@@ -64,7 +64,9 @@ ATARI_LSTM = Experiment(
 # divided by 32^2 and the norm by 32, which is the same update. Deviations: the mean square begins with 0, as
 # TorchBeast's, where theirs begins with 1, which makes their first 300 updates smaller; 128 games in one loop instead
 # of independent actors, so that a rollout is 0 to 3 updates old, and its first step 4 to 7; without a memory, the
-# network does not see the last action and reward.
+# network does not see the last action and reward; an episode that is cut short has a value at its end, where theirs has
+# none; pooling pads both sides of an even picture; weights begin as torch has them, where Sonnet's are truncated normal
+# with biases of 0.
 DEEP = Experiment(
     preset="impala",
     source="Espeholt et al. 2018",

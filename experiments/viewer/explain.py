@@ -214,7 +214,7 @@ def same_fractions(network: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
     """What the first convolution answers, rectified: [K, h, w]; none [0, 1, 1] for a network without one."""
-    first = next((part for part in network.modules() if isinstance(part, nn.Conv2d)), None)
+    first = next((part for part in network.get_submodule("torso").modules() if isinstance(part, nn.Conv2d)), None)
     if first is None:
         return torch.zeros(0, 1, 1)
     found: list[Tensor] = []

@@ -9,7 +9,8 @@ from agents.sequence import tree_map
 
 
 class Bf16:
-    """A network whose matrix products and convolutions have bfloat16 factors; outputs are float32.
+    """A network whose matrix products and convolutions have bfloat16 factors, but for its last layers'; outputs are
+    float32.
 
     Kalamkar et al. (2019): its exponent is float32's, so that no loss needs scaling.
     """
@@ -28,9 +29,11 @@ class Bf16:
 def round_weights(network: nn.Module) -> None:
     """Keeps weights of dense layers [O, I] and convolutions [O, I, H, W] in bfloat16, if only `Bf16` uses the network.
 
-    It would round them at every use; a target network's change only when they are copied to it.
+    It would round them at every use; a target network's change only when they are copied to it. The head's last layers
+    it does not round.
     """
-    for layer in network.modules():
+    last = {layer for part in network.modules() for layer in getattr(part, "last_layers", list)()}
+    for layer in set(network.modules()) - last:
         if isinstance(layer, nn.Linear | nn.Conv2d) and "weight" in layer._parameters:  # not where it is computed
             layer.weight.data = layer.weight.data.bfloat16()
 

@@ -13,7 +13,26 @@ from networks.dense import Dense
 from networks.noisy import NoisyLinear
 
 
-def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: float) -> nn.Sequential:
+def exact(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a last layer gives, in its own precision where the rest is in 16 bits: values of 40 would be 0.25 apart."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.to(next(layer.parameters()).dtype))
+
+
+class Stream(nn.Sequential):
+    """Layers of which the last one is exact."""
+
+    def last_layers(self) -> list[nn.Module]:
+        return [self[-1]]
+
+    def forward(self, x: Tensor) -> Tensor:
+        *first, last = self
+        for layer in first:
+            x = layer(x)
+        return exact(last, x)
+
+
+def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: float) -> Stream:
     """Two dense layers with a ReLU between them, or with `hidden` 0 a single one.
 
     Args:
@@ -25,9 +44,9 @@ def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: floa
         return NoisyLinear(fan_in, fan_out, noise) if noise else Dense(fan_in, fan_out)
 
     if not hidden:
-        return nn.Sequential(dense(inputs, outputs))
+        return Stream(dense(inputs, outputs))
     norm = [nn.LayerNorm(hidden)] if layer_norm else []
-    return nn.Sequential(dense(inputs, hidden), *norm, nn.ReLU(), dense(hidden, outputs))
+    return Stream(dense(inputs, hidden), *norm, nn.ReLU(), dense(hidden, outputs))
 
 
 class SingleStream(nn.Module):
@@ -119,6 +138,9 @@ class ActorCritic(nn.Module):
             self.shared = nn.Sequential(Dense(inputs, hidden), *norm, nn.ReLU())
         self.policy, self.value = nn.Linear(hidden or inputs, num_actions), nn.Linear(hidden or inputs, values)
 
+    def last_layers(self) -> list[nn.Module]:
+        return [self.policy, self.value]
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.shared(x)
-        return self.policy(x), self.value(x).squeeze(-1)
+        return exact(self.policy, x), exact(self.value, x).squeeze(-1)

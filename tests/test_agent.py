@@ -10,7 +10,9 @@ from torch import nn
 from agents.agent import Agent, clip_gradients, load_network
 from agents.c51 import C51
 from agents.dqn import DQN
+from agents.iqn import IQN
 from agents.optimiser import Adam
+from agents.ppo import PPO
 from agents.qrdqn import QRDQN
 from agents.sequence import Sequence, cut, tree_leaves, tree_map
 from agents.shards import join
@@ -58,6 +60,25 @@ def test_bf16_learns_almost_the_same_and_acts_just_the_same():
         actions.append(agent.online(tree_map(lambda x: x[:1], seq.step), ())[0])
     assert torch.equal(*actions)
     assert torch.cosine_similarity(*grads, dim=0) > 0.99 and not torch.equal(*grads)
+
+
+@pytest.mark.parametrize("learns", [DQN(), QRDQN(quantiles=9), C51(v_max=2.0), IQN(samples=4), PPO()])
+def test_bf16_tells_large_values_apart(learns):
+    """Values of 40 that are .02 apart: in 16 bits numbers of that size are 0.25 apart."""
+    torch.manual_seed(0)
+    head = "linear" if isinstance(learns, PPO) else "dueling"
+    network = build_network(NetworkConfig(hidden=64, head=head), (4, 84, 84), 6, learns)
+    with torch.no_grad():
+        for name, bias in network.named_parameters():
+            if "value" in name and bias.shape in ((1,), (9,), (51,)):
+                bias += 40
+    agent = Agent(network, learns, Adam(1e-3), 0 if isinstance(learns, PPO) else 10, bf16=True)
+    step = two_steps(64).step._replace(obs=torch.randint(0, 256, (2, 64, 4, 84, 84), dtype=torch.uint8))
+    for learning in filter(None, agent.learning):
+        with torch.no_grad():
+            values = tree_leaves(learning(step, ())[0])[1 if isinstance(learns, PPO) else 0]
+        assert values.dtype == torch.float32 and values.mean() > 30
+        assert (values != values.bfloat16()).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 from rich.filesize import decimal
 
@@ -243,7 +244,11 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
     where = replay_device(experiment, device)
     free = available_memory(where)
-    if needed > free - (spare := BASE_MEMORY if where.type == "cuda" else 0):
+    # Of what the rest of it takes, this process has some.
+    spare = (
+        BASE_MEMORY if where.type == "cuda" else max(base_memory(experiment) - psutil.Process().memory_info().rss, 0)
+    )
+    if needed > free - spare:
         fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
         packed = " compressed" if storage == "compressed" else ""

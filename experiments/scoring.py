@@ -136,7 +136,8 @@ def load_weights(folder: Path, agent: Agent) -> dict[str, Any]:
     """
     try:
         content = (folder / "weights.safetensors").read_bytes()
-        facts = read_json(folder / f"{folder.name}.json")
+        (facts_file,) = (file for file in folder.glob("[!.]*.json") if file.name != "config.json")  # of a copy, too
+        facts = read_json(facts_file)
         if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
             raise ValueError("its tensors are not what was written")
         load_network(agent.online, load(content))

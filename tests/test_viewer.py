@@ -23,6 +23,8 @@ from agents.qrdqn import QRDQN
 from agents.returns import rescale
 from envs.library import game_of
 from envs.timestep import TimeStep
+from experiments.build_network import build_network
+from experiments.config import NetworkConfig
 from experiments.viewer import explain
 from experiments.viewer.blocks import frame_text, half_blocks, shrink
 from experiments.viewer.keys import action_of, parts_of
@@ -32,6 +34,7 @@ from experiments.viewer.score import score_text
 from networks.heads import ActorCritic, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
+from networks.rnd import RND
 from networks.torsos import MLP, NatureCNN
 
 
@@ -210,6 +213,23 @@ def test_memory_norms_by_hand():
     assert explain.memory_norms((), ()) is None
     before, after = (torch.zeros(1, 2), torch.tensor([[1.0]])), (torch.tensor([[3.0, 0.0]]), torch.tensor([[4.0]]))
     assert explain.memory_norms(before, after) == (5.0, pytest.approx(18**0.5))
+
+
+@pytest.mark.parametrize("torso", ["nature", "minatar", "impala"])
+def test_feature_maps_are_what_the_network_goes_on_with(torso):
+    """After the normalisation there is; what residual blocks add to, with its size; and not of what it does not ask."""
+    config = NetworkConfig(torso=torso, layer_norm=True)
+    network = build_network(config, (1, 44, 44), 3)
+    network.bonus = RND((1, 44, 44), 1)
+    step = step_of(torch.randint(0, 256, (1, 44, 44), dtype=torch.uint8))
+    maps, x = explain.feature_maps(network, step, ()), network.torso.see(step.obs)
+    with torch.no_grad():
+        x = network.torso.conv[1](network.torso.conv[0](x))[0]
+    torch.testing.assert_close(maps, x.abs() if torso == "impala" else x.relu())
+    assert torso == "minatar" or (maps > 0).float().mean() > 0.3
+    network = build_network(NetworkConfig(torso="mlp"), (1, 4, 4), 3)
+    network.bonus = RND((1, 44, 44), 1)
+    assert len(explain.feature_maps(network, step_of(torch.zeros(1, 4, 4, dtype=torch.uint8)), ())) == 0
 
 
 def test_feature_maps_are_the_first_convolution_rectified():

@@ -1,6 +1,7 @@
 """Weights that evaluations scored, where they are kept: scored again, watched, and gone with what is done again."""
 
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 
@@ -69,6 +70,15 @@ def test_they_are_watched_by_their_agent_steps(run):
         agent = inside.load(steps[1], games.observation_shape, games.num_actions, CPU)
     result = in_training(evaluations(run.path))[1]
     assert weights_hash(agent) == result["fingerprint"]["checkpoint"]
+
+
+def test_a_copy_under_another_name_is_watched(run, tmp_path):
+    away = shutil.copytree(run.path / "best", tmp_path / "mine")
+    shutil.copy(run.path / "config.json", away)
+    source = find_source(away)
+    with closing(make_games(ASKED, 1, CPU)) as games:
+        assert source.chosen == "mine" and source.run is None
+        source.load("mine", games.observation_shape, games.num_actions, CPU)
 
 
 def test_those_of_a_training_that_did_not_last_go_with_it(run, tmp_path):

@@ -213,10 +213,16 @@ def same_fractions(network: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
-    """What the first convolution answers, rectified: [K, h, w]; none [0, 1, 1] for a network without one."""
-    first = next((part for part in network.get_submodule("torso").modules() if isinstance(part, nn.Conv2d)), None)
-    if first is None:
+    """What the network takes from its first convolution: [K, h, w]; none [0, 1, 1] for a network without one.
+
+    Normalised and rectified where it is; of residual torsos, which go on with either sign, the size after pooling.
+    """
+    leaves = [part for part in network.get_submodule("torso").modules() if not [*part.children()]]
+    convolutions = [i for i, part in enumerate(leaves) if isinstance(part, nn.Conv2d)]
+    if not convolutions:
         return torch.zeros(0, 1, 1)
+    part, *then = leaves[convolutions[0] :]
+    first = then[0] if then and isinstance(then[0], nn.GroupNorm | nn.MaxPool2d) else part
     found: list[Tensor] = []
     hook = first.register_forward_hook(lambda part, given, output: found.append(output))
     try:
@@ -224,7 +230,7 @@ def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
             network(tree_map(lambda x: x[None], step), state)
     finally:
         hook.remove()
-    return found[0][0].relu()
+    return found[0][0].abs() if isinstance(first, nn.MaxPool2d) else found[0][0].relu()
 
 
 def memory_norms(before: Any, after: Any) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from agents.curious import Bonus, Curious
 from agents.iqn import IQN
 from agents.sequence import tree_map
 from envs.atari import make_atari
@@ -19,6 +20,7 @@ from envs.screen import AtariScreen, PictureScreen, screen_of
 from experiments.build import build_agent
 from experiments.episodes import find_episode
 from experiments.files import RunError
+from experiments.presets import PRESETS
 from experiments.run import Run
 from experiments.scoring import command_seed, keep_best, load_agent, score_agent
 from experiments.viewer import explain
@@ -240,3 +242,18 @@ def test_the_best_weights_are_watched_where_they_are_asked_for(watched_run, tmp_
     (run.path / "best/weights.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"the weights in .*best are damaged"):
         found.load("best", (1, 84, 84), 4, CPU)
+
+
+def test_what_values_count_is_said():
+    doom, games = PRESETS["ppo-doom"].algorithm, PRESETS
+    assert explain.worth(doom) == "discounted by 0.99, rewards times 0.01"
+    assert explain.worth(games["dqn"].algorithm) == "discounted by 0.99, rewards within ±1"
+    assert explain.worth(games["r2d2"].algorithm) == "discounted by 0.997"  # unscaled for people
+    assert "with the policy's entropy" in explain.worth(games["btr"].algorithm)
+    assert explain.worth(Curious(games["dqn"].algorithm, Bonus(weight=1.0))).endswith("with the intrinsic reward")
+
+
+def test_a_few_random_fractions_are_no_picture_of_a_distribution():
+    for samples, shown in ((8, False), (64, True)):
+        output = torch.randn(samples, 3), torch.rand(samples)
+        assert (explain.spread(IQN(samples=samples), output) is not None) == shown

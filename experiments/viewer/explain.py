@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from agents.agent import Agent
+from agents.curious import Curious
 from agents.returns import unscale
 from agents.sequence import tree_leaves, tree_map
 from envs.timestep import TimeStep
+
+FEWEST = 24  # random fractions of a return distribution that is shown
 
 
 class View(NamedTuple):
@@ -55,6 +58,21 @@ def view(algorithm: Any, output: Any) -> View:
     return View(values, policy, float(values.max()), spread(algorithm, output))
 
 
+def worth(algorithm: Any) -> str:
+    """What values count, in words: not the game's points as they stand."""
+    inner = earning(algorithm)
+    said = [f"discounted by {inner.discount:g}" if inner.discount < 1 else "not discounted"]
+    if clip := getattr(inner, "reward_clip", 0.0):
+        said.append(f"rewards within ±{clip:g}")
+    if (scale := getattr(inner, "reward_scale", 1.0)) != 1:
+        said.append(f"rewards times {scale:g}")
+    if getattr(inner, "temperature", None) is not None:
+        said.append("with the policy's entropy")
+    if isinstance(algorithm, Curious):
+        said.append("with the intrinsic reward")
+    return ", ".join(said)
+
+
 def earning(algorithm: Any) -> Any:
     """The algorithm itself, of one with an intrinsic reward."""
     return getattr(algorithm, "algorithm", algorithm)
@@ -64,6 +82,8 @@ def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:
     """The return distributions in a network's output for one state, as in `View`; None if it has only means."""
     if isinstance(output, tuple):
         output = output[0].T  # [A, K]
+        if output.shape[-1] < FEWEST:  # drawn anew at every step: a picture of them would be of that
+            return None
     elif output.ndim == 1:
         return None
     if hasattr(algorithm, "support"):

@@ -84,7 +84,7 @@ def message_of(show: Any, still: bool) -> Message:
         "fps": player.screen.frames_per_second, "skip": player.screen.frames_per_step, "lanes": clean(lanes),
     }  # fmt: skip
     if player.agent is not None:
-        header |= _explained(player.agent, scene, wishes, add)
+        header |= {"worth": explain.worth(player.agent.algorithm)} | _explained(player.agent, scene, wishes, add)
     header["pictures"] = names
     return Message(header, pictures, show.episode, first.tracks)
 

@@ -184,7 +184,7 @@ function lanes(header, pictures) {
 function agent(header, first, pictures) {
   const shown = first.values ?? first.policy;
   $("wish").textContent = first.values ? "It expects" : "It wants";
-  const unit = first.values ? "of each action, from here on" : "each action with this probability";
+  const unit = first.values ? `of each action, from here on, ${header.worth}` : "each action with this probability";
   const newest = header.checkpoint === header.checkpoints.at(-1);
   const best = header.checkpoint === "best";
   const eyes = newest ? "the newest weights see" : best ? "the best weights see" : `checkpoint ${named(header.checkpoint)} sees`;

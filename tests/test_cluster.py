@@ -18,7 +18,7 @@ from experiments.build import build_agent
 from experiments.checks import NoRoom, check
 from experiments.distributed import ray_setup
 from experiments.distributed.blocks import example_row
-from experiments.distributed.cluster import Lost, import_ray, to_arrays
+from experiments.distributed.cluster import Lost, to_arrays
 from experiments.distributed.ray_shards import CHUNK, RayShards, ShardActor
 from experiments.distributed.setup import build
 from experiments.files import read_rows
@@ -318,16 +318,11 @@ def test_rows_that_a_checkpoint_names_outlast_a_training_that_went_on_and_was_ki
     monkeypatch.setattr("experiments.trainer.LOG_PERIOD", 50)
     iterations = iter(range(10**6))
     run = train(four_players(), tmp_path, lambda: next(iterations) == 25 and os.kill(os.getpid(), signal.SIGTERM))
-    files = sorted((run.path / "replay").rglob("*.rows"))
-    before = {file: file.read_bytes() for file in files}
+    before = {file: file.read_bytes() for file in (run.path / "replay").rglob("*.rows")}
     again = iter(range(10**6))
-
-    def killed():
-        return next(again) == 6 and sys.exit("killed")
-
     with pytest.raises(SystemExit):
-        resume(Resume(run.path, wandb="off"), Console(quiet=True), killed)
-    after = {file: file.read_bytes() for file in files}
+        resume(Resume(run.path, wandb="off"), Console(quiet=True), lambda: next(again) == 6 and sys.exit("killed"))
+    after = {file: file.read_bytes() for file in before}
     assert all(after[file].startswith(content) for file, content in before.items())
     assert sum(map(len, after.values())) > sum(map(len, before.values()))
     resume(Resume(run.path, wandb="off"), Console(quiet=True))
@@ -352,9 +347,3 @@ def test_a_stop_is_heard_while_nobody_plays(ray, tmp_path, monkeypatch):
     ray.wait = wait
     resume(Resume(run.path, wandb="off"), Console(quiet=True))
     assert Run.open(run.path).load_checkpoint()[1]["finished"]
-
-
-def test_without_ray_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]' in the clone"):
-        import_ray()

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from experiments.checks import check_learner
 from experiments.cli import main, parse, parse_train, run_command
+from experiments.distributed.cluster import import_ray
 from experiments.files import read_rows
 from experiments.log import Log
 from experiments.presets import PRESETS
@@ -215,3 +217,9 @@ def test_what_weights_and_biases_keeps_of_a_training_that_does_not_repeat_itself
     resume(Resume(run.path, device="cpu", wandb="offline"), Console(quiet=True), sigterm_after(10))
     told = [row["event"] for row in read_rows(run.path / "events.jsonl") if "Weights & Biases keeps" in row["event"]]
     assert [text.split(" of what")[0] for text in told] == [] if exact else ["Weights & Biases keeps 3 rows"]
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[ray\]' in the clone"):
+        import_ray()

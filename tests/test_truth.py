@@ -11,6 +11,7 @@ from envs.library import game_of
 from envs.protocols import MACHADO
 from envs.recording import Recording
 from envs.screen import SILENCE, ScreenFrame, screen_of
+from envs.timestep import TimeStep
 from experiments.episodes import shown_of
 from experiments.stats import typical
 from experiments.video import video_of
@@ -18,6 +19,7 @@ from experiments.viewer import explain, film
 from experiments.viewer.pictures import heat
 from experiments.viewer.show import Show, Wishes
 from experiments.viewer.source import find_source
+from networks.gtrxl import GTrXL
 from tests.watched import CPU
 
 
@@ -62,6 +64,18 @@ def test_a_mask_is_no_memory():
     before, after = (torch.zeros(1, 3), torch.zeros(1, 4, dtype=torch.bool)), (torch.tensor([[3.0, 4.0, 0.0]]), None)
     after = (after[0], torch.ones(1, 4, dtype=torch.bool))
     assert explain.memory_norms(before, after) == (5.0, 5.0)
+
+
+def test_a_window_that_slides_does_not_change_by_that():
+    core = GTrXL(2, 0, 4, 5, 1)
+    step = TimeStep(*(torch.zeros(1, 1, dtype=torch.bool) for _ in TimeStep._fields))
+    with torch.no_grad():
+        state = core.initial_state(1)
+        for x in ([1.0, 2.0], [3.0, 1.0], [0.0, 1.0]):
+            state, before = core(torch.tensor([[x]]), step, state)[1], state
+    newest = float(state[0][:, -1].norm())
+    assert explain.memory_norms(before, state) == (pytest.approx(float(state[0].norm())), pytest.approx(newest))
+    assert not torch.equal(before[0], state[0])
 
 
 def test_a_picture_that_is_another_game_s_is_told():

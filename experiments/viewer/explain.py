@@ -254,10 +254,18 @@ def feature_maps(network: nn.Module, step: TimeStep, state: Any) -> Tensor:
 
 
 def memory_norms(before: Any, after: Any) -> tuple[float, float] | None:
-    """Euclidean norm of a memory after a step, and of its change; None for agents without memory."""
-    both = zip(tree_leaves(before), tree_leaves(after), strict=True)
-    pairs = [(old, new) for old, new in both if old.dtype != torch.bool]  # masks are no memories
+    """Euclidean norm of a memory after a step, and of its change; None for agents without memory.
+
+    A window, which comes with a mask [B, W], slides by a place at every step: its change is what came or was cleared.
+    """
+    old, new = tree_leaves(before), tree_leaves(after)
+    window = next((x.shape[1] for x in old if x.dtype == torch.bool), 0)
+    pairs = [(x, y.float()) for x, y in zip(old, new, strict=True) if x.dtype != torch.bool]  # masks are no memories
     if not pairs:
         return None
-    norm = sum(float((new.float() ** 2).sum()) for _, new in pairs) ** 0.5
-    return norm, sum(float(((new.float() - old.float()) ** 2).sum()) for old, new in pairs) ** 0.5
+
+    def slid(x: Tensor) -> Tensor:
+        return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1) if window and x.shape[1] == window else x
+
+    norm = sum(float((y**2).sum()) for _, y in pairs) ** 0.5
+    return norm, sum(float(((y - slid(x).float()) ** 2).sum()) for x, y in pairs) ** 0.5

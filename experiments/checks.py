@@ -35,9 +35,9 @@ BASE_MEMORY = 900_000_000  # bytes of a training besides its replay: torch, emul
 PLAYER_MEMORY = 200_000_000  # bytes of a process that plays; 100 MB on Linux, where what they import is shared
 
 
-def base_memory(experiment: Experiment) -> int:
-    """What a training takes of this machine's memory besides its replay, in bytes."""
-    players = experiment.players if experiment.distributed == "local" else 0
+def base_memory(experiment: Experiment, where: str = "cpu") -> int:
+    """What a training takes besides its replay, in bytes: of this machine's memory, or of the GPU's ("cuda")."""
+    players = experiment.players if experiment.distributed == "local" and where == "cpu" else 0
     return BASE_MEMORY + players * PLAYER_MEMORY
 
 
@@ -217,7 +217,8 @@ def with_room(experiment: Experiment, device: torch.device) -> Experiment:
     rooms: list[Literal["auto", "ram", "compressed"]] = ["auto", "ram", "compressed"]
     choices = [replace(experiment, replay=replace(replay, storage=storage)) for storage in rooms]
     for x in choices:
-        if replay_bytes(x, device) + base_memory(x) <= TAKEN * available_memory(replay_device(x, device)):
+        where = replay_device(x, device)
+        if replay_bytes(x, device) + base_memory(x, where.type) <= TAKEN * available_memory(where):
             return x
     return min(choices, key=lambda x: replay_bytes(x, device))
 
@@ -244,10 +245,9 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
         raise ValueError("--replay.storage cuda: the agent is not on a GPU; use --device cuda, or another storage")
     where = replay_device(experiment, device)
     free = available_memory(where)
-    # Of what the rest of it takes, this process has some.
-    spare = (
-        BASE_MEMORY if where.type == "cuda" else max(base_memory(experiment) - psutil.Process().memory_info().rss, 0)
-    )
+    spare = base_memory(experiment, where.type)
+    if where.type == "cpu":  # of which this process has some already
+        spare = max(spare - psutil.Process().memory_info().rss, 0)
     if needed > free - spare:
         fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)

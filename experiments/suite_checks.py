@@ -68,7 +68,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
 
     from experiments.build import algorithm_of
     from experiments.build_network import build_network
-    from experiments.checks import BASE_MEMORY, base_memory, check, replay_bytes, replay_device, with_room
+    from experiments.checks import base_memory, check, replay_bytes, replay_device, with_room
     from experiments.distributed.setup import check as check_players
     from experiments.run import Run
 
@@ -84,7 +84,7 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
         seen = _sizes(experiment.game, experiment.protocol, experiment.stack)
         with torch.device("meta"):  # without its numbers, which take time
             build(experiment.network, *seen, algorithm_of(experiment))
-        host, gpu = base_memory(experiment), BASE_MEMORY * on_gpu
+        host, gpu = base_memory(experiment), base_memory(experiment, "cuda") * on_gpu
         if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
             stored = with_room(experiment, device) if here else experiment
             there = replay_device(stored, device).type == "cuda"

@@ -6,6 +6,9 @@ export const AXES = { frames: "emulator frames", steps: "agent steps", hours: "h
 
 const LAPS = [undefined, [14, 4], [14, 3, 3, 3], [6, 3], [3, 6]];  // colours are ten
 
+// A hundredth of the way that the longest of some curves goes along x.
+export const hundredth = (curves) => Math.max(0, ...curves.map(({ x }) => (x.length ? x[x.length - 1] - x[0] : 0))) / 100;
+
 // An exponential mean without the pull of its first value. It forgets by the way along x, for runs have unlike many
 // points: after `unit` the part `amount` is left.
 export function smooth({ x, y }, amount, unit) {

@@ -1,7 +1,7 @@
 // Two or more runs: their curves in one panel, and the settings in which they differ.
 
 import { ask, colour, el, lap, number, play, redraw, swatch } from "./base.js";
-import { Plot, band, nearestRun, smooth } from "./charts.js";
+import { Plot, band, hundredth, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { inOrder } from "./run.js";
 import { store, titled, wishes } from "./store.js";
@@ -41,9 +41,10 @@ export class ComparePage {
       }
       plot.note.textContent = key.startsWith("eval/") && unlike("curve_fingerprint") ? "MIXED FINGERPRINTS" : "";
       const grid = [...new Set(this.charts.flatMap((chart) => chart[key]?.x ?? []))].sort((a, b) => a - b);
+      const unit = hundredth(this.charts.map((chart) => chart[key]).filter(Boolean));
       plot.draw(grid, this.charts.flatMap((chart, i) => {
         if (!chart[key]) return [];
-        const y = key.startsWith("eval/") ? chart[key].y : smooth(chart[key].y, wishes.smooth);
+        const y = key.startsWith("eval/") ? chart[key].y : smooth(chart[key], wishes.smooth, unit);
         return [{ label: titled(this.pages[i].run), colour: colour(i), lap: lap(i), mean: band([{ x: chart[key].x, y }], grid).mean, curves: [{ id: this.ids[i], x: chart[key].x, y, frames: chart[key].frames }] }];
       }));
     }

@@ -1,7 +1,7 @@
 // The first page: curves by game and agent, and every run in a table.
 
 import { ask, colour, el, frames, lap, number, play, pressed, redraw, swatch } from "./base.js";
-import { AXES, Plot, band, gridOf, nearestRun, smooth, together } from "./charts.js";
+import { AXES, Plot, band, gridOf, hundredth, nearestRun, smooth, together } from "./charts.js";
 import { Curves, keep, store, titled, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
@@ -171,7 +171,7 @@ export class Overview {
     }
     plot.card.classList.toggle("one", alone);
     const everything = [...byGroup.values()].flat();
-    const unit = Math.max(...everything.map((c) => c.x[c.x.length - 1] - c.x[0])) / 100;
+    const unit = hundredth(everything);
     const drawn = new Map([...byGroup].map(([group, curves]) => [group, together(curves).map((curve) => (
       wishes.metric.startsWith("eval/") ? curve : { ...curve, y: smooth(curve, wishes.smooth, unit) }))]));
     const grid = gridOf([...drawn.values()].flat());

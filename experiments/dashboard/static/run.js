@@ -1,7 +1,7 @@
 // One run: its charts, configuration, evaluations, checkpoints, films and log.
 
 import { ask, colour, el, frames, number, play, redraw, show, watch } from "./base.js";
-import { AXES, Plot, nearestRun, smooth } from "./charts.js";
+import { AXES, Plot, hundredth, nearestRun, smooth } from "./charts.js";
 import { NAMES } from "./overview.js";
 import { keep, store, wishes } from "./store.js";
 
@@ -82,7 +82,7 @@ export class RunPage {
         this.plots.set(name, plot);
       }
       const { x, y, frames: at } = this.charts[name], sparse = name.startsWith("eval/");
-      const shown = sparse ? y : smooth(y, wishes.smooth);
+      const shown = sparse ? y : smooth({ x, y }, wishes.smooth, hundredth([{ x }]));
       plot.draw(x, [{ label: NAMES[name] || name, colour: colour(sparse ? 1 : 0), mean: shown, curves: [{ id: this.id, x, y: shown, frames: at }] }]);
     }
   }

@@ -14,7 +14,10 @@ from networks.noisy import NoisyLinear
 
 
 def exact(layer: nn.Module, x: Tensor) -> Tensor:
-    """What a last layer gives, in its own precision where the rest is in 16 bits: values of 40 would be 0.25 apart."""
+    """What a last layer gives of features [..., F], in its own precision where the rest is in 16 bits: [..., outputs].
+
+    In those, values of 40 are 0.25 apart.
+    """
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.to(next(layer.parameters()).dtype))
 

@@ -14,7 +14,7 @@ gym.register_envs(ale_py)
 
 
 class EpisodicLife(gym.Wrapper):
-    """Ends an episode at every lost life; the next begins where the game goes on, unless that is over."""
+    """Ends an episode at every lost life, as CleanRL's; the next begins where the game goes on, unless that is over."""
 
     over, lives = True, 0
 
@@ -28,7 +28,7 @@ class EpisodicLife(gym.Wrapper):
 
     def step(self, action: Any) -> Any:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self.over, lost, self.lives = terminated or truncated, info["lives"] < self.lives, info["lives"]
+        self.over, lost, self.lives = terminated or truncated, 0 < info["lives"] < self.lives, info["lives"]
         return obs, reward, terminated or lost, truncated, info
 
 

@@ -25,7 +25,7 @@ export function smooth({ x, y }, amount, unit) {
 export function together(curves) {
   if (curves.length < 2 || curves.some((curve) => curve.x.length !== 1)) return curves;
   const middle = curves.reduce((sum, curve) => sum + curve.x[0], 0) / curves.length;
-  return curves.map((curve) => ({ ...curve, x: [middle] }));
+  return curves.map((curve) => ({ ...curve, x: [middle], frames: curve.frames ?? curve.x }));
 }
 
 function at(x, y, wanted) {  // linear between points

@@ -181,7 +181,7 @@ export class Overview {
       const alike = !SCORES.includes(wishes.metric) || new Set(curves.map((c) => c.game)).size < 2;  // raw scores of several games have no mean
       const { mean, low, high, some, share } = alike ? band(curves, grid) : band([], grid);
       unlike ||= !alike;
-      return { label: group, curves: byGroup.get(group), colour: colour(this.groups.indexOf(group)), lap: lap(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
+      return { label: group, curves, colour: colour(this.groups.indexOf(group)), lap: lap(this.groups.indexOf(group)), mean, some, share, low: several ? low : null, high: several ? high : null };
     });
     for (const agent of wishes.published) {
       const curve = wishes.split === "game" && wishes.axis !== "hours" && SCORES.includes(wishes.metric) ? this.reference(agent, name) : null;

@@ -190,7 +190,10 @@ def stack_frames(frames: Any, leaf: Tensor, first: Tensor, k: int) -> Tensor:
     Returns:
         [T, B, k, ...], newest frame last.
     """
-    stacks = take(frames, leaf.unfold(0, k, 1))
+    if isinstance(frames, Tensor) or frames.device.type == "cpu":
+        stacks = take(frames, leaf.unfold(0, k, 1))
+    else:  # a frame is sent once, not with every stack that it is in
+        stacks = take(frames, leaf).unfold(0, k, 1).movedim(-1, 2).contiguous()
     firsts = first.unfold(0, k, 1).to(torch.int8)  # [T, B, k]
     later = firsts.flip(-1).cumsum(-1).flip(-1) - firsts  # firsts strictly after each frame
     blank = later > 0

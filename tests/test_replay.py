@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.explore import Linear
-from agents.frames import CompressedRing, HostRing
+from agents.frames import CompressedRing, HostRing, frame_ring, stack_frames
 from agents.replay import Replay, ReplayConfig, importance_weights
 from agents.sequence import tree_leaves
 from agents.shards import Shards
@@ -87,6 +88,16 @@ def test_compressed_frames_take_what_is_promised():
     assert 1_000 < replay.rows[0].obs.nbytes / 400 < 0.27 * 84 * 84
     whole = replace(config, storage="ram").bytes_needed(84 * 84)
     assert replay.rows[0].obs.nbytes < config.bytes_needed(84 * 84) < 0.31 * whole
+
+
+def test_frames_go_to_a_gpu_once_whatever_stacks_they_are_in():
+    ring, asked = frame_ring("disk", 50, torch.zeros(3, 6, 6, dtype=torch.uint8)), []
+    for i, frames in enumerate(torch.randint(256, (50, 3, 6, 6), dtype=torch.uint8)):
+        ring[i] = frames
+    far = SimpleNamespace(device=torch.device("cuda"), take=lambda leaf: asked.append(leaf.numel()) or ring.take(leaf))
+    window, first = torch.randint(150, (9, 16)), torch.rand(9, 16) < 0.2
+    assert torch.equal(stack_frames(far, window, first, 4), stack_frames(ring, window, first, 4))
+    assert asked == [window.numel()]
 
 
 def test_frames_on_a_gpu_need_one():

@@ -1,4 +1,4 @@
-"""One checkpoint: a directory with tensors.safetensors and checkpoint.json, whole or not there."""
+"""One checkpoint: a directory with tensors.safetensors and checkpoint.json, whole or not there; and weights alone."""
 
 import errno
 import hashlib
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,38 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def json_hash(data: dict[str, Any]) -> str:
     """SHA-256 of JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def write_weights(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Writes weights alone, and what is known of them, in place of those that were there.
+
+    What was known of those is kept beside it, as `before`: they are what is there until the new file is.
+
+    Raises:
+        OSError: the disk is full; what was there before still is.
+    """
+    content = packed(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()}
+    with suppress(RunError):
+        whole["before"] = {key: value for key, value in read_weights(folder)[1].items() if key != "before"}
+    write_json(folder / f"{folder.name}.json", whole)
+    write_atomically(folder / "weights.safetensors", content)
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, facts) of weights alone, in whatever folder they were copied to.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    try:
+        content = (folder / "weights.safetensors").read_bytes()
+        (file,) = (file for file in folder.glob("[!.]*.json") if file.name != "config.json")
+        whole, sha256 = read_json(file), hashlib.sha256(content).hexdigest()
+        facts = whole if whole["tensors_sha256"] == sha256 else whole.get("before", whole)
+        if facts["tensors_sha256"] != sha256:
+            raise ValueError("its tensors are not what was written")
+        return load(content), facts
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise RunError(f"the weights in {folder} are damaged: {error}") from None

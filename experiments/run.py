@@ -36,9 +36,9 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, write_checkpoint
+from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, read_weights, write_checkpoint
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, in_a_name, read_json, sync, write_json
+from experiments.files import RunError, in_a_name, sync, write_json
 from experiments.provenance import provenance
 from experiments.records import alive, checkpoints, is_count, kept_weights, read_config
 
@@ -166,6 +166,9 @@ class Run:
             shutil.rmtree(left, ignore_errors=True)
         for replaced in (path / "checkpoints").glob(".replaced-*"):
             put_back(replaced)
+        for folder in (path / "best", *(path / "weights").glob("*")):
+            for left in folder.glob(".*"):
+                left.unlink(missing_ok=True)
         return run
 
     def _acquire(self) -> None:
@@ -265,8 +268,8 @@ class Run:
                 result.unlink()
         for newer in (p for p in kept_weights(self.path) if p.name > path.name):
             shutil.rmtree(newer)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            if read_json(self.path / "best" / "best.json")["agent_steps"] > int(path.name):
+        with contextlib.suppress(RunError, KeyError, TypeError):
+            if read_weights(self.path / "best")[1]["agent_steps"] > int(path.name):
                 shutil.rmtree(self.path / "best")
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

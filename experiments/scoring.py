@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 
 from agents.agent import Agent, load_network
 from envs.library import game_of
@@ -17,9 +15,9 @@ from envs.recording import Recording
 from envs.scores import human_normalised
 from experiments.achievements import achievements, names_of
 from experiments.build import build_agent, make_games
-from experiments.checkpoint import packed
+from experiments.checkpoint import read_weights, write_weights
 from experiments.config import Experiment
-from experiments.files import RunError, read_json, write_atomically, write_json
+from experiments.files import RunError, write_atomically
 from experiments.fingerprint import fingerprint
 from experiments.loop import evaluate
 from experiments.provenance import emulator, git_commit
@@ -134,31 +132,18 @@ def load_weights(folder: Path, agent: Agent) -> dict[str, Any]:
     Raises:
         RunError: they are damaged.
     """
+    tensors, facts = read_weights(folder)
     try:
-        content = (folder / "weights.safetensors").read_bytes()
-        (facts_file,) = (file for file in folder.glob("[!.]*.json") if file.name != "config.json")  # of a copy, too
-        facts = read_json(facts_file)
-        if hashlib.sha256(content).hexdigest() != facts["tensors_sha256"]:
-            raise ValueError("its tensors are not what was written")
-        load_network(agent.online, load(content))
+        load_network(agent.online, tensors)
         return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError) as error:
         raise RunError(f"the weights in {folder} are damaged: {error}") from None
-
-
-def write_weights(folder: Path, agent: Agent, result: dict[str, Any]) -> None:
-    """Keeps the weights that an evaluation scored, and what it said."""
-    content = packed(agent.online.state_dict())
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "weights.safetensors", content)
-    facts = {key: result[key] for key in ("frames", "agent_steps", "mean")}
-    write_json(folder / f"{folder.name}.json", facts | {"tensors_sha256": hashlib.sha256(content).hexdigest()})
 
 
 def keep_weights(run: Run, agent: Agent, result: dict[str, Any]) -> None:
     """Keeps the weights that an evaluation in training scored, if they shall be kept or are the best."""
     if run.experiment.evaluation.keep_weights:
-        write_weights(run.path / "weights" / f"{result['agent_steps']:012d}", agent, result)
+        write_scored(run.path / "weights" / f"{result['agent_steps']:012d}", agent, result)
     keep_best(run, agent, result)
 
 
@@ -168,11 +153,16 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
     Only evaluations from earlier in the training count, so that a resumed run decides as the whole one did; and
     only if weights as good are kept, which a full disk may have hindered.
     """
-    kept, best = run.path / "best" / "best.json", float("-inf")
+    best = float("-inf")
     earlier = [one for one in in_training(evaluations(run.path)) if one["agent_steps"] < result["agent_steps"]]
-    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
-        best = read_json(kept)["mean"]
+    with suppress(RunError, KeyError, TypeError, ValueError):  # none yet, or damaged
+        best = float(read_weights(run.path / "best")[1]["mean"])
     if best >= result["mean"] and any(one["mean"] >= result["mean"] for one in earlier):
         return False
-    write_weights(run.path / "best", agent, result)
+    write_scored(run.path / "best", agent, result)
     return True
+
+
+def write_scored(folder: Path, agent: Agent, result: dict[str, Any]) -> None:
+    """Keeps the weights that an evaluation scored, and what it said."""
+    write_weights(folder, agent.online.state_dict(), {key: result[key] for key in ("frames", "agent_steps", "mean")})

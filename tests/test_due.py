@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from experiments import trainer, video
+from experiments.checkpoint import write_weights
 from experiments.distributed.ranks import First, RankInterruption
 from experiments.files import read_rows, write_json
 from experiments.resume import Resume, resume
@@ -82,11 +83,10 @@ def test_evaluations_in_a_training_that_did_not_last_are_forgotten(tmp_path):
     for name in ("000000000100", "000000000200", "000000000300", "000000000300-machado-x-s0"):
         write_json(run.path / "evaluations" / f"{name}.json", {})
         (run.path / "recordings" / f"{name}.rec").write_bytes(b"")
-    (run.path / "best").mkdir()
-    write_json(run.path / "best/best.json", {"agent_steps": 200})
+    write_weights(run.path / "best", {}, {"agent_steps": 200})
     run.forget_after(run.path / "checkpoints/000000000200")
     assert (run.path / "best").exists()
-    write_json(run.path / "best/best.json", {"agent_steps": 300})
+    write_weights(run.path / "best", {}, {"agent_steps": 300})
     run.forget_after(run.path / "checkpoints/000000000200")
     assert not (run.path / "best").exists()
     left = ["000000000100", "000000000200", "000000000300-machado-x-s0"]

@@ -74,6 +74,8 @@ def test_the_best_weights_are_kept_and_those_of_a_tie_are_the_first(tmp_path):
     (run.path / "best/weights.safetensors").write_bytes(b"spoilt")
     with pytest.raises(RunError, match="damaged"):
         load_best(run, agent)
+    assert keep_best(run, agent, result | {"agent_steps": 900, "mean": 1.0})
+    assert load_best(run, agent)["agent_steps"] == 900
     shutil.rmtree(run.path / "best")
     with pytest.raises(RunError, match="keeps no best"):
         load_best(run, agent)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from experiments import checkpoint
 from experiments.build import make_games
+from experiments.checkpoint import read_weights, write_weights
 from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.files import RunError
@@ -85,7 +87,10 @@ def test_those_of_a_training_that_did_not_last_go_with_it(run, tmp_path):
     parts = run_whole(ASKED, tmp_path, "parts", sigterm_after(250))
     lost = parts.path / "weights" / f"{10**6:012d}"
     (parts.path / "weights" / kept_weights(parts.path)[0].name).rename(lost)
+    torn = parts.path / "best/.weights.safetensors.0123abcd"
+    torn.write_bytes(b"half of them")
     resume(Resume(parts.path, device="cpu", wandb="off"), Console(quiet=True))
+    assert not torn.exists()
     names = [folder.name for folder in kept_weights(run.path)]
     assert not lost.exists() and [folder.name for folder in kept_weights(parts.path)] == names[1:]
     for name in names[1:]:
@@ -100,3 +105,21 @@ def test_without_being_asked_to_a_run_keeps_none(tmp_path):
     agent, _ = load_agent(Run.open(plain.path), CPU)
     with pytest.raises(RunError, match="best are damaged"):
         load_weights(plain.path / "best", agent)
+
+
+def test_a_kill_while_they_are_replaced_leaves_those_before(tmp_path, monkeypatch):
+    folder = tmp_path / "best"
+    for steps in (100, 200):
+        write_weights(folder, {"x": torch.full((3,), steps)}, {"agent_steps": steps})
+    monkeypatch.setattr(checkpoint, "write_atomically", lambda path, content: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_weights(folder, {"x": torch.full((3,), 300)}, {"agent_steps": 300})
+    assert json.loads((folder / "best.json").read_text())["agent_steps"] == 300
+    tensors, facts = read_weights(folder)
+    assert facts["agent_steps"] == 200 and tensors["x"].tolist() == [200] * 3
+    monkeypatch.undo()
+    write_weights(folder, {"x": torch.full((3,), 400)}, {"agent_steps": 400})
+    assert read_weights(folder)[1]["agent_steps"] == 400
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(RunError, match="best are damaged"):
+        read_weights(folder)

@@ -26,6 +26,7 @@ from experiments.peers import at_the_same_settings, play
 from experiments.presets import preset
 
 LEARN_START = 1_000  # agent steps before the first update, here as there
+WARM_UP_STEPS = 200  # agent steps from there on before time is taken, at least
 NEVER = 1 << 40  # frames or agent steps: more than anything that is measured makes
 LARGEST_REPLAY = 20_000  # agent steps; its size changes the memory, not the speed
 
@@ -109,7 +110,7 @@ def carry_out(task: Task) -> dict[str, Any]:
     x = measured(x, task.game)
     if task.peer == "highscore":
         return end_to_end(x, task)
-    watch = Stopwatch(LEARN_START + 200, cycle_of(x), task.seconds)
+    watch = Stopwatch(LEARN_START + WARM_UP_STEPS, cycle_of(x), task.seconds)
     play(task.peer, task.preset, task.game, LEARN_START, device_of(task.device).type, watch)
     return {"agent_steps_per_second": watch.rate, "peak_memory": peak_memory()}
 
@@ -167,7 +168,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     begin = (5 if on_gpu else 1) * cycle_of(x) + 1  # it has learned, on a GPU often enough to be recorded
     if x.replay:
         begin = x.replay.learn_start + max(
-            200, math.ceil((200 if on_gpu else 8) * max(x.replay.learn_period, x.num_envs))
+            WARM_UP_STEPS, math.ceil((200 if on_gpu else 8) * max(x.replay.learn_period, x.num_envs))
         )
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder), x, "benchmark")

@@ -144,6 +144,7 @@ def test_the_command_measures_prints_and_writes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(speed, "timed", lambda call, seconds: timed(call, seconds / 10))
     monkeypatch.setattr(benchmark, "in_a_process_of_its_own", lambda module, task, what: measure.carry_out(task))
     monkeypatch.setattr(measure, "LEARN_START", 64)
+    monkeypatch.setattr(measure, "WARM_UP_STEPS", 40)
     monkeypatch.setattr("experiments.arithmetic.product_speed", lambda dtype, device: 1e11)
     monkeypatch.setenv("COLUMNS", "200")
     out = tmp_path / "new/speed.json"

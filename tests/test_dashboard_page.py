@@ -333,7 +333,7 @@ def test_new_points_appear_and_a_click_asks_for_the_episode(page_of, many):
     assert [error for error in page.errors if "409" not in error] == []
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog video", state="detached")
-    assert film.evaluate("film => film.networkState") == 0  # it holds no connection
+    page.wait_for_function("film => film.networkState === 0", arg=film)  # it holds no connection
     held = []
     page.route("**/episode?*", lambda route: held.append(route))
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

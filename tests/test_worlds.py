@@ -51,7 +51,7 @@ def same(one, other):
         tree_map(lambda x, y: torch.testing.assert_close(x, y, rtol=0, atol=0), a, b)
 
 
-LENGTH = {"doom/basic": 100, "crafter": 110}
+LENGTH = {"doom/basic": 100, "crafter": 60}
 """Agent steps in which some episode ends, and another one is on its way."""
 RULES = {"crafter": replace(CRAFTER, max_frames=40)}  # where an episode takes too long
 

@@ -97,7 +97,8 @@ def evaluate(run: Run, options: Evaluate, device: torch.device, console: Console
         game_of(run.experiment.game).protocol(options.protocol)
     kept = run.path / "weights" / f"{int(options.checkpoint):012d}" if is_count(options.checkpoint) else run.path
     if options.checkpoint not in ("last", "best") and not is_weights(kept):
-        there = ["last", "best", *(str(int(folder.name)) for folder in kept_weights(run.path))]
+        there = ["last", *["best"] * is_weights(run.path / "best")]
+        there += [str(int(folder.name)) for folder in kept_weights(run.path)]
         raise RunError(f"--checkpoint {options.checkpoint}: {run.path} keeps no such weights; try {', '.join(there)}")
     agent, state = load_agent(run, device)
     if options.checkpoint == "best":

@@ -134,6 +134,10 @@ def plan(options: Suite) -> Plan:
         raise ValueError("--search N needs a [search] table in the suite's file, and N of at least 1")
     if spec.search and not options.search:
         raise ValueError(f"{options.what} is a search: say how many trials it may make, such as --search 30")
+    if not options.search and (options.objective, options.sampler) != ("mean", "tpe"):
+        raise ValueError(
+            "--objective and --sampler are a search's: say how many trials it may make, such as --search 30"
+        )
     if options.search:
         import_optuna()
         check_games(spec.games)

@@ -99,7 +99,7 @@ def test_keys_open_choose_and_compare(page_of):
     page.wait_for_selector("#page[data-ready=runs] canvas")
     for _ in range(62):  # on beyond those that are shown at first
         page.keyboard.press("j")
-    assert page.locator("tr.at").count() == 1
+    assert [page.locator(f"tbody {where}").count() for where in ("tr.at", "input:checked")] == [1, 2]
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.type") == "search" and page.errors == []
 

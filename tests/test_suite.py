@@ -62,6 +62,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
         ([str(path), "--set", "frames=10"], "before learning begins"), ([str(path), "--grid", "x"], "n-steps=3"),
         ([str(path), "--jobs", "0"], "--jobs"), (["learning-rate"], "--search 30"),
         ([str(path), "--search", "3"], "[search] table"), ([str(path), "--seeds", "1,1"], "would be run twice"),
+        ([str(path), "--sampler", "random"], "are a search's"), ([str(path), "--objective", "median"], "--search 30"),
         ([str(path), "--set", "replay.capacity=2000M"], "try --replay.capacity"),
         ([str(path), "--set", "seed=3"], "--seeds 0-4"), ([str(path), "--grid", "game=Pong,Qbert"], "--games Pong"),
         ([str(path), "--set", "name=x"], "write --name"), ([str(path), "--set", "wandb_project=x"], "--wandb-project"),

@@ -8,6 +8,8 @@ const FIRST_PANELS = 12, FIRST_ROWS = 60;
 const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
 const STATUSES = ["running", "finished", "stopped", "crashed", "silent", "damaged"];
 
+// What somebody has asked of this page, which outlasts a look at another.
+const asked = { chosen: new Set(), hidden: new Set(), status: new Set(), sort: ["created", -1] };
 const seedOf = (run) => (run ? `${run.agent}\n${run.game}\n${run.seed}` : "");
 const metrics = () => store.about.metrics.map((name) => [name, NAMES[name] || name]);
 const references = () => [["", "none"], ...[...new Set(Object.values(store.about.curves).flat())].map((name) => [name, name])];
@@ -20,8 +22,7 @@ function fill(select, options, chosen) {
 
 export class Overview {
   constructor(host) {
-    this.host = host; this.plots = new Map(); this.hidden = new Set(); this.chosen = new Set();
-    this.status = new Set(); this.sort = ["created", -1]; this.at = 0; this.under = ""; this.all = false; this.allPanels = false;
+    this.host = host; this.plots = new Map(); this.at = 0; this.under = ""; this.all = false; this.allPanels = false;
     this.published = new Map();
     this.curves = new Curves(wishes.metric, wishes.axis);
   }
@@ -95,7 +96,7 @@ export class Overview {
   visible() {
     const words = wishes.filter.toLowerCase().split(/\s+/).filter(Boolean);
     return [...store.runs.values()].filter((run) => {
-      if (this.status.size && !this.status.has(run.status)) return false;
+      if (asked.status.size && !asked.status.has(run.status)) return false;
       const text = `${run.name} ${run.agent} ${run.game} s${run.seed} ${run.protocol} ${run.status} ${run.folder}`.toLowerCase();
       return words.every((word) => text.includes(word));
     });
@@ -113,7 +114,7 @@ export class Overview {
   }
   update() {
     this.runs = this.visible();
-    for (const id of this.chosen) if (!store.runs.has(id)) this.chosen.delete(id);
+    for (const id of asked.chosen) if (!store.runs.has(id)) asked.chosen.delete(id);
     if (!store.runs.size) {
       this.drop();
       this.panels.replaceChildren(el("p", { class: "quiet" }, "No run here yet. They appear as soon as one begins: highscore train dqn --game Breakout"));
@@ -121,12 +122,12 @@ export class Overview {
     const counts = Object.fromEntries(STATUSES.map((s) => [s, 0]));
     for (const run of store.runs.values()) counts[run.status]++;
     redraw(this.chips, ...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
-      class: `chip${this.status.has(s) ? " on" : ""}`, "data-key": s, "aria-pressed": this.status.has(s),
-      onclick: () => { if (!this.status.delete(s)) this.status.add(s); this.update(); },
+      class: `chip${asked.status.has(s) ? " on" : ""}`, "data-key": s, "aria-pressed": asked.status.has(s),
+      onclick: () => { if (!asked.status.delete(s)) asked.status.add(s); this.update(); },
     }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));
     this.groups = [...new Set(this.runs.map((run) => this.value(run, wishes.group)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     redraw(this.legend, ...this.groups.slice(0, 24).map((name, i) => {
-      return el("button", { class: this.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!this.hidden.delete(name)) this.hidden.add(name); this.update(); } }, swatch(i), name || "(none)");
+      return el("button", { class: asked.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!asked.hidden.delete(name)) asked.hidden.add(name); this.update(); } }, swatch(i), name || "(none)");
     }), ...(this.groups.length > 24 ? [el("span", { class: "quiet" }, `and ${this.groups.length - 24} more`)] : []),
       ...wishes.published.map((name) => el("button", { disabled: true }, el("span", { class: "swatch dashed" }), `${name}, published`)));
     this.drawPanels();
@@ -143,7 +144,7 @@ export class Overview {
     const bySplit = new Map();
     for (const run of this.runs) {
       const curve = this.curves.all.get(run.id), group = this.value(run, wishes.group);
-      if (!curve || !curve.x.length || this.hidden.has(group)) continue;
+      if (!curve || !curve.x.length || asked.hidden.has(group)) continue;
       const scaled = this.scaled(run, curve);
       if (!scaled) continue;
       const split = wishes.split ? this.value(run, wishes.split) : "all runs";
@@ -213,7 +214,7 @@ export class Overview {
     if (found) play(found.id, found.frames, store.runs.get(found.id)?.name ?? line.label);
   }
   drawTable() {
-    const [key, way] = this.sort;
+    const [key, way] = asked.sort;
     const order = (run) => (key === "name" ? titled(run) : run[key]) ?? (way < 0 ? -Infinity : Infinity);
     const rows = [...this.runs].sort((a, b) => way * (typeof order(a) === "string" ? order(a).localeCompare(order(b), "en", { numeric: true }) : order(a) - order(b)));
     this.rows = rows;
@@ -222,9 +223,9 @@ export class Overview {
     const shown = this.all ? rows : rows.slice(0, FIRST_ROWS), usual = commonest(rows);
     const otherwise = (run) => run.fingerprint && run.fingerprint !== usual.get(run.game);
     const head = COLUMNS.map(([name, words, more]) => el("th", { class: more, "aria-sort": key === name ? (way > 0 ? "ascending" : "descending") : "none" },
-      name ? el("button", { "data-key": `sort ${name}`, onclick: () => { this.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
+      name ? el("button", { "data-key": `sort ${name}`, onclick: () => { asked.sort = [name, key === name ? -way : name === "name" ? 1 : -1]; this.drawTable(); } }, words + (key === name ? (way > 0 ? " ↑" : " ↓") : "")) : words));
     const body = shown.map((run, i) => {
-      const box = el("input", { type: "checkbox", "data-key": `choose ${run.id}`, checked: this.chosen.has(run.id), "aria-label": `choose ${run.name}`, onchange: () => { this.choose(run.id); } });
+      const box = el("input", { type: "checkbox", "data-key": `choose ${run.id}`, checked: asked.chosen.has(run.id), "aria-label": `choose ${run.name}`, onchange: () => { this.choose(run.id); } });
       const part = run.whole ? Math.min(100, (100 * run.frames) / run.whole) : 0, fill = el("i");
       fill.style.width = `${part}%`;
       return el("tr", { class: i === this.at && this.keys ? "at" : "" },
@@ -240,11 +241,11 @@ export class Overview {
       ...(rows.length > shown.length ? [el("button", { "data-key": "all", onclick: () => { this.all = true; this.drawTable(); } }, `show all ${rows.length} runs`)] : []));
     redraw(this.actions,
       el("span", { class: "quiet" }, `${rows.length} of ${store.runs.size} runs${rows.some(otherwise) ? "; † evaluated otherwise than most of the game's, and not to be compared with them" : ""}`),
-      el("button", { class: "main", "data-key": "compare", disabled: this.chosen.size < 2, onclick: () => this.compare() }, this.chosen.size > 1 ? `Compare ${this.chosen.size} (c)` : "Choose two or more to compare"),
-      ...(this.chosen.size ? [el("button", { "data-key": "none", onclick: () => { this.chosen.clear(); this.drawTable(); } }, "none")] : []));
+      el("button", { class: "main", "data-key": "compare", disabled: asked.chosen.size < 2, onclick: () => this.compare() }, asked.chosen.size > 1 ? `Compare ${asked.chosen.size} (c)` : "Choose two or more to compare"),
+      ...(asked.chosen.size ? [el("button", { "data-key": "none", onclick: () => { asked.chosen.clear(); this.drawTable(); } }, "none")] : []));
   }
-  choose(id) { if (!this.chosen.delete(id)) this.chosen.add(id); this.drawTable(); }
-  compare() { if (this.chosen.size > 1) location.hash = `#/compare/${[...this.chosen].join(",")}`; }
+  choose(id) { if (!asked.chosen.delete(id)) asked.chosen.add(id); this.drawTable(); }
+  compare() { if (asked.chosen.size > 1) location.hash = `#/compare/${[...asked.chosen].join(",")}`; }
   key(name) {
     if (name === "/") { this.search.focus(); this.search.select(); return true; }
     if (name === "j" || name === "k") {

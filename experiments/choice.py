@@ -4,7 +4,8 @@ from typing import Any
 
 from envs.protocols import PROTOCOLS
 from experiments.fingerprint import differing, identity, of_result
-from experiments.records import in_training
+from experiments.records import finite, in_training
+from experiments.stats import typical
 
 
 def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
@@ -81,3 +82,10 @@ def repeated(found: list[dict[str, Any]], chosen: dict[str, Any]) -> bool:
 def how(result: dict[str, Any]) -> str:
     """The conditions of an evaluation that people choose."""
     return f"{result['episodes']} episodes, {result['protocol']}, epsilon {result.get('epsilon')}"
+
+
+def shown_of(result: dict[str, Any]) -> int:
+    """The number of the episode that stands for an evaluation; the first, where it does not tell its scores."""
+    scores = result.get("scores")
+    told = isinstance(scores, list) and len(scores) == len(result["recordings"])
+    return 1 + typical(scores) if told and scores and all(finite(x) is not None for x in scores) else 1

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from envs.recording import Recording
+from experiments.choice import shown_of
 from experiments.files import RunError, read_json, read_rows
 from experiments.lines import episodes_back
-from experiments.records import evaluations, finite, last_rows, whole
+from experiments.records import evaluations, last_rows, whole
 from experiments.run import Run
-from experiments.stats import typical
 
 PEOPLE = "people"  # the file of their recordings
 
@@ -100,13 +100,6 @@ def keep_people_episode(run: Run, recording: Recording) -> str:
     }  # fmt: skip
     run.append(f"recordings/{PEOPLE}.jsonl", row)
     return f"{PEOPLE}/{len(people_episodes(run.path))}"
-
-
-def shown_of(result: dict[str, Any]) -> int:
-    """The number of the episode that stands for an evaluation; the first, where it does not tell its scores."""
-    scores = result.get("scores")
-    told = isinstance(scores, list) and len(scores) == len(result["recordings"])
-    return 1 + typical(scores) if told and scores and all(finite(x) is not None for x in scores) else 1
 
 
 def progress_episodes(run: Run, count: int) -> list[tuple[str, Recording]]:

@@ -46,7 +46,7 @@ def lives(process):
 def test_the_end_of_the_dashboard_ends_the_film_and_begins_no_other(tmp_path, slow):
     async def scene():
         films = Films()
-        queue = [asyncio.create_task(films.episode(tmp_path, f"x-{n}", n)) for n in (1, 2, 3)]
+        queue = [asyncio.create_task(films.episode(tmp_path, f"x-{n}", str(n))) for n in (1, 2, 3)]
         await until(slow)
         films.close()
         return await asyncio.gather(*queue, return_exceptions=True)
@@ -58,7 +58,7 @@ def test_the_end_of_the_dashboard_ends_the_film_and_begins_no_other(tmp_path, sl
 
 def test_a_film_that_nobody_waits_for_is_given_up_and_one_at_the_end_says_so(tmp_path, slow, monkeypatch):
     monkeypatch.setattr("experiments.dashboard.server.LOOKS", 0.01)
-    make(tmp_path, "dqn", "Pong", 1, [3.0])
+    rewrite(make(tmp_path, "dqn", "Pong", 1, [3.0]), [1, 2, 3])
     app, run = application(tmp_path), Index(tmp_path).runs(-1)["runs"][0]["id"]
 
     async def ask(number, gone):
@@ -79,13 +79,13 @@ def test_a_film_that_nobody_waits_for_is_given_up_and_one_at_the_end_says_so(tmp
 
     async def scene():
         gone = [asyncio.Event() for _ in range(3)]
-        one = asyncio.create_task(ask(0, gone[0]))
+        one = asyncio.create_task(ask(1, gone[0]))
         await until(slow)
-        two, three = asyncio.create_task(ask(1, gone[1])), asyncio.create_task(ask(2, gone[2]))
+        two, three = asyncio.create_task(ask(2, gone[1])), asyncio.create_task(ask(3, gone[2]))
         gone[0].set()
         gone[1].set()
         answers = await asyncio.gather(one, two)  # whether it plays or still waits
-        await until(lambda: slow()[-1][0] == 2)
+        await until(lambda: slow()[-1][0] == 3)
         three.cancel()  # as the server does when it ends
         return [*answers, await three]
 
@@ -115,6 +115,29 @@ def test_an_episode_of_a_lost_time_line_has_another_film(tmp_path, monkeypatch):
             rewrite(path, scores)
             films.append(client.get(f"/film/{run}/2.mp4").content)
     assert films[0] == films[1] != films[2]
+
+
+def test_a_point_of_an_evaluation_is_its_median_episode(tmp_path, monkeypatch):
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\nprintf %s "$7" > "$9"\n')
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+    path = make(tmp_path, "dqn", "Pong", 1, [3.0, 4.0])
+    first, last = (path / f"evaluations/{name}.json" for name in ("000000125000", "000000250000"))
+    for file, scores in ((first, [5.0, -1.0, 2.0]), (last, [1.0])):
+        found = {"scores": scores, "recordings": [[0, 9]] * len(scores), "agent_steps": int(file.stem)}
+        file.write_text(json.dumps(json.loads(last.read_text()) | found | {"frames": 4 * int(file.stem)}))
+    with TestClient(application(tmp_path), base_url="http://localhost") as client:
+        run = client.get("/api/runs").json()["runs"][0]["id"]
+        found = client.get(f"/api/run/{run}/episode", params={"frames": 600_000, "metric": "eval/median"}).json()
+        assert (found["episode"], found["frames"], found["score"], found["of"]) == ("000000125000/3", 500_000, 2.0, 3)
+        assert client.get(found["film"]).text == "000000125000/3"
+        for name in ("000000125001/1", "..%2Fevaluations%2F000000125000/1", "--help/1", "people/1", "000000125000/x"):
+            assert client.get(f"/film/{run}/{name}.mp4").status_code == 404
+            assert client.post(f"/api/run/{run}/watch", params={"episode": name}).status_code == 404
+        rewrite(path, [1, 2])
+        found = client.get(f"/api/run/{run}/episode", params={"frames": 600_000, "metric": "losses/loss"}).json()
+        assert found["episode"] == "2" and "of" not in found
 
 
 def test_an_episode_is_found_without_reading_all(tmp_path, monkeypatch):
@@ -161,7 +184,7 @@ def test_films_of_the_training_come_first(tmp_path):
 def test_a_film_that_cannot_be_made_says_why(tmp_path):
     path, films = make(tmp_path, "dqn", "Pong", 1, [3.0]), Films()
     with pytest.raises(FilmError, match="recorded none there"):
-        asyncio.run(films.episode(path, "x", 1))
+        asyncio.run(films.episode(path, "x", "1"))
     films.close()
 
 
@@ -197,7 +220,7 @@ def test_a_film_that_is_there_does_not_wait_for_another(tmp_path):
         made = Path(films.folder.name) / "x-1.mp4"
         made.write_bytes(b"film")
         async with films.filming, asyncio.timeout(10):
-            assert await films.episode(tmp_path, "x-1", 1) == made
+            assert await films.episode(tmp_path, "x-1", "1") == made
         films.close()
 
     asyncio.run(scene())

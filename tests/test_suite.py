@@ -255,6 +255,6 @@ def test_the_suite_is_in_the_dashboard_and_a_click_plays_an_episode(suite):
         assert "dqn on Breakout" in page["log"] and page["evaluations"][-1]["fingerprint"]["sticky_probability"] == 0.25
         episode = client.get(f"/api/run/{run['id']}/episode", params={"frames": 700}).json()
         rows = [json.loads(line) for line in (suite[0] / run["name"] / "episodes.jsonl").read_text().splitlines()]
-        assert episode["episode"] == min(rows, key=lambda row: abs(row["frames"] - 700))["episode"]
+        assert episode["episode"] == str(min(rows, key=lambda row: abs(row["frames"] - 700))["episode"])
         film = client.get(episode["film"])
         assert film.status_code == 200 and film.headers["content-type"] == "video/mp4" and film.content[4:8] == b"ftyp"

@@ -33,11 +33,11 @@ class Films:
         self.folder = tempfile.TemporaryDirectory(prefix="highscore-films-")
         self.filming, self.starting = asyncio.Lock(), threading.Lock()
         self.film: subprocess.Popen[str] | None = None  # that makes the newest one
-        self.live: dict[tuple[str, int, str], tuple[subprocess.Popen[str], str]] = {}
+        self.live: dict[tuple[str, str], tuple[subprocess.Popen[str], str]] = {}
         self.closed = False
 
-    async def episode(self, run: Path, name: str, number: int) -> Path:
-        """The film of a training episode; who is cancelled leaves the queue, or ends what makes it.
+    async def episode(self, run: Path, name: str, episode: str) -> Path:
+        """The film of a recorded episode; who is cancelled leaves the queue, or ends what makes it.
 
         Args:
             name: tells this episode from all others, and names the file.
@@ -53,7 +53,7 @@ class Films:
                 return path
             if self.closed:
                 raise FilmError("the dashboard ends")
-            command = ours("cli", "watch", str(run), "--episode", str(number))
+            command = ours("cli", "watch", str(run), "--episode", episode)
             film = self.film = subprocess.Popen(
                 [*command, "--video", str(path)], text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -73,8 +73,11 @@ class Films:
                 old.unlink(missing_ok=True)
         return path
 
-    def watch(self, run: Path, name: str, episode: int = 0) -> str:
-        """The address of a live page where a run's newest agent plays, or one of its training episodes plays again.
+    def watch(self, run: Path, name: str, episode: str = "") -> str:
+        """The address of a live page where a run's newest agent plays, or one of its recorded episodes plays again.
+
+        Args:
+            name: tells this episode from all others, or the run.
 
         The oldest page ends when there are too many.
 
@@ -83,7 +86,7 @@ class Films:
         """
         with self.starting:
             newest = max((path.name for path in checkpoints(run)), default="")  # a page keeps those that it began with
-            key = name, episode, newest
+            key = name, newest
             known = self.live.get(key)
             if known and known[1] and known[0].poll() is None:
                 return known[1]
@@ -94,7 +97,7 @@ class Films:
                 end([self.live.pop(next(iter(self.live)))[0]])
             command = ours("cli", "watch", str(run), "--patience", "5")
             process = subprocess.Popen(
-                command + (["--episode", str(episode)] if episode else []), text=True, bufsize=1,
+                command + (["--episode", episode] if episode else []), text=True, bufsize=1,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env=os.environ | {"BROWSER": "true", "PYTHONUNBUFFERED": "1"},  # the dashboard's own page opens it
             )  # fmt: skip

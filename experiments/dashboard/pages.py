@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from experiments.choice import shown_of
 from experiments.dashboard.index import Entry
 from experiments.dashboard.tails import Tail
 from experiments.fingerprint import of_result
 from experiments.lines import nearest
-from experiments.records import checkpoints, evaluations, finite, is_count
+from experiments.records import checkpoints, evaluations, finite, in_training, is_count
 
 DETAIL = 700  # rows of a run's own charts
 LOG_BYTES = 12_000
@@ -96,10 +97,24 @@ def charts(entry: Entry, axis: str) -> dict[str, Any]:
     return found
 
 
-def episode_near(path: Path, frames: int) -> dict[str, Any] | None:
-    """The recorded training episode that ended nearest to a number of frames."""
+def episode_near(path: Path, frames: int, metric: str) -> dict[str, Any] | None:
+    """The recorded episode that stands for a point of a metric's curve.
 
+    Of evaluations, that with the median score of the one nearest to a number of frames; else the training episode that
+    ended nearest to it.
+    """
+    if metric.startswith("eval/"):
+        found = [one for one in in_training(evaluations(path)) if isinstance(one.get("recordings"), list)]
+        if not (found := [one for one in found if one["recordings"]]):
+            return None
+        result = min(found, key=lambda one: abs(one["frames"] - frames))
+        number, scores = shown_of(result), result.get("scores")
+        score = scores[number - 1] if isinstance(scores, list) and number <= len(scores) else None
+        return {
+            "episode": f"{result['name']}/{number}", "frames": result["frames"], "score": clean(score),
+            "mean": result["mean"], "of": len(result["recordings"]),
+        }  # fmt: skip
     row = nearest(path / "episodes.jsonl", frames)
     if row is None or not isinstance(row.get("episode"), int):
         return None
-    return {key: clean(row.get(key)) for key in ("episode", "frames", "score", "steps")}
+    return {"episode": str(row["episode"])} | {key: clean(row.get(key)) for key in ("frames", "score", "steps")}

@@ -24,11 +24,13 @@ from experiments.dashboard.index import Entry, Index, scales
 from experiments.dashboard.pages import charts, clean, episode_near, run_page, videos
 from experiments.lines import episodes_back
 from experiments.published import curves_of, published_agents, published_curve
+from experiments.records import evaluations, is_count
 from experiments.web import OnlyLocal
 
 AXES = ("frames", "steps", "hours")
 LOOKS = 0.5  # seconds between looks whether anybody waits for a film
 MOST_IDS = 2_000
+MOST_DIGITS = 15  # of an episode's number
 
 
 def application(root: Path) -> Any:
@@ -84,16 +86,17 @@ def application(root: Path) -> Any:
 
     def episode(request: Request) -> Response:
         entry = run_of(request)
-        found = episode_near(entry.record.path, int_query(request, "frames", 0))
+        metric = request.query_params.get("metric", "")
+        found = episode_near(entry.record.path, int_query(request, "frames", 0), metric)
         if found is None:
             raise HTTPException(404, "no episode of this run was recorded")
         return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})
 
     async def film(request: Request) -> Response:
-        entry, number = await run_in_threadpool(run_of, request), request.path_params["number"]
-        name = await run_in_threadpool(name_of, entry, number)
+        entry, episode = await run_in_threadpool(run_of, request), request.path_params["episode"]
+        name = await run_in_threadpool(name_of, entry, episode)
         try:
-            path = await while_wanted(request, films.episode(entry.record.path, name, number))
+            path = await while_wanted(request, films.episode(entry.record.path, name, episode))
         except FilmError as error:
             raise HTTPException(409, str(error)) from None
         return FileResponse(path, media_type="video/mp4")
@@ -105,7 +108,7 @@ def application(root: Path) -> Any:
         return FileResponse(entry.record.path / "recordings" / name, media_type="video/mp4")
 
     def live(request: Request) -> Response:
-        entry, episode = run_of(request), max(0, int_query(request, "episode", 0))
+        entry, episode = run_of(request), request.query_params.get("episode", "")
         name = name_of(entry, episode) if episode else entry.id
         try:
             return answer({"address": films.watch(entry.record.path, name, episode)})
@@ -116,7 +119,7 @@ def application(root: Path) -> Any:
         Route("/", page), Route("/api/runs", runs), Route("/api/about", about), Route("/api/curves", curves),
         Route("/api/published", published), Route("/api/leaderboard", board), Route("/api/run/{run}", one_run),
         Route("/api/run/{run}/charts", run_charts), Route("/api/run/{run}/episode", episode),
-        Route("/api/run/{run}/watch", live, methods=["POST"]), Route("/film/{run}/{number:int}.mp4", film),
+        Route("/api/run/{run}/watch", live, methods=["POST"]), Route("/film/{run}/{episode:path}.mp4", film),
         Route("/video/{run}/{name}", video), Mount("/static", StaticFiles(directory=str(static()))),
     ]  # fmt: skip
 
@@ -145,12 +148,24 @@ def answer(data: Any) -> Response:
     return Response(content, media_type="application/json")
 
 
-def name_of(entry: Entry, number: int) -> str:
-    """What tells a training episode from all others, that of the same number before a resume among them."""
-    with contextlib.suppress(OSError):
-        for row in episodes_back(entry.record.path, number):
-            return f"{entry.id}-{number}-{hashlib.sha256(repr(row).encode()).hexdigest()[:12]}"
-    return f"{entry.id}-{number}"
+def name_of(entry: Entry, episode: str) -> str:
+    """What tells a recorded episode from all others, that of the same number before a resume among them.
+
+    Args:
+        episode: the number of a training episode, or EVALUATION/NUMBER.
+
+    Raises:
+        HTTPException: nothing is called so.
+    """
+    evaluation, _, number = episode.rpartition("/")
+    kept = {one["name"]: one for one in evaluations(entry.record.path)} if evaluation else {"": None}
+    if evaluation not in kept or not is_count(number) or len(number) > MOST_DIGITS:
+        raise HTTPException(404, f"no episode {episode} of this run was recorded")
+    known = kept[evaluation]
+    if not evaluation:
+        with contextlib.suppress(OSError):
+            known = next(episodes_back(entry.record.path, int(number)), None)
+    return f"{entry.id}-{number}-{hashlib.sha256(repr(known).encode()).hexdigest()[:12]}"
 
 
 async def while_wanted(request: Request, work: Coroutine[Any, Any, Path]) -> Path:

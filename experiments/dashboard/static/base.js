@@ -88,23 +88,24 @@ dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 dialog.addEventListener("close", () => dialog.open || clear());  // it comes late: something else may be shown by now
 
-// The episode that was recorded nearest to a point of a curve.
-export async function play(id, at, name) {
+// The episode that was recorded nearest to a point of a curve: of training, or of evaluations where they are its metric.
+export async function play(id, at, name, metric) {
   const mine = show(el("h2", {}, name), el("p", { class: "quiet" }, el("span", { class: "wait" }), ` looking for the episode nearest to ${frames(at)} frames…`));
   const over = () => mine !== turn || !dialog.open;  // closed meanwhile, or shows something else
   try {
-    const found = await ask(`/api/run/${id}/episode?frames=${Math.round(at)}`);
+    const found = await ask(`/api/run/${id}/episode?${new URLSearchParams({ frames: Math.round(at), metric })}`);
     if (over()) return;
     const state = el("p", { class: "quiet" }, el("span", { class: "wait" }), " the emulator plays it again…");
     const film = el("video", { src: found.film, controls: true, autoplay: true, muted: true, loop: true });
     film.addEventListener("loadeddata", () => state.replaceChildren(el("a", { href: `#/run/${id}` }, "all about this run")));
-    const live = el("button", { class: "main", onclick: () => watch(live, id, `?episode=${found.episode}`) }, "Watch it live, as the newest weights see it");
+    const live = el("button", { class: "main", onclick: () => watch(live, id, `?${new URLSearchParams({ episode: found.episode })}`) }, "Watch it live, as the newest weights see it");
     film.addEventListener("error", async () => {
       state.textContent = await ask(found.film).then(() => "this browser cannot play it", (error) => error.message);
     });
     show(
       el("h2", {}, name),
-      el("p", {}, `Episode ${found.episode} of the training, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
+      el("p", {}, found.of ? `The evaluation at ${found.frames.toLocaleString("en")} frames: of ${found.of} episodes, with a mean of ${number(found.mean)}, that with the median score, ${number(found.score)}`
+        : `Episode ${found.episode} of the training, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
       film, state, live,
     );
   } catch (error) {

@@ -35,7 +35,7 @@ export class ComparePage {
       if (!plot) {
         const host = el("div", { class: "plot" }), note = el("span", { class: "quiet" });
         this.panels.append(el("section", { class: "card panel", "aria-label": key }, el("h3", {}, el("span", {}, NAMES[key] || key), note), host));
-        plot = new Plot(host, { axis: wishes.axis, onpick: (one, x, value) => { const found = nearestRun(one.curves, x, value); if (found) play(found.id, found.frames, one.label); } });
+        plot = new Plot(host, { axis: wishes.axis, onpick: (one, x, value) => { const found = nearestRun(one.curves, x, value); if (found) play(found.id, found.frames, one.label, key); } });
         plot.note = note;
         this.plots.set(key, plot);
       }

@@ -78,7 +78,7 @@ export class Overview {
       this.pick("split", "panels", [["game", "game"], ["agent", "agent"], ["folder", "suite"], ["", "one for all"]], anew),
       el("label", {}, "smooth", slider), el("label", { title: "0 is random play, 1 a human" }, normal, "human-normalised"),
       el("label", {}, "published", reference));
-    view.append(el("span", { class: "quiet few" }, "A click on a curve plays the training episode recorded nearest to it."));
+    view.append(el("span", { class: "quiet few" }, "A click on a curve plays the episode recorded nearest to it."));
     this.tools = el("div", { class: "bar" }, this.search, this.chips, view);
     this.legend = el("div", { class: "legend" });
     this.panels = el("div", { class: "panels" });
@@ -211,7 +211,7 @@ export class Overview {
   }
   picked(line, x, value) {
     const found = nearestRun(line.curves, x, value);
-    if (found) play(found.id, found.frames, store.runs.get(found.id)?.name ?? line.label);
+    if (found) play(found.id, found.frames, store.runs.get(found.id)?.name ?? line.label, wishes.metric);
   }
   drawTable() {
     const [key, way] = asked.sort;

@@ -78,7 +78,7 @@ export class RunPage {
         const host = el("div", { class: "plot" });
         const card = el("section", { class: "card panel", "aria-label": name }, el("h3", {}, el("span", {}, NAMES[name] || name), el("span", { class: "quiet" }, name)), host);
         this.panels.append(card);
-        plot = new Plot(host, { axis: wishes.axis, onpick: (line, x, value) => { const found = nearestRun(line.curves, x, value); if (found) play(this.id, found.frames, this.data.run.name); } });
+        plot = new Plot(host, { axis: wishes.axis, onpick: (line, x, value) => { const found = nearestRun(line.curves, x, value); if (found) play(this.id, found.frames, this.data.run.name, name); } });
         this.plots.set(name, plot);
       }
       const { x, y, frames: at } = this.charts[name], sparse = name.startsWith("eval/");

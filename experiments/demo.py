@@ -91,6 +91,6 @@ def show(console: Console, run: Run, before: dict[str, Any], after: dict[str, An
         f"\nThe films are in {run.path / 'recordings'}. Next:\n"
         f"  highscore watch {run.path} --seed 7      another episode\n"
         f"  highscore evaluate {run.path}            100 episodes\n"
-        "  highscore train dqn --game Pong --frames 2M   some hours on a laptop; --help says more\n",
+        "  highscore train dqn --game Pong --frames 2M   an hour on a laptop; --help says more\n",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

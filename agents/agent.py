@@ -247,7 +247,9 @@ class Agent:
         """
         load_network(self.online, below(tensors, "online."))
         if self.target is not None:
-            load_network(self.target, below(tensors, "target."))
+            own, theirs = self.target.state_dict(), below(tensors, "target.")
+            # Its rounding is this code's: an older one rounded its last layers, too.
+            load_network(self.target, {k: x.to(own[k].dtype) if k in own else x for k, x in theirs.items()})
         self.optimiser.load_state_dict(below(tensors, "optimiser."))
         if self._captured is not None:
             self._captured.forget()  # the optimiser has other statistics now

@@ -45,8 +45,8 @@ class ReplayConfig:
     """sequences begin at every stride-th step, and the memory before a step is kept for those only"""
     storage: Literal["auto", "ram", "compressed", "disk", "cuda"] = "auto"
     """where frames are kept: ram, in this machine's memory; compressed, there without loss in less room (a twentieth
-    of it, for half of Atari's games); disk, in a file in the folder for temporary files; cuda, on the GPU; auto, beside the agent, or
-    without room there in ram, or compressed"""
+    of it, for half of Atari's games); disk, in a file in the folder for temporary files; cuda, on the GPU; auto,
+    beside the agent, or without room there in ram, or compressed"""
 
     def planned_updates(self, agent_steps: int) -> int:
         """Updates that so many agent steps pay for."""

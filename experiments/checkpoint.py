@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.files import RunError, read_json, sync, write_atomically, write_json
+from experiments.records import facts_of
 
 SCHEMA = 1  # of checkpoints and run directories
 
@@ -125,12 +126,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         RunError: they are damaged.
     """
     try:
-        content = (folder / "weights.safetensors").read_bytes()
-        (file,) = (file for file in folder.glob("[!.]*.json") if file.name != "config.json")
-        whole, sha256 = read_json(file), hashlib.sha256(content).hexdigest()
-        facts = whole if whole["tensors_sha256"] == sha256 else whole.get("before", whole)
-        if facts["tensors_sha256"] != sha256:
-            raise ValueError("its tensors are not what was written")
+        facts, content = facts_of(folder)
         return load(content), facts
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise RunError(f"the weights in {folder} are damaged: {error}") from None

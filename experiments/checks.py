@@ -254,13 +254,17 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
         packed = " compressed" if storage == "compressed" else ""
         of_memory = f", of which {kept / 1e9:.1f} GB are the memory's states," if 2 * kept > needed else ""
         stride = getattr(experiment.algorithm, "unroll", 1) if of_memory else 1
-        sparser = f" --replay.stride {stride}, which keeps one state in {stride}, or" if stride > 1 else ""
+        players = f" and its {experiment.players} players" if experiment.distributed == "local" else ""
+        comma = "" if of_memory else ","
+        rest = f"{comma} the rest of the training{players} {spare / 1e9:.1f}," if spare > free / 20 else ""
+        ways = [f"--replay.stride {stride}, which keeps one state in {stride}"] * (stride > 1)
+        ways += [f"--replay.capacity {fits}k"] if fits else ["fewer --players"] if players else []
+        ways += ["--replay.storage ram"] * (where.type == "cuda")
+        ways += ["--replay.storage compressed"] * (storage in ("auto", "ram", "cuda") and not of_memory)
         raise NoRoom(
-            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{packed}{of_memory} and the {where.type} has"
+            f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{packed}{of_memory}{rest} and the {where.type} has"
             f" {free / 1e9:.1f} GB free",
-            f"try{sparser} --replay.capacity {fits}k"
-            + (", or --replay.storage ram" if where.type == "cuda" else "")
-            + (", or --replay.storage compressed" if storage in ("auto", "ram", "cuda") and not of_memory else ""),
+            f"try {', or '.join(ways)}" if ways else "free some",
         )
 
 

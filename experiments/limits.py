@@ -36,10 +36,11 @@ def gpu_fault() -> str:
 
 
 def gpu_memory() -> dict[str, int]:
-    """Free memory in bytes of each GPU that this process can use, by what CUDA_VISIBLE_DEVICES calls it."""
+    """Free memory in bytes of each GPU in order, by what CUDA_VISIBLE_DEVICES calls it; 0 of what cannot be used."""
     count, found = torch.cuda.device_count(), dict[str, int]()
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()] or range(count)
     for i, name in enumerate([*names][:count]):
+        found[str(name).strip()] = 0
         with suppress(RuntimeError):  # somebody else has all of it, or it is broken
             found[str(name).strip()] = available_memory(torch.device("cuda", i))
     return found

@@ -4,6 +4,7 @@ A run's *settings* are its experiment as one flat dictionary, such as {"algorith
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -254,9 +255,24 @@ def summary(path: Path) -> dict[str, Any]:
 def best_of(path: Path) -> int | None:
     """At how many agent steps a run scored best in training, if it kept those weights."""
     try:
-        return whole(read_json(path / "best" / "best.json")["agent_steps"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return whole(facts_of(path / "best")[0]["agent_steps"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def facts_of(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """What is known of the weights alone in a folder, wherever it was copied to; and their file's content.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError: they are damaged.
+    """
+    content = (folder / "weights.safetensors").read_bytes()
+    (file,) = (file for file in folder.glob("[!.]*.json") if file.name != "config.json")
+    newest, sha256 = read_json(file), hashlib.sha256(content).hexdigest()
+    facts = newest if newest["tensors_sha256"] == sha256 else newest.get("before", newest)
+    if facts["tensors_sha256"] != sha256:
+        raise ValueError("its tensors are not what was written")
+    return facts, content
 
 
 def alive(path: Path) -> bool:

@@ -167,7 +167,7 @@ class Run:
         for replaced in (path / "checkpoints").glob(".replaced-*"):
             put_back(replaced)
         for folder in (path / "best", *(path / "weights").glob("*")):
-            for left in folder.glob(".*"):
+            for left in filter(Path.is_file, folder.glob(".*")):
                 left.unlink(missing_ok=True)
         return run
 

@@ -100,6 +100,7 @@ class Scheduler:
         self.told: set[str] = set()  # hopeless ones, that they are to end
         self.losses: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.refused: set[tuple[str, str]] = set()  # (run, GPU) where there was no room, whatever there should be
         self.again_at = 0.0  # by the monotonic clock; before, no run begins, for there was no room for one
         self.done: set[str] = set()  # finished runs, whenever that was
         self.stopping = 0  # the signal that said so
@@ -153,8 +154,8 @@ class Scheduler:
         return not self.stopping and len(self.running) < self.jobs and time.monotonic() >= self.again_at
 
     def _place(self, cell: Cell) -> str | None:
-        """The GPU for a run: of those with room beside what runs there, that with the fewest runs, then the most room.
-        "" if there is no choice; None: there is no room.
+        """The GPU for a run: of those with room beside what runs there, one where it was not refused, then that with
+        the fewest runs, then the most room. "" if there is no choice; None: there is no room.
         """
         taken, needed = [(self.memory_of(job.cell), job.gpu) for job in self.running.values()], self.memory_of(cell)
         host = self.memory.host - sum(room.host for room, _ in taken)
@@ -163,8 +164,8 @@ class Scheduler:
             here = [room.gpu for room, there in taken if there == gpu]
             left = free - sum(here)
             if needed.within(Room(host, left)) or not taken:
-                fit.append((len(here), -left, gpu))
-        return min(fit)[2] if fit else None
+                fit.append(((cell.name, gpu) in self.refused, len(here), -left, gpu))
+        return min(fit)[-1] if fit else None
 
     def _next(self, work: Work) -> Cell | None:
         """A run that another process was at and left, or a new one, or None."""
@@ -213,6 +214,7 @@ class Scheduler:
             if status is None:
                 continue
             del self.running[name]
+            self.told.discard(name)  # if it begins once more, it is told once more
             self.again_at = 0.0
             if status == LOST and self.losses[name] < LOSSES and not self.stopping:
                 self.losses[name] += 1
@@ -225,6 +227,7 @@ class Scheduler:
                 self._end(job.cell, work, "stopped")
             elif status == NO_ROOM and self.refusals[name] < REFUSALS:
                 self.refusals[name] += not self.running
+                self.refused.add((name, job.gpu))
                 self.say(f"{name}: {self._reason(job.cell, status)}. It waits until another run ends, or for a minute")
                 self.elsewhere.append(job.cell)
                 self.again_at = time.monotonic() + PAUSE

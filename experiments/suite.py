@@ -147,7 +147,11 @@ def plan(options: Suite) -> Plan:
     if not options.mixed:
         check_alike(planned)
     # A cluster's machines have GPUs for those who ask for one, which this machine may not have.
-    device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
+    found = gpu_memory() if options.device != "cpu" and not options.ray else {}
+    if len(found) > 1 and any(found.values()):  # of several, planned for that with the most room
+        device = torch.device("cuda", [*found.values()].index(max(found.values())))
+    else:
+        device = device_of(options.device) if not options.ray else torch.device(options.device.replace("auto", "cpu"))
     drawn = extremes(spec) if options.search else []
     folder = options.runs / (options.name or Path(options.what).stem)
     left = [cell for cell in planned if summary(folder / cell.name).get("finished") is not True]
@@ -166,8 +170,8 @@ def plan(options: Suite) -> Plan:
         threads = threads_on(cluster.cpus, at_once, beside, away)
         where = f"on the Ray cluster at {cluster.address}, whose machines have {', '.join(map(str, cluster.cpus))} CPUs"
     else:
-        free = {name: int(TAKEN * size) for name, size in gpu_memory().items()} if device.type == "cuda" else {}
-        shared = free if len(free) > 1 else {}
+        free = {name: int(TAKEN * size) for name, size in found.items() if size} if device.type == "cuda" else {}
+        shared = free if len(found) > 1 else {}
         room = Room(int(TAKEN * available_memory(torch.device("cpu"))), max(free.values(), default=0))
     memory_of = lambda cell: needed.get(cell.name, largest)
     check_fit([*left, *drawn], memory_of, room)

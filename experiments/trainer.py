@@ -242,6 +242,7 @@ class Trainer:
         finally:
             self.interruption.may_abandon = False
             self.clock = (time.monotonic(), self.frames())
+            self.setup.speeds(1.0)  # from here on
 
     def _evaluate(self) -> None:
         how = self.experiment.evaluation

@@ -13,7 +13,7 @@ def test_the_leaderboard_ranks_over_games_that_most_agents_have_played():
 
     mine = runs("a", Pong=1.0, Breakout=9.0) + runs("b", Pong=2.0) + runs("c", Breakout=50.0)
     (board,) = leaderboard(mine, ["DQN CNN (Dopamine)"])
-    assert board["shared"] == ["Pong"] and board["games"] == ["Breakout", "Pong"]
+    assert board["shared"] == ["Pong"] and board["games"] == ["Breakout", "Pong"] and not board["unequal"]
     ranked = [(row["agent"], row["IQM"] and row["IQM"]["value"]) for row in board["rows"]]
     assert ranked == [("b", 2), ("a", 1), ("c", None)]
     assert board["rows"][1]["means"] == {"Breakout": 9, "Pong": 1} and len(board["published"][0]["games"]) == 2
@@ -45,4 +45,5 @@ def test_a_training_that_repeats_a_seed_is_no_seed_more():
     (once,) = leaderboard(runs, [])
     (again,) = leaderboard([run(0, 5.0, 9, "c"), *runs, *runs, run(0, 4.0, 10, "a")], [])
     assert (once["repeats"], again["repeats"], again["runs"]) == (0, 5, 3)
+    assert (once["unequal"], leaderboard([*runs, run(3, 1.0, 12, "a")], [])[0]["unequal"]) == (False, True)
     assert once["rows"] == again["rows"] and once["rows"][0]["means"] == {"Pong": 3.0}

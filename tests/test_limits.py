@@ -208,5 +208,5 @@ def test_a_replay_leaves_room_for_what_trains(monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda device: 9 * 10**9)
     checks.check_memory(x, torch.device("cpu"))
     monkeypatch.setattr(checks, "available_memory", lambda device: 73 * 10**8)
-    with pytest.raises(checks.NoRoom, match=r"7\.1 GB and the cpu has 7\.3 GB free"):
+    with pytest.raises(checks.NoRoom, match=r"7\.1 GB, the rest of the training 0\.5, and the cpu has 7\.3 GB free"):
         checks.check_memory(x, torch.device("cpu"))

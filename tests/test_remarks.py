@@ -5,6 +5,7 @@ import json
 import pytest
 
 from envs.protocols import MINATAR, VIZDOOM
+from experiments.checkpoint import write_weights
 from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.figures import draw_all, on_a_grid
@@ -59,9 +60,8 @@ def test_a_score_of_what_was_the_best_once_is_said_to_be_old(tmp_path):
     path = make(tmp_path, "dqn", "Pong", 1, [9.0, 3.0, 10.0])
     best = json.loads((path / "evaluations/000000250000.json").read_text()) | {"checkpoint": "best"}
     write_json(path / "evaluations/000000250000-machado-best.json", best)
-    (path / "best").mkdir()
     for steps, old in ((250_000, False), (750_000, True)):
-        write_json(path / "best/best.json", {"frames": 4 * steps, "agent_steps": steps, "mean": 10.0})
+        write_weights(path / "best", {}, {"frames": 4 * steps, "agent_steps": steps, "mean": 10.0})
         comparison = load([path], checkpoint="best")
         assert any(note.startswith("NOT THE BEST ANY MORE") for note in comparison.notes) == old
     (run,) = as_json(comparison)["runs"]

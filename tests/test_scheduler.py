@@ -11,13 +11,13 @@ import torch
 from experiments.checks import PLAYER_MEMORY
 from experiments.distributed.runner import Remote, Runner
 from experiments.files import NO_ROOM, RunError
-from experiments.limits import gpu_memory
+from experiments.limits import TAKEN, gpu_memory
 from experiments.matrix import cells, make_spec
 from experiments.presets import PRESETS
 from experiments.records import remove_idle
 from experiments.run import Run
 from experiments.scheduler import Job, Launch, Listed, Room, Scheduler, check_fit
-from experiments.suite import share_of_threads
+from experiments.suite import Suite, plan, share_of_threads
 from experiments.suite_board import say_the_end
 from experiments.suite_checks import check_cells
 
@@ -141,7 +141,41 @@ def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
         return 10 - device.index
 
     monkeypatch.setattr("experiments.limits.available_memory", taken)
-    assert [*gpu_memory()] == [called[0], *called[2:]]  # one that cannot be used stops none of the others
+    assert gpu_memory() == {name: 10 - i if i != 1 else 0 for i, name in enumerate(called)}
+
+
+def test_where_a_run_was_refused_it_begins_only_if_it_must(tmp_path, monkeypatch):
+    """Somebody else may have taken what was free when the suite was planned."""
+    monkeypatch.setattr("experiments.scheduler.POLL", 0.01)
+    monkeypatch.setattr("experiments.scheduler.PAUSE", 0.0)
+    began = []
+
+    def start(words, log, env):
+        began.append(env["CUDA_VISIBLE_DEVICES"])
+        if began[-1] == "1":
+            (tmp_path / words[words.index("--name") + 1]).mkdir()
+            (tmp_path / words[words.index("--name") + 1] / "summary.json").write_text('{"finished": true}')
+        return SimpleNamespace(poll=lambda: 0 if began[-1] == "1" else NO_ROOM, wait=lambda: 0)
+
+    launch = Launch(tmp_path, (), lambda cell: [], 0, start, {"0": 50, "1": 50})
+    scheduler = Scheduler(launch, 1, lambda cell: Room(1, 10), Room(100, 50), print)
+    (tmp_path / "logs").mkdir()
+    scheduler.run(Listed(cells(make_spec({"agents": "dqn", "games": "Pong", "seeds": "0"}))), lambda s, work: None)
+    assert began == ["0", "1"] and len(scheduler.done) == 1
+
+
+def test_of_several_gpus_the_one_with_the_most_room_is_planned_for(tmp_path, monkeypatch):
+    there = {"0": 0, "1": 2 * 10**9, "2": 80 * 10**9}
+    free = lambda device: 10**11 if device.index is None else [*there.values()][device.index]
+    monkeypatch.setattr("experiments.limits.gpu_memory", lambda: there)
+    for module in ("checks", "limits"):
+        monkeypatch.setattr(f"experiments.{module}.available_memory", free)
+    (tmp_path / "s.toml").write_text('agents = "dqn"\ngames = "Pong"\nseeds = "0"')
+    for storage in ("auto", "cuda"):
+        suite = Suite(str(tmp_path / "s.toml"), runs=tmp_path, set=(f"replay.storage={storage}",))
+        planned = plan(suite)
+        assert planned.memory_of(planned.cells[0]).gpu > 7e9 and planned.memory.gpu == int(TAKEN * 80 * 10**9)
+        assert set(planned.gpus) == {"1", "2"} and planned.device == "auto"
 
 
 def test_players_of_this_machine_take_memory_and_cores_of_it(monkeypatch):

@@ -156,7 +156,7 @@ def test_a_replay_draws_by_the_experiment_s_seed():
 
 
 def test_an_evaluation_is_not_counted_as_time_in_training_and_its_median_episode_is_filmed(tmp_path, monkeypatch):
-    made, filmed = [], []
+    made, filmed, told = [], [], []
     monkeypatch.setattr(trainer, "typical", lambda scores: 2)
     monkeypatch.setattr(trainer, "keep_recordings", lambda run, name, recordings: made.append(recordings) or [])
     monkeypatch.setattr(trainer, "could_film", lambda shown, *_: filmed.append(shown) or False)
@@ -165,10 +165,10 @@ def test_an_evaluation_is_not_counted_as_time_in_training_and_its_median_episode
     assert made and all(shown is recordings[2] for shown, recordings in zip(filmed, made, strict=True))
     one = SimpleNamespace(
         evaluation_due=False, interruption=SimpleNamespace(signal=0, may_abandon=False), _evaluate=lambda: None,
-        frames=lambda: 7, clock=(0.0, 0),
+        frames=lambda: 7, clock=(0.0, 0), setup=SimpleNamespace(speeds=told.append),
     )  # fmt: skip
     trainer.Trainer.evaluate(one)
-    assert one.clock[0] > 0 and one.clock[1] == 7
+    assert one.clock[0] > 0 and one.clock[1] == 7 and told == [1.0]  # nor as time that a learner waits for players
 
 
 def test_all_scores_are_in_the_interval_and_not_those_of_the_first_games(monkeypatch):

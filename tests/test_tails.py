@@ -32,6 +32,16 @@ def test_a_curve_that_is_watched_for_days_keeps_its_past():
     assert all(point.value == point.frames / 10_000 for point in curve.points)
 
 
+def test_what_a_resumed_run_measured_again_counts_once():
+    curve, speeds = Curve("y"), [1.0, 1.0, 1.0, 3.0, 3.0]
+    rows = [{"frames": frames, "y": y} for frames, y in zip([10, 20, 30, 20, 30], speeds, strict=True)]
+    curve.begin(rows[:3], 1)
+    assert curve.since(1) == (False, [])
+    curve.add(rows[3:], 2)
+    anew, points = curve.since(1)
+    assert anew and [(point.frames, point.value) for point in points] == [(10, 1.0), (20, 3.0), (30, 3.0)]
+
+
 def test_hours_of_a_training_of_weeks_count_every_row(tmp_path):
     path, count = tmp_path / "perf.jsonl", 20_000
     rows = [{"frames": 10_000 * i, "charts/FPS": 500.0 + i % 1_000} for i in range(1, count + 1)]

@@ -15,10 +15,11 @@ from experiments.checkpoint import read_weights, write_weights
 from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.files import RunError
-from experiments.records import evaluations, in_training, kept_weights
+from experiments.records import best_of, evaluations, in_training, kept_weights
 from experiments.resume import Resume, resume
 from experiments.run import Run
 from experiments.scoring import load_agent, load_weights, weights_hash
+from experiments.train import Train, run_training
 from experiments.viewer.source import find_source
 from tests.test_resume import run_whole, sigterm_after, small
 
@@ -107,6 +108,16 @@ def test_without_being_asked_to_a_run_keeps_none(tmp_path):
         load_weights(plain.path / "best", agent)
 
 
+def test_a_training_begins_with_those_of_another(run, tmp_path):
+    options = Train(ASKED, device="cpu", wandb="off", runs=tmp_path, name="b", weights=run.path)
+    begun, _ = run_training(options, Console(quiet=True), sigterm_after(0))
+    (one, state), (other, _) = run.load_checkpoint(), begun.load_checkpoint()
+    online = [name for name in one if name.startswith("online.")]
+    assert online and all(torch.equal(one[name], other[name]) for name in online)
+    assert all(torch.equal(one[name], other[name.replace("online.", "target.")]) for name in online)
+    assert Run.open(begun.path).config["weights"]["agent_steps"] == state["agent_steps"]
+
+
 def test_a_kill_while_they_are_replaced_leaves_those_before(tmp_path, monkeypatch):
     folder = tmp_path / "best"
     for steps in (100, 200):
@@ -116,7 +127,7 @@ def test_a_kill_while_they_are_replaced_leaves_those_before(tmp_path, monkeypatc
         write_weights(folder, {"x": torch.full((3,), 300)}, {"agent_steps": 300})
     assert json.loads((folder / "best.json").read_text())["agent_steps"] == 300
     tensors, facts = read_weights(folder)
-    assert facts["agent_steps"] == 200 and tensors["x"].tolist() == [200] * 3
+    assert facts["agent_steps"] == best_of(tmp_path) == 200 and tensors["x"].tolist() == [200] * 3
     monkeypatch.undo()
     write_weights(folder, {"x": torch.full((3,), 400)}, {"agent_steps": 400})
     assert read_weights(folder)[1]["agent_steps"] == 400

@@ -40,10 +40,16 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
         rows.sort(key=lambda row: -row["IQM"]["value"] if row["IQM"] else float("inf"))
         boards.append({
             "fingerprint": key, "protocol": mine[0]["measured"], "games": games, "rows": rows, "runs": len(mine),
-            "repeats": len(own) - len(mine),
+            "repeats": len(own) - len(mine), "unequal": any(unequal(mine, game) for game in games),
             "shared": shared, "published": [row for name in published if (row := published_row(name, games, shared))],
         })  # fmt: skip
     return sorted(boards, key=lambda board: -board["runs"])
+
+
+def unequal(runs: list[dict[str, Any]], game: str) -> bool:
+    """Whether runs of a game were scored after unlike numbers of frames."""
+    frames = [run["evaluated"] for run in runs if run["game"] == game]
+    return max(frames) > 1.01 * min(frames)
 
 
 def shared_games(played: list[set[str]]) -> list[str]:

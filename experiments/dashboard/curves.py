@@ -51,8 +51,11 @@ class Curve:
         for row in rows:
             value = finite(row.get(self.key))
             if value is not None:
-                steps = finite(row.get("agent_steps"))
-                self.points.append(Point(version, int(row["frames"]), int(steps or 0), value))
+                steps, frames = finite(row.get("agent_steps")), int(row["frames"])
+                while self.points and self.points[-1].frames >= frames:  # a resumed run measures some rows again
+                    self.points.pop()
+                    self.begun = version
+                self.points.append(Point(version, frames, int(steps or 0), value))
         if len(self.points) > LIMIT:
             self.points, self.begun = thinned(self.points), version
 

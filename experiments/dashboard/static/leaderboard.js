@@ -46,7 +46,7 @@ function board(data) {
     const mark = el("b"); mark.style.left = place(value); track.append(mark);
     return el("td", {}, two(value), " ", el("span", { class: "interval" }, interval ? `[${interval.map(two).join(", ")}]` : ""), track);
   };
-  const lengths = data.rows.flatMap((row) => row.frames), unequal = Math.max(...lengths) > 1.01 * Math.min(...lengths);
+  const { unequal } = data;
   const runs = (row) => el("td", { class: "few", title: row.frames ? `scored after ${[...new Set(row.frames.map(frames))].join(" to ")} frames` : "" },
     row.runs ?? "", row.frames && unequal ? el("div", { class: "interval" }, `${[...new Set(row.frames.map(frames))].join(" to ")} frames`) : null, row.unfinished ? el("div", { class: "interval" }, `${row.unfinished} not finished`) : null);
   const line = (row, published) => el("tr", {},

@@ -121,7 +121,7 @@ export class Overview {
     } else this.panels.querySelector(":scope > p")?.remove();
     const counts = Object.fromEntries(STATUSES.map((s) => [s, 0]));
     for (const run of store.runs.values()) counts[run.status]++;
-    redraw(this.chips, ...STATUSES.filter((s) => counts[s]).map((s) => el("button", {
+    redraw(this.chips, ...STATUSES.filter((s) => counts[s] || asked.status.has(s)).map((s) => el("button", {
       class: `chip${asked.status.has(s) ? " on" : ""}`, "data-key": s, "aria-pressed": asked.status.has(s),
       onclick: () => { if (!asked.status.delete(s)) asked.status.add(s); this.update(); },
     }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));

@@ -5,6 +5,8 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side; must be set before torch is imported
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more are processes that import torch
+for name in ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)  # what is printed is that of no terminal
 
 import pytest
 import torch
@@ -17,13 +19,15 @@ def pytest_xdist_auto_num_workers():
 
 
 LONGEST = (
-    "resume", "wandb", "agents", "compiled", "train", "suite", "faults", "local", "worlds", "ranks", "benchmark",
-    "captured", "memory", "atari",
+    "resume", "dashboard_page", "wandb", "train", "local", "suite", "compiled", "world_processes", "show", "ranks",
+    "benchmark", "faults", "fuzz", "agents", "page", "watch", "player", "dashboard_says", "worlds", "captured",
+    "memory", "atari",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    """The modules that take longest begin first, so that all workers end at about the same time."""
+    """The modules that take longest begin first, so that all workers end at about the same time; among them those that
+    mostly wait, for a browser or a process, beside those that train."""
     ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 

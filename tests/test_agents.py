@@ -51,6 +51,7 @@ CASES = {
 }  # fmt: skip
 
 
+MORE: dict = {}  # what other modules let learn
 EXPLORED = 3_000  # agent steps after which epsilon is at its lowest
 # Agent steps before it is tried whether enough was learned, and from one trial to the next.
 SOONEST, PERIOD = 1_500, 256
@@ -58,7 +59,7 @@ SOONEST, PERIOD = 1_500, 256
 
 def learn(name, game, agent_steps, envs=16, enough=math.inf):
     """Mean greedy score of 64 episodes after so many agent steps, or when it was enough twice."""
-    algorithm, config, experience, optimiser, target_period = CASES[name]
+    algorithm, config, experience, optimiser, target_period = (CASES | MORE)[name]
     torch.manual_seed(0)
     games = make_probe(game, envs)
     agent = Agent(

@@ -113,18 +113,19 @@ def test_unequal_lengths_stand_on_the_leaderboard(page):
     page.wait_for_selector("#page[data-ready=runs] canvas")
 
 
-def test_the_keys_stay_with_their_run_when_another_comes(page, root):
+def test_the_keys_stay_with_their_run_when_another_comes(page, root, tmp_path):
     page.wait_for_selector("tbody tr")
     before = page.locator("tbody tr").count()
     for _ in range(2):
         page.keyboard.press("j")
     at = page.locator("tr.at td.name").inner_text()
-    path = make(root, "qrdqn", "Pong", 0, [1.0])
+    path = make(tmp_path, "qrdqn", "Pong", 0, [1.0])
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"created": "2099-01-01T00:00:00"}))
     (path / "metrics.jsonl").write_text(row(1))
+    path.rename(root / "qrdqn-Pong-s0-new")
     page.wait_for_selector(f"tbody tr:nth-child({before + 1})")
-    assert page.locator("tbody tr td.name").first.inner_text().startswith("qrdqn")
+    page.wait_for_selector("tbody tr:first-child td.name:has-text('qrdqn')")
     assert page.locator("tr.at td.name").inner_text() == at
     page.keyboard.press("x")
     assert page.locator("tr.at input").is_checked()

@@ -88,13 +88,13 @@ def put_right(path):
     write(path / "checkpoint.json", json.dumps(state).encode())
 
 
-def test_ten_thousand_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
+def test_thousands_of_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
     """Any of the two files, checksums wrong or put right: our error or what was written, nothing else."""
     rng, before = random.Random(0), peak_memory()
     whole = {name: (tiny / name).read_bytes() for name in ("checkpoint.json", "tensors.safetensors")}
     path, refused, read = tmp_path / "000000000004", 0, 0
     path.mkdir()
-    for _ in range(10_000):
+    for _ in range(2_500):
         name, other = rng.sample(list(whole), 2)
         write(path / name, mutate(whole[name], rng))
         write(path / other, whole[other])
@@ -109,7 +109,7 @@ def test_ten_thousand_damaged_checkpoints_are_read_or_refused(tiny, tmp_path):
             read += 1
         except RunError:
             refused += 1
-    assert refused > 5_000 and read > 100, (refused, read)
+    assert refused > 1_250 and read > 25, (refused, read)
     assert peak_memory() - before < 300_000_000
 
 

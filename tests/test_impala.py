@@ -15,7 +15,7 @@ from envs.probe import make_probe
 from envs.timestep import TimeStep
 from experiments.build_network import build_network
 from experiments.config import NetworkConfig
-from tests.test_agents import CASES, learn
+from tests.test_agents import MORE, learn
 from tests.test_returns import column, episodes, tensor
 
 SMALL = {"torso": "mlp", "hidden": 64, "memory_size": 64}
@@ -149,14 +149,14 @@ def test_the_row_at_an_end_teaches_nothing_and_a_time_limit_is_bootstrapped():
     assert torch.equal(one != IMPALA().loss(network, None, limit)[0], ends | seq.step.last[-1])
 
 
-CASES |= {
+MORE.update({
     "impala": (
         IMPALA(unroll=16), NetworkConfig(**SMALL), RolloutConfig(2, 4, "games"), Adam(1e-3, 1e-5, 1.0), 0,
     ),
     "gru-impala": (
         IMPALA(unroll=16), NetworkConfig(memory="gru", **SMALL), RolloutConfig(2, 4, "games"), Adam(2e-3, 1e-5, 1.0), 0,
     ),
-}  # fmt: skip
+})  # fmt: skip
 
 
 def test_impala_masters_catch():

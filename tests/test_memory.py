@@ -24,7 +24,7 @@ from experiments.checks import check
 from experiments.config import NetworkConfig
 from experiments.loop import train
 from experiments.presets import PRESETS
-from tests.test_agents import CASES, learn
+from tests.test_agents import MORE, learn
 from tests.test_cores import CORES, network_of, some_steps
 from tests.test_returns import column, episodes, hand, rlax, tensor
 
@@ -292,7 +292,7 @@ def test_ppo_never_learns_from_the_row_at_an_end():
     assert torch.equal(one, agent.algorithm.loss(agent.online, None, seq._replace(action=action))[0])
 
 
-CASES |= {
+MORE.update({
     "ppo": (PPO(unroll=16, clip=0.2), NetworkConfig(**SMALL), RolloutConfig(4, 4), Adam(1e-3, 1e-5, 0.5), 0),
     "gru-dqn": (
         DQN(burn_in=2, unroll=6), NetworkConfig(memory="gru", **SMALL),
@@ -315,7 +315,7 @@ CASES |= {
         PPO(unroll=16, clip=0.2), NetworkConfig(memory="gru", **SMALL), RolloutConfig(4, 4, "games"),
         Adam(2e-3, 1e-5, 0.5), 0,
     ),
-}  # fmt: skip
+})  # fmt: skip
 
 
 @pytest.mark.parametrize(

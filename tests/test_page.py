@@ -112,13 +112,11 @@ def test_nothing_is_played_for_pages_that_nobody_sees(page, site):
 
 def test_the_bars_are_the_numbers_that_were_sent(page, site):
     paused(page, site, True)
+    cursor = site.show.cursor + 1
     page.click("#step")
-    page.wait_for_timeout(300)
-    header = site.hub.newest.header
-    first = header["lanes"][0]
-    page.wait_for_function(
-        "step => document.querySelector('#clock').textContent.includes(`step ${step}`)", arg=header["cursor"]
-    )
+    until(lambda: site.hub.newest.header["cursor"] == cursor)
+    first = site.hub.newest.header["lanes"][0]
+    page.wait_for_function("step => document.querySelector('#clock').textContent.endsWith(`step ${step}`)", arg=cursor)
     bars = page.evaluate(
         """() => [...document.querySelectorAll('.bar')].map(bar => {
           const wide = name => bar.querySelector(name).getBoundingClientRect().width;

@@ -99,7 +99,7 @@ def test_ranks_play_games_of_their_own(folder, facts):
 
 def test_on_policy_ranks_learn_equally_often(folder, facts):
     state = Run.open(folder / "ppo").load_checkpoint()[1]
-    assert state["finished"] and state["updates"] > 0
+    assert state["finished"] and state["updates"] == state["resume"]["ranks"][0]["updates"] > 0
 
 
 def test_every_episode_of_every_rank_is_counted_and_can_be_shown_again(folder, facts):

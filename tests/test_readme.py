@@ -37,6 +37,10 @@ def test_links_lead_somewhere():
         assert target.startswith("http") or (Path(__file__).parent.parent / target).exists(), target
 
 
+def test_there_are_commands_to_try():
+    assert len(commands("train")) > 8 and len(commands("suite")) > 1
+
+
 def commands(kind):
     """The arguments of every command of a kind that can be typed as it stands."""
     found = re.findall(rf"^    highscore {kind} (.*?)(?: *#.*)?$", README, re.M)

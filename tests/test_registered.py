@@ -48,6 +48,9 @@ def test_what_is_no_picture_is_looked_at_on_the_screen():
     assert not shows_pictures(Box(0, 1, (64, 64, 3), np.float32))
 
 
+SMALL = ("dqn", "--replay.capacity", "10k", "--wandb", "off")  # for which every machine has room
+
+
 @pytest.mark.parametrize(
     "name, words",
     [
@@ -60,14 +63,14 @@ def test_what_is_no_picture_is_looked_at_on_the_screen():
     ],
 )
 def test_what_cannot_be_played_is_refused_in_a_line(name, words, tmp_path, capsys):
-    assert run_command("train", ["dqn", "--game", f"gym/{name}", "--runs", str(tmp_path), "--wandb", "off"]) == 2
+    assert run_command("train", [*SMALL, "--game", f"gym/{name}", "--runs", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert words in err and f"gym/{name}" in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_what_draws_may_be_missing(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "pygame", None)
-    assert run_command("train", ["dqn", "--game", "gym/CartPole-v1", "--runs", str(tmp_path), "--wandb", "off"]) == 2
+    assert run_command("train", [*SMALL, "--game", "gym/CartPole-v1", "--runs", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert 'pip install "gymnasium[classic' in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 

@@ -100,12 +100,29 @@ def kinds():
     return chosen
 
 
+def half_as_precise():
+    x = small("dqn", "probe/catch")
+    return replace(x, precision="bf16", replay=replace(x.replay, storage="compressed"))
+
+
+def several_updates_at_once():
+    x = small("dqn", "probe/catch")
+    return replace(x, target_period=20, replay=replace(x.replay, storage="disk", learn_period=0.5))
+
+
+def flickering():
+    return replace(small("ppo"), protocol="flicker")
+
+
 # Emulators and pictures cost most, and are alike for all: other presets of Atari play a probe instead, and that with
 # spectral norms a board that is large enough for its convolutions.
 GAMES = {"prioritized": "Breakout", "btr": "minatar/breakout"}
 
 
-@pytest.mark.parametrize("preset", [*kinds(), surprised_transformer])
+MORE = (surprised_transformer, half_as_precise, several_updates_at_once, flickering)
+
+
+@pytest.mark.parametrize("preset", [*kinds(), *MORE])
 def test_every_kind_of_preset_goes_on_as_if_it_had_never_stopped(tmp_path, preset, monkeypatch):
     x, iterations = preset() if callable(preset) else small(preset, GAMES.get(preset, "probe/catch")), 181
     monkeypatch.setattr(trainer, "LOG_PERIOD", 50 * x.frame_skip)  # what is logged must be the same, too

@@ -266,12 +266,12 @@ def test_what_fails_at_every_turn_fills_no_core(show, monkeypatch):
     turns = []
     monkeypatch.setattr("experiments.viewer.show.traceback.print_exc", lambda: turns.append(1))
     monkeypatch.setattr(show, "turn", out_of_memory)
+    monkeypatch.setattr("experiments.viewer.show.ALONE", 3.0)
     thread = threading.Thread(target=show.run)
     thread.start()
     until(lambda: turns)
     time.sleep(0.3)
-    show.stop()
-    thread.join(timeout=10)
+    show.stop(), thread.join(timeout=10)
     assert len(turns) == 1
 
 
@@ -279,7 +279,7 @@ def test_a_show_that_cannot_begin_tells_its_pages_why(show, monkeypatch):
     """Those that are open, and those that come a little later."""
     ended, fails = threading.Event(), threading.Event()
     monkeypatch.setattr(server, "end", ended.set)
-    monkeypatch.setattr(server, "LAST_WORDS", 0.5)
+    monkeypatch.setattr(server, "LAST_WORDS", 2.0)
     monkeypatch.setattr(show, "run", lambda: fails.wait(20) and out_of_memory())
     hub = Hub()
     with TestClient(application(hub, show), base_url="http://localhost") as client:

@@ -238,7 +238,7 @@ def begun_on_catch(runs, *more):
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     process = begun_on_catch(tmp_path)
     process.send_signal(number)
@@ -247,6 +247,15 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert f"highscore resume {tmp_path / 'r'}" in out.split("Stopped and saved")[1]
     _, state = Run.open(tmp_path / "r").load_checkpoint()
     assert state["frames"] > 0 and not state["finished"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_what_clusters_send_saves_too(tmp_path, number):
+    left = iter(range(50))
+    stop = lambda: next(left, None) is None and os.kill(os.getpid(), number)
+    options = Train(small("dqn", "probe/catch"), device="cpu", wandb="off", runs=tmp_path, name="r")
+    run, stopped_by = run_training(options, quiet(), stop)
+    assert stopped_by == number and not run.load_checkpoint()[1]["finished"]
 
 
 def test_a_training_outlasts_whoever_reads_what_it_prints(tmp_path):

@@ -14,7 +14,7 @@ from envs.timestep import TimeStep
 from experiments.build import build_agent
 from experiments.cli import parse_train, run_command
 from experiments.distributed import together
-from experiments.distributed.ranks import Other
+from experiments.distributed.ranks import First, Other
 from experiments.distributed.world import World
 from experiments.resume import Resume
 
@@ -42,6 +42,18 @@ def signal_after(number, iterations):
     Other.follow = counted
 
 
+def stop_in_the_evaluation():
+    """Asks rank 0 to stop while it evaluates, once."""
+    evaluate = First._evaluate
+
+    def told(self):
+        First._evaluate = evaluate
+        os.kill(os.getpid(), signal.SIGTERM)
+        evaluate(self)
+
+    First._evaluate = told
+
+
 def killed(folder, world):
     """Through the command itself; rank 1 is killed."""
     signal_after(signal.SIGKILL, 150)
@@ -59,6 +71,10 @@ def stopped_and_resumed(folder, world):
     run, number = together.train(options, world, console)
     Other.follow = follow
     stopped_at = run.load_checkpoint()[1]["agent_steps"]
+    stop_in_the_evaluation()
+    together.resume(Resume(folder / "stopped", wandb="off"), world, console)
+    stopped_again = run.load_checkpoint()[1]
+    assert stopped_again["resume"]["evaluation_due"] and stopped_again["agent_steps"] == 452
     for name in ("stopped", "killed"):
         together.resume(Resume(folder / name, wandb="off"), world, console)
     whole_batch(world)

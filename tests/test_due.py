@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments import trainer, video
 from experiments.checkpoint import write_weights
-from experiments.distributed.ranks import First, RankInterruption
+from experiments.distributed.ranks import First, Other, RankInterruption
 from experiments.files import read_rows, write_json
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -30,14 +30,16 @@ def test_no_evaluation_begins_once_a_stop_was_asked_for():
 
 
 def test_no_evaluation_of_ranks_begins_once_the_first_was_asked():
-    """Though the others do not know of it: at the end of all frames they need not, and before that they go on."""
-    for frames, known in ((10, False), (20, True)):
-        asked = object.__new__(First)
-        asked.interruption = asked.stopping = RankInterruption()
-        asked.interruption.asked, asked.evaluation_due = signal.SIGTERM, False
-        asked.frames, asked.experiment = lambda frames=frames: frames, SimpleNamespace(frames=20)
-        asked.evaluate()
-        assert asked.evaluation_due and bool(asked.stopping.signal) == known
+    """And none of them plays on."""
+    told, ranks = [], [object.__new__(kind) for kind in (First, Other)]
+    for rank in ranks:
+        rank.interruption = rank.stopping = RankInterruption()
+        rank.evaluation_due = False
+        rank.world = SimpleNamespace(tell=lambda text: told.append(text) or told[0])
+    ranks[0].interruption.asked = signal.SIGTERM
+    for rank in ranks:
+        rank.evaluate()
+        assert rank.evaluation_due and rank.stopping.signal
 
 
 def test_a_training_that_is_killed_in_its_last_evaluation_goes_on_with_that(tmp_path, monkeypatch):

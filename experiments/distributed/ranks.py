@@ -70,12 +70,12 @@ class First(Rank):
             raise Gone(f"{error}; {how}") from None
 
     def evaluate(self) -> None:
-        """Scores the agent, unless it is told to stop; the others need not know of that yet."""
+        """Scores the agent, unless it is told to stop; then all ranks stop before they play on."""
         if self.interruption.asked:
             self.evaluation_due = True
-            self.stopping.known |= self.frames() >= self.experiment.frames  # where all of them end
         else:
             super().evaluate()
+        self.stopping.known |= bool(self.world.tell("it is due" * self.evaluation_due))
 
     def save(self, moment: Moment) -> Path:
         """Writes a checkpoint of all ranks."""
@@ -118,6 +118,8 @@ class Other(Rank):
 
     def evaluate(self) -> None:
         """The first rank does; this one waits for it."""
+        self.evaluation_due = bool(self.world.tell(""))
+        self.stopping.known |= self.evaluation_due
 
     def save(self, moment: Moment) -> Path:
         """Gives the first rank what only this one has."""
@@ -145,3 +147,4 @@ class Other(Rank):
         """Takes counters back to where a checkpoint was written; the logs are the first rank's."""
         self.scores = Scores.from_facts(state["resume"]["scores"], self.experiment.num_envs)
         self.agent_steps, self.segments = state["agent_steps"], segments
+        self.evaluation_due = state["resume"]["evaluation_due"]

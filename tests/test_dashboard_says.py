@@ -36,7 +36,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(root):
-    with served("dashboard", "--runs", str(root), "--no-open") as (address, _), chromium() as browser:
+    with served("dashboard", str(root), "--no-open") as (address, _), chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))

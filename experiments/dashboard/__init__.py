@@ -3,12 +3,17 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 
 @dataclass(frozen=True)
 class Dashboard:
     """Serves a page on this machine with every run below a folder: curves, leaderboard, comparisons, episodes."""
 
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """where the runs are, as --runs"""
     runs: Path = Path("runs")
     """the folder with the runs; suites in it, too"""
     port: int = 8020
@@ -22,8 +27,9 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options = parse(Dashboard, args)
-    if not options.runs.is_dir():
-        raise ValueError(f"there is no folder {options.runs}; train something first, or name another with --runs")
+    root = options.folder or options.runs
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {root}; train something first, or: highscore dashboard FOLDER")
     from rich.console import Console
 
     from experiments.dashboard.server import application
@@ -34,7 +40,7 @@ def main(args: list[str]) -> int:
         console.print(f"The dashboard is at {address(listener)}   (Ctrl-C ends it)")
         if not options.no_open:
             open_page(listener, console.print)
-        run(application(options.runs.resolve()), listener)
+        run(application(root.resolve()), listener)
     return 0
 
 

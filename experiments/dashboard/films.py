@@ -76,10 +76,10 @@ class Films:
     def watch(self, run: Path, name: str, episode: str = "") -> str:
         """The address of a live page where a run's newest agent plays, or one of its recorded episodes plays again.
 
+        The oldest page ends when there are too many.
+
         Args:
             name: tells this episode from all others, or the run.
-
-        The oldest page ends when there are too many.
 
         Raises:
             FilmError: it did not start; with the reason.

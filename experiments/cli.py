@@ -151,6 +151,11 @@ def parse_train(args: list[str]) -> Any:
     options = parse(
         Train, args[1:], Train(replace(experiment, protocol=""), weights=weights), f"highscore train {args[0]}"
     )
+    if weights is not None and options.weights == weights and not weights.is_dir():
+        raise ValueError(
+            f"{args[0]} began with the weights of {weights}, which is not there: name it with --weights, or do without"
+            " by --weights None"
+        )
     if options.experiment.protocol:
         return options
     fit = game_of(options.experiment.game).protocols

@@ -152,6 +152,8 @@ def introduce(run: Run, setup: Setup | DistributedSetup, log: Log) -> None:
     log.say(f"{run.path}: {x.preset} on {x.game}, {x.protocol}, seed {x.seed}")
     if changed := run.config["changed"]:
         log.say("changed: " + ", ".join(f"{name} {theirs} to {ours}" for name, (theirs, ours) in changed.items()))
+    if weights := run.config.get("weights"):
+        log.say(f"begins with the weights of {weights['run']}: {weights['of']}")
     if run.config["commit"] is None:
         log.say("NO COMMIT is kept with this run: its code is in no git repository, or in one that git may not read")
     if idle := without_effect(x):

@@ -172,12 +172,16 @@ def test_the_time_left_is_what_a_narrow_terminal_shows_to_its_end(tmp_path, widt
 def test_a_run_stands_for_its_settings(finished, capsys, tmp_path, monkeypatch):
     x = parse_train([str(finished.path), "--seed", "7"]).experiment
     assert x == replace(finished.experiment, seed=7)
-    config = finished.config | {"weights": {"run": "runs/first", "of": "x"}}
+    first = shutil.copytree(finished.path, tmp_path / "first")
+    config = finished.config | {"weights": {"run": str(first), "of": "x"}}
     path = shutil.copytree(finished.path, tmp_path / "begun")
     (path / "config.json").write_text(json.dumps(config))
     assert parse_train([str(finished.path)]).weights is None
-    assert parse_train([str(path), "--seed", "7"]).weights == Path("runs/first")  # what it began with is a setting
+    assert parse_train([str(path), "--seed", "7"]).weights == first  # what it began with is a setting
     assert parse_train([str(path), "--weights", "runs/other"]).weights == Path("runs/other")
+    first.rename(tmp_path / "gone")
+    assert "which is not there: name it with --weights" in said(capsys, "train", str(path))
+    assert parse_train([str(path), "--weights", "None"]).weights is None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dqn").mkdir()  # a preset's name is a preset's
     assert parse_train(["dqn"]).experiment == PRESETS["dqn"]

@@ -249,7 +249,8 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
     if where.type == "cpu":  # of which this process has some already
         spare = max(spare - psutil.Process().memory_info().rss, 0)
     if needed > free - spare:
-        fits = max(int(0.8 * (free - spare) / needed * steps), 0) // 1000
+        fits = max(int(0.8 * (free - spare) / needed * steps), 0)
+        capacity = f"{fits // 1000}k" if fits >= 1000 else fits
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
         packed = " compressed" if storage == "compressed" else ""
         of_memory = f", of which {kept / 1e9:.1f} GB are the memory's states," if 2 * kept > needed else ""
@@ -258,7 +259,7 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
         comma = "" if of_memory else ","
         rest = f"{comma} the rest of the training{players} {spare / 1e9:.1f}," if spare > free / 20 else ""
         ways = [f"--replay.stride {stride}, which keeps one state in {stride}"] * (stride > 1)
-        ways += [f"--replay.capacity {fits}k"] if fits else ["fewer --players"] if players else []
+        ways += [f"--replay.capacity {capacity}"] if fits else ["fewer --players"] if players else []
         ways += ["--replay.storage ram"] * (where.type == "cuda")
         ways += ["--replay.storage compressed"] * (storage in ("auto", "ram", "cuda") and not of_memory)
         raise NoRoom(

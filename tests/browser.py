@@ -41,6 +41,8 @@ def served(*args, limit=30.0):
                     break
             assert process.poll() is None, "it ended at once"
             time.sleep(0.05)
+        else:
+            raise AssertionError(f"no page after {limit} s")
         yield f"http://localhost:{port}", process
     finally:
         process.terminate()

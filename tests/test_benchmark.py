@@ -283,7 +283,7 @@ def test_players_are_measured_part_by_part(monkeypatch, tmp_path, capsys):
     assert "16 steps, 0.11 MB" in capsys.readouterr().out
     (row,) = json.loads(out.read_text())["results"]["prioritized"]
     alone, whole = row["alone"], row["whole"]
-    assert alone["updates_per_second"] == 0 and alone["learner_idle"] > 0.5 > whole["learner_idle"]
+    assert alone["updates_per_second"] == 0 and 1 >= alone["learner_idle"] > whole["learner_idle"] >= 0
     assert whole["updates_per_second"] == pytest.approx(whole["agent_steps_per_second"] / 4, rel=0.5)
     assert whole["block_bytes"] == pytest.approx(8 * 2 * (84 * 84 + 30), rel=0.02)
     assert 1e-5 < whole["update_seconds"] < 2 and row["predicted"] < row["predicted_alone"]

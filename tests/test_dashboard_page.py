@@ -64,11 +64,8 @@ def test_first_picture_in_two_seconds_and_little_memory(page_of):
     began = time.monotonic()
     page = open_page()
     page.wait_for_selector("#page[data-ready] .uplot canvas")
-    took = time.monotonic() - began
-    memory = psutil.Process(process.pid).memory_info().rss
-    print(f"first picture after {took:.2f} s, {memory / 1e6:.0f} MB")
-    assert took < 8  # two on a machine that does nothing else
-    assert memory < 300e6
+    assert time.monotonic() - began < 8  # two on a machine that does nothing else
+    assert psutil.Process(process.pid).memory_info().rss < 300e6
     assert page.locator("section.panel").count() == 4 and page.locator("tbody tr").count() == 60
     assert page.errors == []
 
@@ -235,8 +232,11 @@ def test_what_is_zoomed_into_is_drawn_anew_and_two_clicks_show_all(page_of):
 
     def seen():
         page.mouse.move(5, 5)
-        page.wait_for_timeout(400)
-        return panel.locator("canvas").screenshot()
+        shots = [b"", b"-"]
+        while shots[-1] != shots[-2]:  # it is still being drawn
+            page.wait_for_timeout(300)
+            shots.append(panel.locator("canvas").screenshot())
+        return shots[-1]
 
     whole = seen()
     page.mouse.move(*at(0.2))

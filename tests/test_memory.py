@@ -11,8 +11,10 @@ from agents.agent import Agent
 from agents.c51 import C51
 from agents.dqn import DQN
 from agents.explore import Ladder, Linear
+from agents.munchausen import Munchausen
 from agents.optimiser import Adam
 from agents.ppo import PPO
+from agents.qrdqn import QRDQN
 from agents.replay import Replay, ReplayConfig
 from agents.returns import clipped_surrogate, gae, mixed_priority, rescale, unscale, vtrace
 from agents.rollout import Rollout, RolloutConfig
@@ -49,7 +51,10 @@ def test_no_gradient_reaches_the_burn_in(core, burn_in):
     assert loss.shape == priority.shape == (3,)
 
 
-@pytest.mark.parametrize("algorithm", [DQN(), DQN(double=True, value_rescaling=True), C51(atoms=5)], ids=str)
+KINDS = (DQN(), DQN(double=True, value_rescaling=True), C51(atoms=5), QRDQN(quantiles=4), Munchausen())
+
+
+@pytest.mark.parametrize("algorithm", KINDS, ids=str)
 def test_a_sequence_of_a_memoryless_network_is_its_transitions(algorithm):
     """K steps in a row give the mean of what the K give alone, ends of episodes left out, and R2D2's priority."""
     algorithm = replace(algorithm, n_steps=3)

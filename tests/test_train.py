@@ -234,6 +234,7 @@ def begun_on_catch(runs, *more):
     )  # fmt: skip
     until = time.monotonic() + 120
     while not (runs / "r/episodes.jsonl").exists() and time.monotonic() < until:
+        assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     return process
 

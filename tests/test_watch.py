@@ -38,6 +38,7 @@ def test_ctrl_c_ends_it_in_order(watched_run):
             env={name: value for name, value in os.environ.items() if "DISPLAY" not in name} | {"COLUMNS": "200"},
         )  # fmt: skip
         lines = [process.stdout.readline() for _ in range(3)]
+        assert process.poll() is None, process.stderr.read()
         assert lines[0] == f"port {port} is in use; taking {lines[1].split(':')[-1].split()[0]}\n"
         assert lines[1].startswith("Watch it at http://localhost:") and "ssh -L" in lines[2]
         host = ("127.0.0.1", int(lines[1].split(":")[-1].split()[0]))

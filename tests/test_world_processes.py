@@ -126,6 +126,7 @@ def test_watching_leaves_no_game_behind(tmp_path, how):
     written = b""
     while b"Watch it at" not in written and written.count(b"\x1b[H") < 3:
         written += os.read(primary, 1 << 16)
+        assert process.poll() is None, written
     engines, until = [], time.monotonic() + 20
     while len(engines) < 2 and time.monotonic() < until:  # the page is there before its games are
         engines = [child for child in psutil.Process(process.pid).children(recursive=True) if child.name() == "vizdoom"]

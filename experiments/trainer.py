@@ -340,8 +340,7 @@ class Trainer:
         self.scores, self.metrics = Scores.from_facts(facts["scores"], self.experiment.num_envs), facts["metrics"]
         self.agent_steps, self.evaluation = state["agent_steps"], state["evaluation"]
         self.evaluation_due = facts["evaluation_due"]
-        self.clock = (time.monotonic(), self.frames())
-        self.segments = segments
+        self.clock, self.segments = (time.monotonic(), self.frames()), segments
         self.run.cut(facts["positions"])
         self.log.mirror.sent = facts["mirrored"]
         self.log.begin_at(self.frames())

@@ -19,9 +19,22 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.torsos import MLP, ImpalaCNN, MinAtarCNN, NatureCNN, NipsCNN, PaddedNatureCNN, SmallImpalaCNN, standardise
+from networks.torsos import (
+    MLP,
+    DataEfficientCNN,
+    ImpalaCNN,
+    MinAtarCNN,
+    NatureCNN,
+    NipsCNN,
+    PaddedNatureCNN,
+    SmallImpalaCNN,
+    standardise,
+)
 
-TORSOS = {"nature": NatureCNN, "nature-padded": PaddedNatureCNN, "nips": NipsCNN, "minatar": MinAtarCNN, "mlp": MLP}
+TORSOS = {
+    "nature": NatureCNN, "nature-padded": PaddedNatureCNN, "nips": NipsCNN, "data-efficient": DataEfficientCNN,
+    "minatar": MinAtarCNN, "mlp": MLP,
+}  # fmt: skip
 RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN}
 HEADS = {"linear": SingleStream, "dueling": Dueling}
 

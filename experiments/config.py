@@ -30,10 +30,13 @@ Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Polici
 class NetworkConfig:
     """torso -> memory -> head."""
 
-    torso: Literal["nature", "nature-padded", "nips", "impala", "impala-small", "minatar", "mlp"] = "nature"
+    torso: Literal[
+        "nature", "nature-padded", "nips", "data-efficient", "impala", "impala-small", "minatar", "mlp"
+    ] = "nature"  # fmt: skip
     """convolutions of Mnih et al. (2015), the same padded as in Dopamine (Castro et al. 2018), the smaller ones of Mnih
-    et al. (2013), residual ones of Espeholt et al. (2018), these at half the resolution in two stages, the one layer of
-    Young & Tian (2019) for small boards, or a perceptron for the smallest"""
+    et al. (2013), those of van Hasselt et al. (2019) for few samples, residual ones of Espeholt et al. (2018), these at
+    half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a perceptron for the
+    smallest"""
     width: int = 1
     """impala, impala-small: times 16, 32 and 32 channels, or 16 and 32"""
     blocks: int = 2

@@ -108,6 +108,12 @@ class NipsCNN(NatureCNN):
     layers = ((16, 8, 4), (32, 4, 2))
 
 
+class DataEfficientCNN(NatureCNN):
+    """The two convolutions of van Hasselt et al. (2019), for few samples: a seventh of the work, F = 576 features."""
+
+    layers = ((32, 5, 5), (64, 5, 5))
+
+
 class Residual(nn.Module):
     """x + conv(ReLU(conv(ReLU(x)))) (Espeholt et al. 2018, fig. 3)."""
 

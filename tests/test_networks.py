@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from envs.timestep import TimeStep
 from experiments.build_network import build_network, build_torso
 from experiments.config import NetworkConfig
+from experiments.presets import preset
 from networks.heads import ActorCritic, Dueling, dueling
 from networks.network import initialise
 from networks.torsos import ImpalaCNN, NatureCNN, border, standardise, to_unit_range
@@ -40,6 +41,16 @@ def test_nature_network_has_the_published_size():
     network = build_network(NetworkConfig(), (4, 84, 84), 4)
     weights = 4 * 64 * 32 + 32 * 16 * 64 + 64 * 9 * 64 + 3136 * 512 + 512 * 4
     assert sum(p.numel() for p in network.parameters()) == weights + 32 + 64 + 64 + 512 + 4
+
+
+def test_the_data_efficient_network_has_the_published_size():
+    """Van Hasselt et al. (2019): 32 5x5/5, 64 5x5/5, and of each stream 256 units, noisy: every weight has a sigma."""
+    x = preset("der")
+    network = build_network(x.network, (4, 84, 84), 4, x.algorithm)
+    assert network.torso.size == 64 * 3 * 3
+    convolutions = 4 * 32 * 25 + 32 + 32 * 64 * 25 + 64
+    streams = 2 * (576 * 256 + 256) + (256 + 1) * 51 * (1 + 4)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 2 * streams
 
 
 def test_padded_layers_see_beyond_the_border_as_in_dopamine():

@@ -146,7 +146,7 @@ def curves(comparison: Comparison) -> Any:
     width = 5.6 if columns == 1 else 8.2
     figure, axes = new(rows, columns, width, max(2.0, 1.9 + 0.4 * (columns < 4)) * rows + 1.1 + (columns == 1))
     for number, (place, game) in enumerate(zip(axes.flat, games, strict=False)):
-        end = 0.0
+        end, apart = 0.0, []
         for agent in comparison.agents:
             points = [[*run.curve] for run in comparison.of(agent, game) if run.curve]
             if points:
@@ -154,6 +154,9 @@ def curves(comparison: Comparison) -> Any:
                 end = max([end, *x / 1e6])
                 if len(x):
                     band(place, x / 1e6, values, line_of(comparison, agent), agent)
+                else:
+                    apart.append(agent)
+        tell(place, apart)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
@@ -173,6 +176,13 @@ def curves(comparison: Comparison) -> Any:
         place.set_visible(False)
     legend_below(figure, axes)
     return figure
+
+
+def tell(axes: Any, apart: list[str]) -> None:
+    """Names the agents that have no line, if there are any."""
+    if apart:
+        told = f"not shown, as its runs were never evaluated at the same time: {', '.join(apart)}"
+        axes.text(0.02, 0.98, fill(told, 48), transform=axes.transAxes, va="top", fontsize=7, color=GREY)
 
 
 def within_reach(axes: Any) -> None:
@@ -266,9 +276,7 @@ def efficiency(comparison: Comparison) -> Any:
                 place.plot(grid / unit, middle, label=agent, marker="o" if len(grid) == 1 else "", **line)
                 if low is not None:
                     shade(place, grid / unit, low, high, line["color"])
-        if apart:
-            told = f"not shown, as its runs were never evaluated at the same time: {', '.join(apart)}"
-            place.text(0.02, 0.98, fill(told, 48), transform=place.transAxes, va="top", fontsize=7, color=GREY)
+        tell(place, apart)
         place.set_xlabel(words)
         place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
     axes[0, 0].set_title("sample efficiency")

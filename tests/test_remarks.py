@@ -131,6 +131,18 @@ def test_runs_that_were_evaluated_at_their_end_only_are_drawn_though_that_is_aft
     assert told == ["not shown, as its runs were never evaluated at the same time: c51"] and not by_frames.texts
 
 
+def test_an_agent_whose_learning_curves_have_no_point_in_common_is_named_where_they_would_be(tmp_path):
+    make(tmp_path, "dqn", "Pong", 1, [-20.0, 3.0])
+    unfinished, late = (make(tmp_path, "c51", "Pong", seed, [-20.0, 0.0, 1.0, 2.0]) for seed in (1, 2))
+    evaluations = {path: sorted((path / "evaluations").iterdir()) for path in (unfinished, late)}
+    for lost in (*evaluations[unfinished][2:], *evaluations[late][:2]):
+        lost.unlink()
+    (place,) = draw_all(load([tmp_path]))["curves"].axes
+    told = [" ".join(text.get_text().split()) for text in place.texts]
+    assert told == ["not shown, as its runs were never evaluated at the same time: c51"]
+    assert [line.get_label() for line in place.get_lines()] == ["dqn"]
+
+
 def test_agents_of_two_worlds_stand_in_one_table(tmp_path, capsys):
     """Their protocols are unlike; how the games of each were measured is not."""
     for agent, score in (("dqn", 5.0), ("c51", 7.0)):

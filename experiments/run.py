@@ -175,6 +175,11 @@ class Run:
         path = self.path / ".lock"
         try:
             self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror}): go on with the run as one who may, or with a copy"
+            ) from None
+        try:
             for patience in (0.05, 0.1, 0.0):  # who only asks whether the run lives holds it for some microseconds
                 try:
                     fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,13 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from agents.augment import brightened, shifted
 from agents.returns import clip_reward, hopped, mean_over_time, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
@@ -27,25 +29,36 @@ class Transitions:
     burn_in: int  # the steps before the first that is learned from, which only warm up the memory
     hop: Tensor  # int64 [K, B] agent steps from here to there
     steps: TimeStep  # those of the sequence after the burn-in
+    augment: Callable[[Tensor], Tensor]  # images, uint8 [B, ...], as they are learned from; drawn anew for each place
     unrolled: Any = (None, None)  # the network with memory that was last asked `here`, and its output
-    reached: TimeStep | None = None  # `later`, once it was asked for
+    left: TimeStep | None = None  # `sooner` and `later`, once they were asked for
+    reached: TimeStep | None = None
+
+    @property
+    def sooner(self) -> TimeStep:
+        """The steps here, [1, K * B]. Networks with memory come to them step by step instead."""
+        if self.left is None:  # functools.cached_property has a lock in Python 3.11, which cannot be compiled
+            self.left = self._seen(tree_map(lambda x: x[: len(self.hop)].flatten(0, 1), self.steps))
+        return self.left
 
     @property
     def later(self) -> TimeStep:
-        """The steps there, [1, K * B]. Networks with memory come to them step by step instead."""
-        if self.reached is None:  # functools.cached_property has a lock in Python 3.11, which cannot be compiled
-            self.reached = tree_map(lambda x: x[None], hopped(self.steps, self.hop))
+        """The steps there, [1, K * B], likewise."""
+        if self.reached is None:
+            self.reached = self._seen(hopped(self.steps, self.hop))
         return self.reached
+
+    def _seen(self, step: TimeStep) -> TimeStep:
+        """Steps [K * B] as [1, K * B], augmented."""
+        return tree_map(lambda x: x[None], step._replace(obs=self.augment(step.obs)))
 
     def here(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are learned from."""
-        length = len(self.hop)
         if self.seq.state == ():
-            step = tree_map(lambda x: x[:length].flatten(0, 1)[None], self.steps)
-            return tree_map(lambda x: x[0], network(step, ())[0])
+            return tree_map(lambda x: x[0], network(self.sooner, ())[0])
         output = self._unroll(network)
         self.unrolled = network, output
-        return tree_map(lambda x: x[:length].flatten(0, 1), output)
+        return tree_map(lambda x: x[: len(self.hop)].flatten(0, 1), output)
 
     def there(self, network: Any) -> Any:
         """The network's output [K * B, ...] at the steps that are bootstrapped from.
@@ -110,14 +123,35 @@ class MultiStep:
     """agent steps learned from in a row"""
     reward_clip: float = 1.0
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
+    shift: int = 0
+    """pixels that images move by at most, up, down and sideways, in what is learned from (Kostrikov et al. 2021)"""
+    brightness: float = 0.0
+    """standard deviation of a factor that makes them brighter or darker (ibid.)"""
 
     @property
     def length(self) -> int:
         """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
         return self.burn_in + self.unroll + self.n_steps
 
+    @property
+    def augments(self) -> bool:
+        """Whether what is learned from differs from what was seen."""
+        return bool(self.shift or self.brightness)
+
+    def augment(self, obs: Tensor) -> Tensor:
+        """Images, uint8 [B, ...], as they might have looked as well; each of B by a draw of its own."""
+        obs = shifted(obs, self.shift) if self.shift else obs
+        return brightened(obs, self.brightness) if self.brightness else obs
+
     def fold(self, seq: Sequence) -> Transitions:
-        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end."""
+        """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end.
+
+        Images are augmented by one draw for every place that is learned from or bootstrapped from; for networks with a
+        memory, by one for the whole sequence.
+        """
+        if self.augments and seq.state != ():
+            obs = self.augment(seq.step.obs.transpose(0, 1)).transpose(0, 1)
+            seq = seq._replace(step=seq.step._replace(obs=obs))
         step = tree_map(lambda x: x[self.burn_in :], seq.step)
         reward = clip_reward(step.reward, self.reward_clip)
         for earned in tree_leaves(seq.intrinsic_reward):
@@ -126,5 +160,6 @@ class MultiStep:
         length = len(reward) - self.n_steps
         action = seq.action[self.burn_in : self.burn_in + length].flatten()
         return Transitions(
-            seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length], step
+            seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length], step,
+            self.augment,
         )  # fmt: skip

@@ -109,7 +109,7 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     bf16 = experiment.precision == "bf16"
     uniform = experiment.replay is not None and experiment.replay.priority_exponent == 0
     plain = experiment.network.memory == "none" and not experiment.network.noise
-    foresee = uniform and plain and getattr(algorithm, "foresees", False)
+    foresee = uniform and plain and getattr(algorithm, "foresees", False) and not algorithm.augments
     lookahead = LOOKAHEAD if foresee else 1
     if captures(experiment, device):  # where several updates are one launch
         lookahead = experiment.rollout.minibatches if experiment.rollout else LOOKAHEAD if uniform else 1

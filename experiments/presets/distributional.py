@@ -158,28 +158,6 @@ RAINBOW_IMPALA = Experiment(
     protocol="machado",
 )  # fmt: skip
 
-# Van Hasselt et al. (2019), appendix, "data-efficient Rainbow", as in the code of Kaixhin: Rainbow with an update for
-# every agent step, 20 steps, a smaller network and all of its experience, in 100,000 agent steps (Kaiser et al. 2020).
-# One game, as published. Deviation: a batch's draws are independent.
-DATA_EFFICIENT = Experiment(
-    preset="der",
-    source="van Hasselt et al. 2019",
-    algorithm=C51(discount=0.99, n_steps=20, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
-    optimiser=Adam(learning_rate=1e-4, epsilon=1.5e-4, clip_norm=10.0),
-    network=NetworkConfig(torso="data-efficient", head="dueling", hidden=256, noise=0.5, initialisation="torch"),
-    explore=Linear(0.0, 0.0, steps=0),
-    replay=ReplayConfig(
-        capacity=100_000, batch_size=32, learn_start=1_600, learn_period=1,
-        priority_exponent=0.5, importance_exponent=Linear(0.4, 1.0, steps=100_000),
-    ),
-    rollout=None,
-    target_period=2_000,
-    num_envs=1,
-    protocol="atari100k",
-    frames=400_000,
-    evaluation=Evaluation(period=400_000, episodes=100),
-)  # fmt: skip
-
 # Clark et al. (2025), table of hyperparameters and released code: 64 games, one update of 256 per 64 agent steps;
 # epsilon beside the noise, off after half of 200 M frames. Deviations: every part of an update and every action draws
 # its own noise, where the released code keeps the online network's last one; one sum tree, not one per environment, and
@@ -239,6 +217,6 @@ BTR_SHORT = Experiment(
 )  # fmt: skip
 
 PRESETS = (
-    CATEGORICAL, QUANTILE, IMPLICIT, IMPLICIT_IMPALA, MUNCHAUSEN, MUNCHAUSEN_IMPLICIT, RAINBOW, RAINBOW_IMPALA,
-    DATA_EFFICIENT, BTR, BTR_SHORT,
+    CATEGORICAL, QUANTILE, IMPLICIT, IMPLICIT_IMPALA, MUNCHAUSEN, MUNCHAUSEN_IMPLICIT, RAINBOW, RAINBOW_IMPALA, BTR,
+    BTR_SHORT,
 )  # fmt: skip

@@ -249,19 +249,23 @@ def check_memory(experiment: Experiment, device: torch.device) -> None:
     if where.type == "cpu":  # of which this process has some already
         spare = max(spare - psutil.Process().memory_info().rss, 0)
     if needed > free - spare:
-        fits = max(int(0.8 * (free - spare) / needed * steps), 0)
+        fits = int(0.8 * (free - spare) / needed * steps)
+        if fits < 2 * (experiment.algorithm.length + 8) * experiment.num_envs:  # a replay would refuse it
+            fits = 0
         capacity = f"{fits // 1000}k" if fits >= 1000 else fits
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
         packed = " compressed" if storage == "compressed" else ""
         of_memory = f", of which {kept / 1e9:.1f} GB are the memory's states," if 2 * kept > needed else ""
         stride = getattr(experiment.algorithm, "unroll", 1) if of_memory else 1
-        players = f" and its {experiment.players} players" if experiment.distributed == "local" else ""
+        local = experiment.distributed == "local" and where.type == "cpu"
+        players = f" and its {experiment.players} players" if local else ""
         comma = "" if of_memory else ","
         rest = f"{comma} the rest of the training{players} {spare / 1e9:.1f}," if spare > free / 20 else ""
         ways = [f"--replay.stride {stride}, which keeps one state in {stride}"] * (stride > 1)
         ways += [f"--replay.capacity {capacity}"] if fits else ["fewer --players"] if players else []
-        ways += ["--replay.storage ram"] * (where.type == "cuda")
-        ways += ["--replay.storage compressed"] * (storage in ("auto", "ram", "cuda") and not of_memory)
+        if free > spare:  # else the training has no room, wherever its frames are
+            ways += ["--replay.storage ram"] * (where.type == "cuda")
+            ways += ["--replay.storage compressed"] * (storage in ("auto", "ram", "cuda") and not of_memory)
         raise NoRoom(
             f"a replay of {steps:_} steps takes {needed / 1e9:.1f} GB{packed}{of_memory}{rest} and the {where.type} has"
             f" {free / 1e9:.1f} GB free",

@@ -20,6 +20,12 @@ class RunError(ValueError):
     """A run directory that cannot be used, and what to do about it."""
 
 
+class Failed(RunError):
+    """A training that cannot go on, through no mistake in its command."""
+
+    status = 1  # of the command
+
+
 class DiskFull(RunError):
     """A run that could not be written any further."""
 

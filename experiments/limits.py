@@ -22,7 +22,7 @@ def gpu_fault() -> str:
         rank = int(os.environ.get("LOCAL_RANK", 0))  # each takes its own, and no memory of the first
         mine = rank if rank < torch.cuda.device_count() else 0
         try:
-            torch.zeros(1, device=f"cuda:{mine}").add_(1).item()
+            compute_on(mine)
         except RuntimeError as error:  # such as: this torch has no kernels for its generation
             return f"{torch.cuda.get_device_name(mine)} cannot be used: {str(error).splitlines()[0]}"
     elif shutil.which("nvidia-smi") and not subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode:
@@ -35,13 +35,23 @@ def gpu_fault() -> str:
     return ""
 
 
+def compute_on(gpu: int) -> None:
+    """Lets a GPU add two numbers.
+
+    Raises:
+        RuntimeError: it cannot.
+    """
+    torch.zeros(1, device=f"cuda:{gpu}").add_(1).item()
+
+
 def gpu_memory() -> dict[str, int]:
     """Free memory in bytes of each GPU in order, by what CUDA_VISIBLE_DEVICES calls it; 0 of what cannot be used."""
     count, found = torch.cuda.device_count(), dict[str, int]()
     names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()] or range(count)
     for i, name in enumerate([*names][:count]):
         found[str(name).strip()] = 0
-        with suppress(RuntimeError):  # somebody else has all of it, or it is broken
+        with suppress(RuntimeError):  # somebody else has all of it, it is broken, or this torch has no kernels for it
+            compute_on(i)
             found[str(name).strip()] = available_memory(torch.device("cuda", i))
     return found
 

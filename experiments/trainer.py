@@ -22,7 +22,7 @@ from experiments.build import Setup
 from experiments.checkpoint import packed
 from experiments.distributed.roster import NobodyPlays
 from experiments.distributed.setup import DistributedSetup
-from experiments.files import DISK_FULL, DiskFull, RunError, read_rows, write_atomically, write_json
+from experiments.files import DISK_FULL, DiskFull, Failed, RunError, read_rows, write_atomically, write_json
 from experiments.fingerprint import identity
 from experiments.interruption import Interruption
 from experiments.log import Log, plain
@@ -346,5 +346,5 @@ class Trainer:
         self.log.begin_at(self.frames())
 
 
-class Diverged(RunError):
+class Diverged(Failed):
     """A training whose loss or parameters are no numbers any more."""

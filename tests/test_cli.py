@@ -38,7 +38,7 @@ def refused(capsys, tmp_path, command, *args):
     "args, words",
     [
         (["dqn", "--game", "Braekout"], "did you mean Breakout"),
-        (["dnq"], "did you mean dqn"),
+        (["dqnn"], "did you mean dqn"),
         (["zzz"], "there are dqn, dqn-nature"),
         (["dqn", "--frames", "0"], "--frames must be positive"),
         (["dqn", "--frames", "-5"], "--frames must be positive"),

@@ -313,6 +313,7 @@ def test_without_a_display_no_browser_is_started(tmp_path, monkeypatch, capsys, 
     monkeypatch.setattr("experiments.web.has_display", lambda: display)
     monkeypatch.setattr("experiments.web.run", lambda app, listener: None)
     assert run_command("dashboard", ["--runs", str(tmp_path)]) == 0
+    assert run_command("dashboard", ["here", "--runs", str(tmp_path)]) == 2  # which of the two?
     assert len(opened) == display and ("ssh -L" in capsys.readouterr().out) is not display
 
 

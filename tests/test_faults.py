@@ -138,8 +138,9 @@ def test_a_training_without_numbers_ends_and_keeps_the_batch(tmp_path, whole_dqn
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "build", build)
-        with pytest.raises(Diverged, match="the batch is kept in"):
+        with pytest.raises(Diverged, match="the batch is kept in") as ended:
             run_training(Train(x, device="cpu", wandb="off", runs=tmp_path, name="r"), Console(quiet=True), stop)
+    assert ended.value.status == 1  # of the command, which was right
     (dump,) = (tmp_path / "r/diverged").iterdir()
     batch = load_file(dump)
     assert batch["0"].shape[2:] == (4, 6, 5)

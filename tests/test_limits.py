@@ -210,3 +210,24 @@ def test_a_replay_leaves_room_for_what_trains(monkeypatch):
     monkeypatch.setattr(checks, "available_memory", lambda device: 73 * 10**8)
     with pytest.raises(checks.NoRoom, match=r"7\.1 GB, the rest of the training 0\.5, and the cpu has 7\.3 GB free"):
         checks.check_memory(x, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("storage", ["ram", "cuda"])
+def test_where_the_training_itself_has_no_room_no_other_replay_is_advised(monkeypatch, storage):
+    x = replace(PRESETS["dqn"], replay=replace(PRESETS["dqn"].replay, storage=storage), distributed="local", players=4)
+    device = torch.device("cuda" if storage == "cuda" else "cpu")
+    monkeypatch.setattr(checks, "BASE_MEMORY", checks.psutil.Process().memory_info().rss + 500_000_000)
+    monkeypatch.setattr(checks, "available_memory", lambda device: 100_000_000)
+    with pytest.raises(checks.NoRoom) as refused:
+        checks.check_memory(x, device)
+    assert "--replay" not in str(refused.value)
+    assert ("players" in str(refused.value)) == (storage == "ram")  # players take none of a GPU's
+
+
+def test_no_capacity_is_advised_that_a_replay_would_refuse(monkeypatch):
+    x = replace(PRESETS["dqn"], replay=replace(PRESETS["dqn"].replay, storage="ram"))
+    spare = checks.base_memory(x, "cpu") - checks.psutil.Process().memory_info().rss
+    monkeypatch.setattr(checks, "available_memory", lambda device: max(spare, 0) + 1_000_000)  # 140 steps
+    with pytest.raises(checks.NoRoom, match=r"--replay\.storage compressed") as refused:
+        checks.check_memory(x, torch.device("cpu"))
+    assert "--replay.capacity" not in str(refused.value)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,12 +203,16 @@ def test_nothing_is_played_on_after_a_restart_or_a_way_back_that_failed(agent, m
     history.player.close()
 
 
-def test_a_checkpoint_is_enough(watched_run, tmp_path):
+def test_a_checkpoint_is_enough(watched_run, tmp_path, monkeypatch):
     whole = find_source(watched_run.path)
     assert (whole.chosen, list(whole.checkpoints), whole.run.path) == ("2000", ["1000", "2000"], watched_run.path)
     inside = find_source(watched_run.path / "checkpoints/000000001000")
     assert (inside.chosen, inside.run.path) == ("1000", watched_run.path)
     assert find_source(watched_run.path / "checkpoints/000000001000/tensors.safetensors").chosen == "1000"
+    (tmp_path / "mine").symlink_to(watched_run.path / "checkpoints/000000001000")
+    assert find_source(tmp_path / "mine").chosen == "1000"
+    monkeypatch.chdir(watched_run.path / "checkpoints/000000001000")
+    assert find_source(Path(".")).chosen == find_source(Path("tensors.safetensors")).chosen == "1000"
     away = tmp_path / "²"  # is a digit, and no number
     shutil.copytree(watched_run.path / "checkpoints/000000002000", away)
     with pytest.raises(ValueError, match="copy that of its run"):

@@ -128,6 +128,7 @@ def test_several_gpus_share_the_runs(tmp_path, monkeypatch):
 )
 def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: min(3, len((visible or "0,1,2").split(","))))
+    monkeypatch.setattr("experiments.limits.compute_on", lambda gpu: None)
     monkeypatch.setattr("experiments.limits.available_memory", lambda device: 10 - device.index)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -142,6 +143,12 @@ def test_gpus_are_called_as_the_driver_calls_them(monkeypatch, visible, names):
 
     monkeypatch.setattr("experiments.limits.available_memory", taken)
     assert gpu_memory() == {name: 10 - i if i != 1 else 0 for i, name in enumerate(called)}
+
+    def strange(gpu):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr("experiments.limits.compute_on", strange)
+    assert not any(gpu_memory().values())  # then a suite is planned as on a machine with one that cannot be used
 
 
 def test_where_a_run_was_refused_it_begins_only_if_it_must(tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
     path.write_text(TINY.replace('["dqn", "c51"]', '["dqn"]'))
     for args, words in (
         (["nothing"], "there are atari100k, atari5"), ([str(path), "--seeds", "4-1"], "such as 0-4"),
-        ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dnq"], "did you mean dqn"),
+        ([str(path), "--games", "Pnog"], "did you mean Pong"), ([str(path), "--agents", "dqnn"], "did you mean dqn"),
         ([str(path), "--set", "frames=10"], "before learning begins"), ([str(path), "--grid", "x"], "n-steps=3"),
         ([str(path), "--jobs", "0"], "--jobs"), (["learning-rate"], "--search 30"),
         ([str(path), "--search", "3"], "[search] table"), ([str(path), "--seeds", "1,1"], "would be run twice"),

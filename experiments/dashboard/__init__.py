@@ -27,6 +27,8 @@ def main(args: list[str]) -> int:
     from experiments.cli import parse
 
     options = parse(Dashboard, args)
+    if options.folder is not None and options.runs != Dashboard.runs:
+        raise ValueError(f"the runs in {options.folder}, or in --runs {options.runs}? name one folder")
     root = options.folder or options.runs
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}; train something first, or: highscore dashboard FOLDER")

@@ -16,6 +16,7 @@ from experiments.children import ours
 from experiments.records import checkpoints
 
 KEPT = 40  # films
+SECONDS = 120  # of play in a film, which takes a quarter of that to make; an episode may last for half an hour
 LIVE = 4  # pages at once
 PATIENCE = 300.0  # seconds for a film
 LIVE_PATIENCE = 60.0  # seconds until a live page has an address
@@ -55,7 +56,7 @@ class Films:
                 raise FilmError("the dashboard ends")
             command = ours("cli", "watch", str(run), "--episode", episode)
             film = self.film = subprocess.Popen(
-                [*command, "--video", str(path)], text=True,
+                [*command, "--video", str(path), "--seconds", str(SECONDS)], text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
             try:

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from experiments.dashboard.board import RANKED_BY, leaderboard
-from experiments.dashboard.films import FilmError, Films
+from experiments.dashboard.films import SECONDS, FilmError, Films
 from experiments.dashboard.index import Entry, Index, scales
 from experiments.dashboard.pages import charts, clean, episode_near, run_page, videos
 from experiments.lines import episodes_back
@@ -90,7 +90,8 @@ def application(root: Path) -> Any:
         found = episode_near(entry.record.path, int_query(request, "frames", 0), metric)
         if found is None:
             raise HTTPException(404, "no episode of this run was recorded")
-        return answer(found | {"film": f"/film/{entry.id}/{found['episode']}.mp4", "name": entry.record.name})
+        film = f"/film/{entry.id}/{found['episode']}.mp4"
+        return answer(found | {"film": film, "seconds": SECONDS, "name": entry.record.name})
 
     async def film(request: Request) -> Response:
         entry, episode = await run_in_threadpool(run_of, request), request.path_params["episode"]

@@ -10,10 +10,10 @@ import torch
 from agents.sequence import tree_map
 from envs.extras import how_to_install
 from experiments.checks import NoRoom
-from experiments.files import RunError
+from experiments.files import Failed
 
 
-class Lost(RunError):
+class Lost(Failed):
     """A part of a training that cannot be replaced without going back to the checkpoint."""
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments.files import RunError
+from experiments.files import Failed
 
 DEATHS = 5  # of one player in a row, without a block from it, that end a training
 
 
-class NobodyPlays(RunError):
+class NobodyPlays(Failed):
     """Nothing more can be played; the training is as it was after its last iteration."""
 
 

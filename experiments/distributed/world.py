@@ -11,14 +11,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from experiments.distributed.orphans import end_with_parent
-from experiments.files import RunError
+from experiments.files import Failed
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=12)  # the longest that the first rank may evaluate or save while the others wait
 
 
-class Gone(RunError):
+class Gone(Failed):
     """Another rank does not answer any more."""
 
 

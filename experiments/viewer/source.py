@@ -91,8 +91,9 @@ def find_source(path: Path, checkpoint: str = "", agent: bool = True) -> Source:
         if not agent:
             return Source(run.experiment, {}, "", run)
         return _source(run.experiment, by_name(run), checkpoint, f"{folder} has no checkpoint", run)
-    run_path = folder.resolve().parent if folder.resolve().name == BEST else folder.resolve().parent.parent
-    name = str(int(folder.name)) if is_count(folder.name) else folder.name
+    whole = folder.resolve()  # which may be . or a link
+    run_path = whole.parent if whole.name == BEST else whole.parent.parent
+    name = str(int(whole.name)) if is_count(whole.name) else whole.name
     if (folder / "config.json").exists():
         return _source(Run.open(folder).experiment, {name: folder}, checkpoint, f"{folder} is another one", None)
     if not (run_path / "config.json").exists():

@@ -97,14 +97,17 @@ export async function play(id, at, name, metric) {
     if (over()) return;
     const state = el("p", { class: "quiet" }, el("span", { class: "wait" }), " the emulator plays it again…");
     const film = el("video", { src: found.film, controls: true, autoplay: true, muted: true, loop: true });
-    film.addEventListener("loadeddata", () => state.replaceChildren(el("a", { href: `#/run/${id}` }, "all about this run")));
+    film.addEventListener("loadeddata", () => {
+      const cut = film.duration >= found.seconds ? "the beginning of it; " : "";
+      state.replaceChildren(cut, el("a", { href: `#/run/${id}` }, "all about this run"));
+    });
     const live = el("button", { class: "main", onclick: () => watch(live, id, `?${new URLSearchParams({ episode: found.episode })}`) }, "Watch it live, as the newest weights see it");
     film.addEventListener("error", async () => {
       state.textContent = await ask(found.film).then(() => "this browser cannot play it", (error) => error.message);
     });
     show(
       el("h2", {}, name),
-      el("p", {}, found.of ? `The evaluation at ${found.frames.toLocaleString("en")} frames: of ${found.of} episodes, with a mean of ${number(found.mean)}, that with the median score, ${number(found.score)}`
+      el("p", {}, found.of ? `The evaluation at ${found.frames.toLocaleString("en")} frames: of ${found.of} episodes, with a mean of ${number(found.mean)}, ${found.score === null ? "the first" : `the one in the middle by its score, ${number(found.score)}`}`
         : `Episode ${found.episode} of the training, at ${found.frames.toLocaleString("en")} frames: score ${number(found.score)}`),
       film, state, live,
     );

@@ -30,6 +30,10 @@ class Algorithm(Protocol):
     def length(self) -> int:
         """Agent steps per sequence that it learns from."""
 
+    @property
+    def discount(self) -> float:
+        """gamma, per agent step."""
+
     def choose(self, output: Any, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Network output [N, ...] to (action int64 [N], note [N, ...])."""
 

@@ -108,6 +108,11 @@ class Curious:
         """Agent steps per sequence that it learns from."""
         return self.algorithm.length
 
+    @property
+    def discount(self) -> float:
+        """gamma, per agent step."""
+        return self.algorithm.discount
+
     def choose(self, output: Any, epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """As the algorithm does."""
         return self.algorithm.choose(output, epsilon)

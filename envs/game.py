@@ -63,6 +63,8 @@ class Game:
         Raises:
             ValueError: there is none, or it is for other games; says which fit.
         """
+        if not self.protocols:
+            raise ValueError(f"{self.world} has no protocol: envs/protocols.py is where they are")
         if name not in self.protocols:
             why = "is for other games" if name in PROTOCOLS else "does not exist"
             raise ValueError(f"--protocol {name} {why}; for {self.name} there are {', '.join(self.protocols)}")

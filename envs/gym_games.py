@@ -49,12 +49,18 @@ def make_games(
 
 
 def make_stacked(make_env: Callable[..., gym.Env], protocol: Protocol, stack: int) -> gym.Env:
-    """One environment whose observations are uint8 [stack, ...]."""
+    """One environment whose observations are uint8 [stack, ...].
+
+    Raises:
+        ValueError: its frames are not uint8 [1, ...].
+    """
     env = make_env(protocol)
+    seen = env.observation_space
+    if not isinstance(seen, Box) or seen.dtype != np.uint8 or len(seen.shape) < 2 or seen.shape[0] != 1:
+        raise ValueError(f"frames must be uint8 [1, ...], such as [1, 3, 64, 64] in colour, and these are {seen}")
     if stack == 1:
         return env
-    assert isinstance(env.observation_space, Box)
-    space = Box(0, 255, (stack, *env.observation_space.shape[1:]), np.uint8)
+    space = Box(0, 255, (stack, *seen.shape[1:]), np.uint8)
     return TransformObservation(FrameStackObservation(env, stack, padding_type="zero"), lambda x: x[:, 0], space)
 
 
@@ -189,7 +195,8 @@ class GymPicture:
 
     def _screens(self) -> list[np.ndarray]:
         shown = self.env.render()
-        assert isinstance(shown, list)
+        if not isinstance(shown, list):
+            raise TypeError(f"render() must give a list of the last step's screens, and gives {type(shown).__name__}")
         return shown  # type: ignore[return-value]
 
 

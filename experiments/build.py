@@ -92,7 +92,7 @@ def algorithm_of(experiment: Experiment) -> Any:
     """The algorithm of an experiment, with its bonus if it has one."""
     if not experiment.bonus.weight:
         return experiment.algorithm
-    if isinstance(experiment.algorithm, PPO):
+    if type(experiment.algorithm) is PPO:
         return CuriousPPO(**asdict(experiment.algorithm), bonus=experiment.bonus)
     return Curious(experiment.algorithm, experiment.bonus)
 

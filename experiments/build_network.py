@@ -76,6 +76,8 @@ def build_torso(config: NetworkConfig, shape: tuple[int, ...]) -> Any:
         refuse_others(config, others, f"--network.torso {' or '.join(RESIDUAL)}; {config.torso}")
         torso = TORSOS[config.torso](shape, layer_norm=config.layer_norm)
     if config.standardise:
+        if not hasattr(torso, "see"):
+            raise ValueError(f"--network.standardise: {config.torso} sees observations in a way of its own")
         torso.see = standardise
     return torso
 

@@ -140,7 +140,7 @@ def check_bonus(experiment: Experiment) -> None:
     Raises:
         ValueError: naming the flag to change.
     """
-    if experiment.bonus.weight and experiment.rollout is not None and not isinstance(experiment.algorithm, PPO):
+    if experiment.bonus.weight and experiment.rollout is not None and type(experiment.algorithm) is not PPO:
         learns = type(experiment.algorithm).__name__
         raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
     if experiment.bonus.weight and experiment.replay is not None:

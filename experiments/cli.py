@@ -159,7 +159,7 @@ def parse_train(args: list[str]) -> Any:
     if options.experiment.protocol:
         return options
     fit = game_of(options.experiment.game).protocols
-    protocol = experiment.protocol if experiment.protocol in fit else fit[0]
+    protocol = experiment.protocol if experiment.protocol in fit else "".join(fit[:1])  # none is refused later
     return replace(options, experiment=replace(options.experiment, protocol=protocol))
 
 

@@ -1,4 +1,7 @@
-"""Observations to features: uint8 [B, C, H, W] to float32 [B, F]."""
+"""Observations to features: uint8 [B, stack, C, H, W], or [B, C, H, W], to float32 [B, F].
+
+A torso is made for `shape` (channels of all frames of a stack, H, W), and flattens those axes itself, as `see` does.
+"""
 
 import math
 
@@ -37,7 +40,7 @@ def standardise(obs: Tensor) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """Observations, uint8 [B, C, H, W], through convolutions to features, float32 [B, F].
+    """Observations, uint8 [B, (stack,) C, H, W], through convolutions to features, float32 [B, F].
 
     The last ReLU comes after the features are laid out in a row: a network that is compiled keeps for its gradient what
     the next layer is given anyway, and writes no mask of its own (a 20th of an update of `ppo` on a CPU with AVX2).

@@ -248,6 +248,9 @@ def test_a_bonus_where_there_is_none_is_refused():
     for name in ("pqn", "impala"):
         with pytest.raises(ValueError, match="has no bonus"):
             check(replace(PRESETS[name], bonus=Bonus(weight=1.0)), torch.device("cpu"))
+    own = type("Own", (PPO,), {})()  # whatever it changes would be lost in CuriousPPO
+    with pytest.raises(ValueError, match="Own has no bonus"):
+        check(replace(PRESETS["ppo"], algorithm=own, bonus=Bonus(weight=1.0)), torch.device("cpu"))
     x = replace(PRESETS["rainbow"], bonus=Bonus(weight=1.0))
     with pytest.raises(ValueError, match="return of what never ends"):
         check(replace(x, algorithm=replace(x.algorithm, discount=1.0)), torch.device("cpu"))

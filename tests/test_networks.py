@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from envs.timestep import TimeStep
-from experiments.build_network import build_network, build_torso
+from experiments.build_network import TORSOS, build_network, build_torso
 from experiments.config import NetworkConfig
 from experiments.presets import preset
 from networks.heads import ActorCritic, Dueling, dueling
@@ -191,3 +191,13 @@ def test_weights_of_policies_are_orthogonal_and_of_distributions_have_their_vari
         assert not part.bias.any()
     initialise(layer, "variance")
     assert layer.weight.var().item() == pytest.approx(1 / math.sqrt(3) / 400, rel=0.05) and not layer.bias.any()
+
+
+def test_a_torso_that_sees_in_a_way_of_its_own_is_not_said_to_standardise(monkeypatch):
+    class Own(nn.Module):
+        def __init__(self, shape, layer_norm):
+            super().__init__()
+
+    monkeypatch.setitem(TORSOS, "mlp", Own)
+    with pytest.raises(ValueError, match=r"--network\.standardise: mlp sees observations in a way of its own"):
+        build_torso(NetworkConfig(torso="mlp", standardise=True), (4, 8, 8))

@@ -102,7 +102,8 @@ def kinds():
 
 def half_as_precise():
     x = small("dqn", "probe/catch")
-    return replace(x, precision="bf16", replay=replace(x.replay, storage="compressed"))
+    augmented = replace(x.algorithm, shift=1, brightness=0.05)
+    return replace(x, algorithm=augmented, precision="bf16", replay=replace(x.replay, storage="compressed"))
 
 
 def several_updates_at_once():

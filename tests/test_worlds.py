@@ -5,16 +5,19 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from agents.replay import Replay, ReplayConfig
 from agents.sequence import tree_map
 from envs.crafter import Crafter
 from envs.doom import Doom
 from envs.games import pushed
+from envs.gym_games import make_stacked
 from envs.library import GAMES, game_of
 from envs.minatar import MinAtar
 from envs.protocols import CRAFTER, FLICKER, MACHADO, MINATAR, NATURE, PROTOCOLS, VIZDOOM, Protocol
@@ -22,6 +25,7 @@ from envs.recording import Recording, render
 from envs.scores import human_normalised
 from experiments.achievements import achievement_score, names_of, success_rates
 from experiments.build import build_agent, make_games
+from experiments.checks import check
 from experiments.cli import parse_train, run_command
 from experiments.evaluate import describe
 from experiments.presets import preset
@@ -312,3 +316,19 @@ def test_a_time_limit_is_no_death(make):
     env.reset(seed=0)
     ends = [env.step(0)[2:4] for _ in range(20)]
     assert ends == [(False, False)] * 19 + [(False, True)]
+
+
+@pytest.mark.parametrize("shape, kind", [((3, 20, 20), np.uint8), ((1, 20, 20), np.float32), ((20,), np.uint8)])
+def test_frames_that_would_be_cut_or_rounded_are_refused(shape, kind):
+    """Of three colours without the axis of the stack only the first would be seen."""
+    env = SimpleNamespace(observation_space=Box(0, 255, shape, kind))
+    with pytest.raises(ValueError, match=r"frames must be uint8 \[1, \.\.\.\]"):
+        make_stacked(lambda protocol: env, PROTOCOLS["probe"], stack=4)
+
+
+def test_a_world_without_a_protocol_is_named(monkeypatch):
+    kept = {name: protocol for name, protocol in PROTOCOLS.items() if protocol.world != "atari"}
+    monkeypatch.setattr("envs.game.PROTOCOLS", kept)
+    for more in ([], ["--protocol", "machado"]):
+        with pytest.raises(ValueError, match=r"atari has no protocol: envs/protocols\.py"):
+            check(parse_train(["dqn", "--game", "Pong", *more]).experiment, CPU)

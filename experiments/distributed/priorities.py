@@ -1,5 +1,6 @@
 """Initial priorities, from what the network said while it acted (Horgan et al. 2018, sec. 3)."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.sequence import Sequence, tree_map
+from agents.transition import MultiStep
 from envs.timestep import TimeStep
 
 
@@ -29,6 +31,8 @@ class Priorities:
 
     def __init__(self, agent: Agent, stride: int, first_row: int):
         self.algorithm, self.stride = agent.algorithm, stride
+        if isinstance(agent.algorithm, MultiStep):  # what was seen counts, and not what it might have looked like
+            self.algorithm = replace(agent.algorithm, shift=0, brightness=0.0)
         self.next_row = first_row
         self.rows: list[Remembered] = []
         self.output: Any = ()

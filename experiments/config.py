@@ -3,7 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
@@ -208,7 +209,18 @@ def from_json(data: Any) -> Any:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be one of a field's type."""
+    """Whether a value may be one of a field's type: a number, a word, a switch, a dataclass, or one of several such.
+
+    Raises:
+        TypeError: a field is of none of these.
+    """
     if hint in PLAIN:
         return type(value) in PLAIN[hint]
-    return value in get_args(hint) if get_origin(hint) is Literal else isinstance(value, hint)
+    kind = get_origin(hint)
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(fits(value, one) for one in get_args(hint))
+    if kind is not None:
+        raise TypeError(f"a setting is a number, a word or a switch, and none is a {hint}")
+    return isinstance(value, hint)

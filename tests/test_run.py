@@ -5,6 +5,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from experiments import checkpoint
 from experiments import run as run_module
 from experiments.build import build_agent
 from experiments.checkpoint import SCHEMA, read_checkpoint
-from experiments.config import from_json, to_json
+from experiments.config import fits, from_json, to_json
 from experiments.files import RunError, read_rows, write_atomically, write_json
 from experiments.presets import PRESETS, changes, preset, without_effect
 from experiments.records import flat
@@ -53,6 +54,13 @@ def test_parts_of_another_kind_are_refused(tmp_path, name, other):
         write_json(tmp_path / "config.json", {"schema": SCHEMA, "experiment": experiment})
         with pytest.raises(RunError, match="damaged, or of other code"):
             Run.open(tmp_path)
+
+
+def test_a_setting_may_be_of_one_of_several_kinds_and_is_no_list():
+    assert fits(2, float | None) and fits(None, float | None) and not fits("2", float | None)
+    assert fits("lstm", Literal["lstm"] | None) and not fits("gru", Literal["lstm"] | None)
+    with pytest.raises(TypeError, match="a number, a word or a switch"):
+        fits([1], tuple[int, ...])
 
 
 @pytest.mark.parametrize("key, value", [("ranks", "2"), ("ranks", True), ("device", None), ("wandb", ["offline"])])

@@ -16,7 +16,19 @@ def shifted(obs: Tensor, pixels: int) -> Tensor:
     column = (torch.arange(width, device=obs.device) + right).clamp(0, width - 1)  # [B, W]
     place = (row[:, :, None] * width + column[:, None]).flatten(1)[:, None]  # [B, 1, H * W]
     planes = obs.flatten(1, -3).flatten(2)  # [B, C, H * W]
-    return planes.gather(2, place.expand_as(planes)).view_as(obs)
+    move = moved if torch.compiler.is_compiling() else torch.gather
+    return move(planes, 2, place.expand_as(planes)).view_as(obs)
+
+
+@torch.library.custom_op("highscore::moved", mutates_args=())
+def moved(x: Tensor, dim: int, place: Tensor) -> Tensor:
+    """torch.gather without a gradient, and never compiled together with what comes after it (see `looked_up`)."""
+    return x.gather(dim, place)
+
+
+@moved.register_fake
+def _(x: Tensor, dim: int, place: Tensor) -> Tensor:
+    return torch.empty_like(x)
 
 
 def brightened(obs: Tensor, deviation: float) -> Tensor:

@@ -13,6 +13,7 @@ from rich.console import Console
 from agents.agent import Agent, load_network
 from agents.sequence import below
 from experiments.build import Setup, device_of
+from experiments.checkpoint import read_checkpoint
 from experiments.checks import check_disk, replay_size
 from experiments.config import Experiment
 from experiments.distributed.cluster import Lost
@@ -62,13 +63,19 @@ class Train:
     """write trace.json into the run directory: where the time of some iterations went, once the agent learns"""
 
 
-def begin_with(agent: Agent, run: Run) -> dict[str, Any]:
+def begin_with(agent: Agent, run: Run, same: dict[str, Any] | None = None) -> dict[str, Any]:
     """Copies the newest weights of a run into an agent and its target network; returns which they are.
+
+    Args:
+        same: what this returned in another process: those very weights, though the run may have gone on since.
 
     Raises:
         RunError: the run has none, or they are of another network.
     """
-    tensors, state = run.load_checkpoint()
+    if same is None:
+        tensors, state = run.load_checkpoint()
+    else:
+        tensors, state = read_checkpoint(run.path / "checkpoints" / f"{same['agent_steps']:012d}")
     try:
         load_network(agent.online, below(tensors, "online."))
     except ValueError as error:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from experiments.checkpoint import read_checkpoint
 from experiments.checks import check_learner
 from experiments.cli import main, parse, parse_train, run_command
 from experiments.distributed.cluster import import_ray
@@ -135,6 +136,19 @@ def test_seeds_that_begin_with_weights_of_several_seeds_are_one_agent(finished):
     assert begun_with(elsewhere | {"weights": weights})["weights"].startswith("demo on probe/catch, ")
     same = {"experiment": {"game": "probe/catch"}, "weights": weights}  # so that it is one agent on many games
     assert begun_with(same)["weights"].startswith("demo on the same game, ")
+
+
+def test_ranks_begin_with_the_very_weights_that_the_first_took(finished):
+    """Though the run that they are of goes on, and has newer ones by then."""
+    from experiments.build import build
+
+    older, newest = finished.checkpoints()
+    agent = build(small("demo", "probe/catch"), CPU).agent
+    assert begin_with(agent, finished)["agent_steps"] == int(newest.name)
+    facts = begin_with(agent, finished, {"agent_steps": int(older.name)})
+    assert facts["agent_steps"] == int(older.name)
+    kept = read_checkpoint(older)[0]
+    assert all(torch.equal(x, kept[f"online.{name}"]) for name, x in agent.online.state_dict().items())
 
 
 def test_a_training_of_days_is_said_to_be_one(tmp_path, capsys):

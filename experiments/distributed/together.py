@@ -76,9 +76,9 @@ def train(options: Train, world: World, console: Console) -> tuple[Run, int]:
             options, setup, console, follow=first(world), interruption=interruption, ranks=world.size
         )  # fmt: skip
         return run, interruption.signal or interruption.asked
-    if options.weights is not None:
-        begin_with(setup.agent, Run.open(options.weights))
     run = Run.open(Path(world.tell("")))
+    if options.weights is not None:
+        begin_with(setup.agent, Run.open(options.weights), run.config["weights"])
     with RankInterruption() as interruption:
         Other(run, setup, Aside(world.rank), interruption, world).train()
     return run, interruption.signal

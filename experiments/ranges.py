@@ -2,6 +2,7 @@
 
 import math
 
+from agents.munchausen import Munchausen, MunchausenIQN
 from agents.ppo import PPO
 from experiments.config import Experiment, to_json
 from experiments.records import flat
@@ -51,7 +52,7 @@ def check_ranges(x: Experiment) -> None:
         if name in least and not least[name] <= value < math.inf:
             none = ", which is none" * (least[name] == 0 and isinstance(value, float))
             raise ValueError(f"{flag} must be at least {least[name]}{none}, got {value}")
-        if name == "algorithm.clip" and name not in positive and value > 0:
+        if name == "algorithm.clip" and isinstance(x.algorithm, Munchausen | MunchausenIQN) and value > 0:
             raise ValueError(
                 f"{flag} must be at most 0, got {value}: what is clipped is the logarithm of a probability"
             )

@@ -9,6 +9,8 @@ from agents.augment import brightened, shifted
 from agents.dqn import DQN
 from agents.sequence import Sequence
 from envs.timestep import TimeStep
+from experiments.build import build_agent
+from experiments.presets import PRESETS
 
 
 def images(batch: int = 64) -> torch.Tensor:
@@ -101,3 +103,19 @@ def test_the_loss_is_that_of_the_augmented_images(settings):
     assert torch.equal(loss(augmenting, black), loss(plain, black))
     assert not torch.equal(loss(augmenting, seq), loss(plain, seq))
     assert torch.equal(loss(replace(augmenting, shift=0, brightness=0.0), seq), loss(plain, seq))
+
+
+def test_where_the_target_is_as_new_as_the_network_double_q_is_the_maximum():
+    """So that `drq` need not ask a third time: there and then it is bit for bit what its source learns."""
+    x = replace(PRESETS["drq"], network=replace(PRESETS["drq"].network, torso="mlp", hidden=8))
+    ends = []
+    for double in (False, True):
+        torch.manual_seed(0)
+        asked = replace(x, algorithm=replace(x.algorithm, double=double, n_steps=5))
+        agent = build_agent(asked, (2, 1, 9, 7), 3, torch.device("cpu"))
+        for _ in range(3):
+            seq = sequences()
+            earned = torch.arange(6.0)[:, None].expand(6, 64) / 6
+            agent.learn(seq._replace(step=seq.step._replace(reward=earned)))
+        ends.append(agent.online.state_dict())
+    assert all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())

@@ -29,14 +29,15 @@ DATA_EFFICIENT = Experiment(
 )  # fmt: skip
 
 # Kostrikov et al. (2021) with the epsilon of Agarwal et al. (2021), "DrQ(eps)", as in Dopamine (labs/atari_100k,
-# DrQ_eps.gin): double, dueling DQN of 10 steps; images are moved by up to 4 pixels and made brighter or darker; targets
-# are those of the network as it is before the update. Deviations: convolutions without padding, where theirs have it
-# (--network.torso nature-padded); each stream has a hidden layer of its own; images stay bytes.
+# DrQ_eps.gin): dueling DQN of 10 steps; images are moved by up to 4 pixels and made brighter or darker; targets are
+# those of the network as it is before the update, for which their double Q is the plain maximum. Deviations:
+# convolutions without padding, where theirs have it (--network.torso nature-padded); each stream has a hidden layer of
+# its own; images stay bytes.
 AUGMENTED = Experiment(
     preset="drq",
     source="Kostrikov et al. 2021",
     algorithm=DQN(
-        discount=0.99, n_steps=10, double=True, reward_clip=1.0, error_loss="huber", shift=4, brightness=0.05
+        discount=0.99, n_steps=10, double=False, reward_clip=1.0, error_loss="huber", shift=4, brightness=0.05
     ),
     optimiser=Adam(learning_rate=1e-4, epsilon=1.5e-4, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, initialisation="xavier"),

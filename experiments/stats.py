@@ -23,7 +23,7 @@ def typical(scores: list[float]) -> int:
     return scores.index(sorted(scores)[(len(scores) - 1) // 2])
 
 
-def mean_interval(scores: Sequence[float]) -> tuple[float, float] | None:
+def mean_interval(scores: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
     """Student's t interval of a mean, over seeds or over episodes; None of a single score.
 
     With few scores it holds the mean more often than a bootstrap, of skewed ones, too: of five normal ones in 95 of
@@ -58,8 +58,12 @@ def resample(scores: Scores, draws: int = DRAWS, seed: int = 0) -> list[np.ndarr
 def interval(statistic: Statistic, scores: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """Percentile interval of a statistic over stratified bootstrap draws.
 
-    A game with one run seems not to vary, and makes it too narrow: see `several`.
+    A game with one run seems not to vary, and makes it too narrow: see `several`. What is the mean of a single game's
+    runs has Student's t interval, for a bootstrap's is too narrow of few: mean, median, and the IQM of up to three.
     """
+    plain = statistic in (mean, median) or (statistic is iqm and len(scores[0]) < 4)
+    if len(scores) == 1 and plain and (found := mean_interval(scores[0])) is not None:
+        return found
     return _percentiles(statistic(resample(scores, draws, seed)))
 
 
@@ -106,8 +110,35 @@ def several(*agents: Scores) -> bool:
 
 
 def improvement_interval(x: Scores, y: Scores) -> tuple[float, float]:
-    """95 % interval of the probability of improvement; both sides are drawn anew."""
-    return _percentiles(probability_of_improvement(resample(x), resample(y, seed=1)))
+    """95 % interval of the probability of improvement; both sides are drawn anew.
+
+    Where all draws are alike, as of an agent all of whose runs beat all of the other's, a bootstrap says nothing, and
+    the interval is Hoeffding's: the runs of a game make as many independent pairs as the agent with fewer has runs.
+    """
+    low, high = _percentiles(probability_of_improvement(resample(x), resample(y, seed=1)))
+    if low < high:
+        return low, high
+    pairs = min(len(game) for game in (*x, *y))
+    return hoeffding_interval(float(probability_of_improvement(x, y)), pairs * len(x))
+
+
+def hoeffding_interval(mean: float, n: int) -> tuple[float, float]:
+    """95 % interval of the expectation of a mean of n independent values between 0 and 1, whatever their laws.
+
+    Hoeffding (1963), "Probability Inequalities for Sums of Bounded Random Variables": theorem 1 for each tail, and
+    section 5 for means over all pairs of two samples. Of n out of n it is Clopper & Pearson's (1934).
+    """
+    from scipy.special import rel_entr
+
+    ends = []
+    for end in (0.0, 1.0):
+        near, far = mean, end
+        for _ in range(60):
+            middle = (near + far) / 2
+            likely = n * (rel_entr(mean, middle) + rel_entr(1 - mean, 1 - middle)) <= -np.log(TAILS[0])
+            near, far = (middle, far) if likely else (near, middle)
+        ends.append(near)
+    return ends[0], ends[1]
 
 
 def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:

@@ -68,7 +68,6 @@ def test_draws_are_stratified_and_repeat_themselves():
     assert drawn[0].max() == 2 and drawn[1].min() == 10  # no score leaves its game
     assert all((x == y).all() for x, y in zip(drawn, stats.resample(games, 50), strict=True))
     assert stats.interval(stats.iqm, [np.array([3.0]), np.array([4.0])]) == (3.5, 3.5)
-    assert stats.improvement_interval([np.ones(3)], [np.zeros(3)]) == (1, 1)
     low, high = stats.profile_band(games, np.array([1.5]))[:, 0]
     assert low <= stats.performance_profile(games, np.array([1.5]))[0] <= high
 
@@ -134,6 +133,41 @@ def test_every_aggregate_of_draws_is_that_of_each_draw():
         np.testing.assert_allclose(statistic(drawn), [float(statistic([g[i] for g in drawn])) for i in range(50)])
         assert found[name]["interval"] == stats.interval(statistic, games, 200)
         assert found[name]["interval"][0] < found[name]["value"] < found[name]["interval"][1]
+
+
+def test_where_all_pairs_end_alike_the_probability_of_improvement_has_a_bound():
+    """A bootstrap of such runs does not vary; of a coin, n heads of n say that it has (1 - 0.95) / 2 ** (1 / n)."""
+    won = stats.improvement_interval([np.array([5.0, 6.0, 7.0])], [np.array([1.0, 2.0])])
+    assert won == pytest.approx((0.025**0.5, 1), abs=1e-9)
+    lost = stats.improvement_interval([np.zeros(2)] * 13, [np.ones(3)] * 13)
+    assert lost == pytest.approx((0, 1 - 0.025 ** (1 / 26)), abs=1e-9)
+    low, high = stats.improvement_interval([np.zeros(2), np.ones(2)], [np.ones(2), np.zeros(2)])
+    assert low == pytest.approx(1 - high, abs=1e-9) and 0 < low < 0.1  # one game is won and one lost
+    assert stats.hoeffding_interval(1.0, 1) == pytest.approx((0.025, 1))
+    low, high = stats.hoeffding_interval(0.75, 40)
+    assert 40 * (0.75 * np.log(0.75 / low) + 0.25 * np.log(0.25 / (1 - low))) == pytest.approx(np.log(40))
+    assert 40 * (0.75 * np.log(0.75 / high) + 0.25 * np.log(0.25 / (1 - high))) == pytest.approx(np.log(40))
+
+
+def test_the_bound_holds_of_runs_that_succeed_or_fail():
+    """The law that is hardest on it: all runs of one agent beat or lose to whatever the other's have."""
+    generator, outside = np.random.default_rng(0), 0
+    for _ in range(2_000):
+        mine = [np.where(generator.random(3) < 0.28, 1.0, -1.0)]
+        low, high = stats.improvement_interval(mine, [np.zeros(3)]) if abs(mine[0].sum()) == 3 else (0, 1)
+        outside += not low <= 0.28 <= high
+    assert 0.01 < outside / 2_000 < 0.035  # where all three are won, in 22 of 1000; it promises 25 at most to a side
+
+
+def test_a_mean_over_a_single_game_has_the_t_interval_of_its_runs():
+    runs, found = [1.0, 2.0, 6.0], stats.aggregates([np.array([1.0, 2.0, 6.0])])
+    assert all(found[name]["interval"] == stats.mean_interval(runs) for name in ("mean", "median", "IQM"))
+    four = [np.array([1.0, 2.0, 6.0, 7.0])]
+    assert stats.interval(stats.mean, four) == stats.mean_interval(four[0])
+    low, high = stats.interval(stats.iqm, four)  # of the middle two
+    assert 1 <= low < 4 < high <= 7
+    low, high = stats.interval(stats.mean, [four[0], four[0]])
+    assert 1 < low < 4 < high < 7  # over two games it is a bootstrap's, as in rliable
 
 
 def test_bands_of_profiles_are_of_95_percent():

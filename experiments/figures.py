@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from envs.scores import human_normalised
-from experiments import stats
+from experiments import stats, tables
 from experiments.comparison import Comparison, Scored
 from experiments.files import write_atomically
 from experiments.published import curves_of, published_curve
+from experiments.seeds import Joined, iqm_of, mean_of
 
 # Okabe & Ito (2008): told apart by the colour-blind, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
@@ -23,8 +24,10 @@ LINES: Any = (
     (0, (6, 1.5, 1.2, 1.5)),
 )  # from the ninth agent on
 GREY = "#8a8a8a"
+BEYOND: Any = {"linestyle": (0, (1, 2)), "linewidth": 1.3}  # how lines are drawn that are not of all seeds
 PUBLISHED: Any = ("--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (9, 4)))  # how published lines are drawn
-POINTS = 60  # of an interpolated curve
+DOTTED = "dotted: of the seeds that went on, while they are half of them or more"
+LONG = 28  # letters of a pair's names that stand in one line
 TIMELESS = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # what has a time by default
 STYLE: Any = {
     "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -98,44 +101,45 @@ def new(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]
     return figure, axes
 
 
-def on_a_grid(points: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Curves on one grid over what all of them have: x [points], values [curves, points]; none if there is none.
-
-    What has a single point each, such as runs that were evaluated at their end only, has one in their middle.
-    """
-    if all(len(curve) == 1 for curve in points):
-        x, y = np.array([curve[0] for curve in points]).T
-        return x.mean(keepdims=True), y[:, None]
-    begin = max(curve[0][0] for curve in points)
-    end = min(curve[-1][0] for curve in points)
-    grid = np.linspace(begin, end, POINTS if end > begin else int(end == begin))
-    values = []
-    for curve in points:
-        x, y = zip(*curve, strict=True)
-        values.append(np.interp(grid, x, y))
-    return grid, np.stack(values)
-
-
 def in_hours(run: Scored) -> list[tuple[float, float]]:
     """A run's curve by hours of training instead of frames."""
     frames, hours = zip(*run.hours, strict=True)
     return [(float(np.interp(x, frames, hours)), score) for x, score in run.curve]
 
 
-def band(axes: Any, x: np.ndarray, values: np.ndarray, line: dict[str, Any], label: str) -> None:
-    """The mean over seeds and its 95 % t interval at each point."""
-    marker, colour = "o" if len(x) == 1 else "", line["color"]
-    axes.plot(x, values.mean(0), label=label, marker=marker, **line)
-    if len(values) > 1:
-        low, high = stats.mean_band(values)
-        shade(axes, x, low, high, colour)
+def over_seeds(comparison: Comparison, games: list[str], kind: str = "intervals") -> str:
+    """What a label says of intervals over seeds: of how many, and whether these are too few for a bootstrap's."""
+    counts = [len(found) for agent in comparison.agents for game in games if (found := comparison.of(agent, game))]
+    if max(counts) == 1:
+        return "a single seed each, without intervals"
+    many = " to ".join(dict.fromkeys((str(min(counts)), str(max(counts)))))
+    narrow = " (a bootstrap's are too narrow of fewer than ten)" if kind == "intervals" and min(counts) < 10 else ""
+    return f"95 % {kind} over {many} seeds{narrow}"
 
 
-def shade(axes: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> None:
-    """An interval at each point."""
-    if len(x) == 1:
-        axes.vlines(x, low, high, color=colour)
-    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+def frames_unit(comparison: Comparison) -> tuple[float, str]:
+    """In what the axes of emulator frames count, and its name: thousands where all is less than half a million."""
+    longest = max((run.curve[-1][0] for run in comparison.runs if run.curve), default=0)
+    few = longest < 500_000 and not comparison.published
+    return (1e3, "thousand emulator frames") if few else (1e6, "million emulator frames")
+
+
+def draw(axes: Any, joined: Joined, unit: float, line: dict[str, Any], label: str) -> None:
+    """A curve of several seeds with its band, and dotted what goes on beyond the shortest of them."""
+    x, alone = joined.x / unit, len(joined.x) == 1
+    axes.plot(x, joined.middle, label=label, marker="o" if alone else "", **line)
+    if joined.band is not None:
+        if alone:
+            axes.vlines(x, *joined.band, color=line["color"])
+        axes.fill_between(x, *joined.band, color=line["color"], alpha=0.18, linewidth=0)
+    if joined.beyond.size:
+        axes.plot(joined.beyond[0] / unit, joined.beyond[1], label=f"_{DOTTED}", color=line["color"], **BEYOND)
+
+
+def from_zero(axes: Any) -> None:
+    """An x axis that begins at 0, and whose numbers do not touch each other."""
+    axes.set_xlim(0, max(1.03 * axes.dataLim.xmax, 1e-6))
+    axes.locator_params(axis="x", nbins=5)
 
 
 def curves(comparison: Comparison) -> Any:
@@ -144,37 +148,36 @@ def curves(comparison: Comparison) -> Any:
     columns = min(len(games), 1 if len(games) == 1 else 2 if len(games) <= 4 else 4)
     rows = -(-len(games) // columns)
     width = 5.6 if columns == 1 else 8.2
-    figure, axes = new(rows, columns, width, max(2.0, 1.9 + 0.4 * (columns < 4)) * rows + 1.1 + (columns == 1))
+    figure, axes = new(rows, columns, width, max(2.0, 1.9 + 0.4 * (columns < 4)) * rows + 1.3 + (columns == 1))
+    unit, words = frames_unit(comparison)
     for number, (place, game) in enumerate(zip(axes.flat, games, strict=False)):
         end, apart = 0.0, []
         for agent in comparison.agents:
-            points = [[*run.curve] for run in comparison.of(agent, game) if run.curve]
-            if points:
-                x, values = on_a_grid(points)  # type: ignore[arg-type]
-                end = max([end, *x / 1e6])
-                if len(x):
-                    band(place, x / 1e6, values, line_of(comparison, agent), agent)
-                else:
-                    apart.append(agent)
+            found = [run.curve for run in comparison.of(agent, game) if run.curve]
+            if found and len((joined := mean_of(found)).x):
+                end = max(end, *joined.x, *joined.beyond[0])
+                draw(place, joined, unit, line_of(comparison, agent), agent)
+            elif found:
+                apart.append(agent)
         tell(place, apart)
         for i, published in enumerate(comparison.published):
             if published.name in curves_of(game):
                 curve = published_curve(published.name, game)
-                shown = [(m, y) for m, y in zip(curve.middle, curve.mean, strict=True) if m <= max(end, 1)]
+                shown = [(m, y) for m, y in zip(curve.middle, curve.mean, strict=True) if m <= max(end / 1e6, 1)]
                 if shown:
                     style, kind = PUBLISHED[i % len(PUBLISHED)], " (in training)" * ("training" in curve.protocol)
                     name = f"{published.name}, published{kind}"
                     place.plot(*zip(*shown, strict=True), linestyle=style, color=GREY, label=name)
         within_reach(place)
         place.set_title(game)
-        place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
+        from_zero(place)
         if number >= len(games) - columns:
-            place.set_xlabel("million emulator frames")
+            place.set_xlabel(words)
         if number % columns == 0:
             place.set_ylabel("raw score of evaluations")
     for place in list(axes.flat)[len(games) :]:
         place.set_visible(False)
-    legend_below(figure, axes)
+    legend_below(figure, axes, f"mean and {over_seeds(comparison, games, 't interval')}")
     return figure
 
 
@@ -193,15 +196,20 @@ def within_reach(axes: Any) -> None:
         axes.set_ylim(max(low, drawn.min() - reach), min(high, drawn.max() + reach))
 
 
-def legend_below(figure: Any, axes: Any) -> None:
-    """One legend for all panels."""
+def legend_below(figure: Any, axes: Any, title: str) -> None:
+    """One legend for all panels, which says what intervals they have and what is dotted."""
+    from matplotlib.lines import Line2D
+
     found: dict[str, Any] = {}
     for place in axes.flat:
         for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
+    if any(line.get_label() == f"_{DOTTED}" for place in axes.flat for line in place.get_lines()):
+        found[DOTTED] = Line2D([], [], color=GREY, **BEYOND)
     if found:
         columns = 2 if max(map(len, found)) > 28 else min(len(found), 4)
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns, fontsize=8)
+        where = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
+        figure.legend(found.values(), found.keys(), title=title, title_fontsize=8, **where)
 
 
 def aggregates(comparison: Comparison) -> Any:
@@ -227,7 +235,10 @@ def aggregates(comparison: Comparison) -> Any:
         place.set_yticks(range(len(rows)), rows if place is axes[0, 0] else [])
         place.grid(axis="y", visible=False)
         place.locator_params(axis="x", nbins=4)
-    figure.supxlabel(f"human-normalised score over {games_of(comparison)}; bars: 95 % intervals", fontsize=8)
+    figure.supxlabel(
+        f"human-normalised score over {games_of(comparison)}; bars: {over_seeds(comparison, comparison.common_games)}",
+        fontsize=8,
+    )
     return figure
 
 
@@ -238,85 +249,76 @@ def games_of(comparison: Comparison) -> str:
 
 
 def profiles(comparison: Comparison) -> Any:
-    """Performance profiles: the fraction of runs above each human-normalised score, with pointwise bands."""
-    figure, axes = new(1, 1, 5.6, 3.6)
+    """Performance profiles: the fraction of runs above each human-normalised score, with pointwise bands.
+
+    A profile falls at the scores of its runs and nowhere else, and has fallen at the score itself.
+    """
+    figure, axes = new(1, 1, 5.6, 3.8)
     place = axes[0, 0]
     pooled = np.concatenate([x for agent in comparison.agents for x in comparison.scores(agent)])
-    highest = min(pooled.max() * 1.05, max(2.0, 4 * float(np.median(pooled))))  # a few games reach far beyond
-    lowest = min(0.0, *(min(x.min() for x in comparison.scores(agent)) for agent in comparison.agents))
-    thresholds = np.linspace(lowest, max(highest, 0.1), 300)
+    highest = max(0.1, min(pooled.max() * 1.05, max(2.0, 4 * float(np.median(pooled)))))  # a few games go far beyond
+    lowest = min(0.0, pooled.min()) - 0.02 * (highest - min(0.0, pooled.min()))  # below all
     for agent in comparison.agents:
         scores, line = comparison.scores(agent), line_of(comparison, agent)
+        own = np.unique(np.concatenate(scores))
+        thresholds = np.array([lowest, *own[own < highest], highest])
         place.step(thresholds, stats.performance_profile(scores, thresholds), where="post", label=agent, **line)
         if stats.several(scores):
             low, high = stats.profile_band(scores, thresholds)
             place.fill_between(thresholds, low, high, step="post", color=line["color"], alpha=0.15, linewidth=0)
     place.set(xlabel="human-normalised score", ylabel="fraction of runs above it", ylim=(-0.02, 1.02))
-    legend_below(figure, axes)
+    place.set_xlim(lowest, highest)
+    legend_below(figure, axes, f"{games_of(comparison)}; {over_seeds(comparison, comparison.common_games)}")
     return figure
 
 
 def efficiency(comparison: Comparison) -> Any:
-    """IQM over the common games by frames, and by hours of training, of agents with a curve on every one of them."""
-    figure, axes = new(1, 2, 8.2, 3.2)
+    """IQM over the common games by frames, and by hours of training, of agents with a curve on every one of them.
+
+    By hours it ends with the first run to end: as each does at its own time, what is left is other games, or slower.
+    """
+    figure, axes = new(1, 2, 8.2, 3.5)
     views: tuple[tuple[Any, str, Callable[[Scored], Any], float], ...] = (
-        (axes[0, 0], "million emulator frames", lambda run: run.curve, 1e6),
+        (axes[0, 0], frames_unit(comparison)[1], lambda run: run.curve, frames_unit(comparison)[0]),
         (axes[0, 1], "hours of training", in_hours, 1),
     )
     for place, words, points_of, unit in views:
         apart: list[str] = []
         for agent in comparison.agents:
-            runs = [run for game in comparison.common_games for run in comparison.of(agent, game) if run.curve]
-            if len({run.record.game for run in runs}) == len(comparison.common_games):
-                grid, middle, low, high = iqm_curve(comparison, agent, points_of)
-                if not len(grid):
-                    apart.append(agent)
-                    continue
-                line = line_of(comparison, agent)
-                place.plot(grid / unit, middle, label=agent, marker="o" if len(grid) == 1 else "", **line)
-                if low is not None:
-                    shade(place, grid / unit, low, high, line["color"])
+            found = [
+                [normalised(game, points_of(run)) for run in comparison.of(agent, game) if run.curve]
+                for game in comparison.common_games
+            ]
+            if all(found) and len((joined := iqm_of(found)).x):
+                shown = joined._replace(beyond=np.empty((2, 0))) if points_of is in_hours else joined
+                draw(place, shown, unit, line_of(comparison, agent), agent)
+            elif all(found):
+                apart.append(agent)
         tell(place, apart)
+        within_reach(place)
         place.set_xlabel(words)
-        place.set_xlim(0, max(1.03 * place.dataLim.xmax, 1e-6))
+        from_zero(place)
     axes[0, 0].set_title("sample efficiency")
     axes[0, 1].set_title("wall-clock, without evaluations and pauses")
     axes[0, 0].set_ylabel(f"human-normalised IQM, {games_of(comparison)}")
-    legend_below(figure, axes)
+    legend_below(figure, axes, over_seeds(comparison, comparison.common_games))
     return figure
 
 
-def iqm_curve(
-    comparison: Comparison, agent: str, points_of: Callable[[Scored], Any]
-) -> tuple[np.ndarray, np.ndarray, Any, Any]:
-    """The IQM of an agent's runs as they learn, and its 95 % interval: (grid, middle, low, high), [points] each.
-
-    There is no interval, but None, where a game has a single run.
-    """
-    runs = [[run for run in comparison.of(agent, game) if run.curve] for game in comparison.common_games]
-    everything = [run for of_game in runs for run in of_game]
-    grid, values = on_a_grid([points_of(run) for run in everything])  # [runs, points]
-    normal = np.array(
-        [
-            [human_normalised(run.record.game, y) for y in row]
-            for run, row in zip(everything, values.tolist(), strict=True)
-        ],
-        np.float64,
-    )
-    by_game = np.split(normal, np.cumsum([len(of_game) for of_game in runs])[:-1])  # [runs of the game, points]
-    middle = stats.iqm([game.T for game in by_game])  # [points]
-    if not stats.several(by_game):
-        return grid, middle, None, None
-    draws = [game.swapaxes(-1, -2) for game in stats.resample(by_game, 300)]  # [draws, points, runs]
-    low, high = np.quantile(stats.iqm(draws), [0.025, 0.975], axis=0)
-    return grid, middle, low, high
+def normalised(game: str, curve: list[tuple[float, float]]) -> list[tuple[float, Any]]:
+    """A curve of raw scores on a game that has human ones, as human-normalised scores."""
+    return [(x, human_normalised(game, score)) for x, score in curve]
 
 
 def improvement(comparison: Comparison) -> Any:
-    """The probability that one agent beats another, for every pair."""
+    """The probability that one agent beats another, for every pair, or as many as a terminal shows."""
     agents = comparison.agents
-    pairs = [(x, y) for i, x in enumerate(agents) for y in agents[i + 1 :]]
-    figure, axes = new(1, 1, 6.4, 1.0 + 0.34 * len(pairs))
+    every = [(x, y) for i, x in enumerate(agents) for y in agents[i + 1 :]]
+    pairs = every[: tables.MOST]
+    long = max(len(f"{x} over {y}") for x, y in pairs) > LONG
+    names = [f"{x}\nover {y}" if long else f"{x} over {y}" for x, y in pairs]
+    widest = max(len(line) for name in names for line in name.split("\n"))
+    figure, axes = new(1, 1, 4.6 + 0.07 * widest, 1.1 + (0.44 if long else 0.34) * len(pairs))
     place = axes[0, 0]
     for row, (x, y) in enumerate(pairs):
         mine, theirs, colour = comparison.raw(x), comparison.raw(y), colour_of(comparison, x)
@@ -325,8 +327,10 @@ def improvement(comparison: Comparison) -> Any:
             place.barh(row, high - low, left=low, height=0.55, color=colour, alpha=0.35)
         place.plot([float(stats.probability_of_improvement(mine, theirs))] * 2, [row - 0.28, row + 0.28], color=colour)
     place.axvline(0.5, color=GREY, lw=1)
-    place.set(xlim=(0, 1), xlabel="probability that the first beats the second; bars: 95 % intervals")
+    place.set(xlim=(-0.01, 1.01), xlabel="probability that the first beats the second")
     place.set_ylim(len(pairs) - 0.4, -0.6)
-    place.set_yticks(range(len(pairs)), [f"{x} over {y}" for x, y in pairs])
+    place.set_yticks(range(len(pairs)), names, fontsize=8 if long else None)
     place.grid(axis="y", visible=False)
+    more = f"\nnot shown: {len(every) - len(pairs):,} more pairs" * (len(every) > len(pairs))
+    figure.supxlabel(f"bars: {over_seeds(comparison, comparison.shared_games)}{more}", fontsize=8)
     return figure

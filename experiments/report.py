@@ -35,11 +35,13 @@ summary { cursor: pointer; }
 @media print { video { display: none; } }
 """
 FIGURES = {
-    "curves": "Learning curves: evaluations, mean over seeds up to the shortest run, 95 % t interval; published"
-    " ones under their own protocols.",
-    "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals, if all games have several.",
+    "curves": "Learning curves: evaluations, mean over seeds and 95 % t interval, dotted beyond the shortest run;"
+    " published ones under their own protocols.",
+    "aggregates": "Human-normalised aggregates with 95 % stratified bootstrap intervals, if all games have several"
+    " runs; a mean of one game's runs has a t interval.",
     "profiles": "Performance profiles: the fraction of runs above each score.",
-    "efficiency": "The interquartile mean by emulator frames, and by hours of training, up to the shortest run.",
+    "efficiency": "The interquartile mean by emulator frames, dotted beyond the shortest run, and by hours of training,"
+    " up to the shortest run.",
     "improvement": "The probability that one agent beats another on a game chosen at random.",
 }
 

@@ -8,7 +8,7 @@ from envs.protocols import MINATAR, VIZDOOM
 from experiments.checkpoint import write_weights
 from experiments.cli import run_command
 from experiments.comparison import load
-from experiments.figures import draw_all, on_a_grid
+from experiments.figures import draw_all
 from experiments.files import RunError, write_json
 from experiments.report import films
 from experiments.results import as_json
@@ -105,13 +105,6 @@ def test_what_is_not_finished_or_left_out_is_said_in_print(tmp_path):
         "Not finished: 1 of 1 runs" in printed
         and f"Left out, without an evaluation of the last weights: {escape(paths[1].name)}" in printed
     )
-
-
-def test_curves_without_a_common_point_are_not_drawn():
-    grid, values = on_a_grid([[(0.5, 1.0), (1.0, 2.0)], [(1.2, 3.0), (2.4, 4.0)]])
-    assert grid.shape == (0,) and values.shape == (2, 0)
-    grid, values = on_a_grid([[(1.0, 1.0)], [(1.0, 3.0), (2.0, 4.0)]])
-    assert grid.tolist() == [1.0] and values.tolist() == [[1.0], [3.0]]
 
 
 def test_runs_that_were_evaluated_at_their_end_only_are_drawn_though_that_is_after_unlike_times(tmp_path):

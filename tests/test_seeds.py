@@ -1,0 +1,189 @@
+"""Curves of several seeds, and what figures show of them: what was measured, where it was."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from envs.scores import human_normalised
+from experiments import seeds, stats
+from experiments.comparison import load
+from experiments.figures import DOTTED, content_of, draw_all
+from experiments.files import write_json
+from experiments.seeds import iqm_of, mean_of, on_a_grid
+from tests.test_compare import make
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    pyplot.close("all")
+
+
+def every(period, scores, late=0.0):
+    """A curve with an evaluation each period."""
+    return [(period * i + late, score) for i, score in enumerate(scores, 1)]
+
+
+def title_of(figure):
+    (legend,) = figure.legends
+    return legend.get_title().get_text()
+
+
+def names_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_evaluation_is_a_point_and_a_collapse_is_drawn():
+    scores = np.ones((2, 200))
+    scores[:, 100] = 0
+    found = mean_of([every(1e6, scores[0]), every(1e6, scores[1], late=5e3)])
+    assert len(found.x) == 200 and found.x[0] == 1e6 + 2_500 and found.middle[100] == 0 and not found.beyond.size
+    iqm = iqm_of([[every(1e6, scores[0])], [every(1e6, scores[1], late=5e3)]])
+    assert len(iqm.x) == 200 and iqm.middle[100] == 0 and iqm.band is None  # a single run of each game
+
+
+def test_a_band_does_not_close_where_seeds_cross():
+    found = mean_of([every(1e6, [0.0, 10.0]), every(1e6, [10.0, 0.0])])
+    assert found.x.tolist() == [1e6, 2e6]
+    np.testing.assert_allclose(found.band, stats.mean_band(np.array([[0.0, 10.0], [10.0, 0.0]])))
+
+
+def test_evaluations_at_unlike_times_are_points_of_their_own():
+    x, values = on_a_grid([every(1e6, [0.0, 1.0, 2.0]), every(1e6, [0.0, 1.0, 2.0], late=2e5)])
+    assert x.tolist() == [1e6, 1.2e6, 2e6, 2.2e6, 3e6, 3.2e6]
+    np.testing.assert_allclose(values[0], [0, 0.2, 1, 1.2, 2, np.nan])
+    found = mean_of([every(1e6, [0.0, 1.0, 2.0]), every(1e6, [0.0, 1.0, 2.0], late=2e5)])
+    assert found.x.tolist() == [1.2e6, 2e6, 2.2e6, 3e6] and found.middle[0] == pytest.approx(0.1)
+    assert found.beyond[0].tolist() == [3e6, 3.2e6]  # of two seeds one goes on
+    x, values = on_a_grid([every(1.0, [0.0] * 4), [(1.0, 5.0), (1.001, 6.0), (2.0, 7.0)]])
+    assert x.tolist() == [1, 1.001, 2, 3, 4]  # one was evaluated twice at once
+
+
+def test_curves_without_a_common_point_have_no_mean():
+    x, values = on_a_grid([[(0.5, 1.0), (1.0, 2.0)], [(1.2, 3.0), (2.4, 4.0)]])
+    assert x.tolist() == [0.5, 1, 1.2, 2.4] and np.isnan(values).sum() == 4
+    found = mean_of([[(0.5, 1.0), (1.0, 2.0)], [(1.2, 3.0), (2.4, 4.0)]])
+    assert found.x.size == found.middle.size == found.beyond.size == 0
+    assert iqm_of([[[(0.5, 1.0), (1.0, 2.0)], [(1.2, 3.0), (2.4, 4.0)]]]).x.size == 0
+    x, values = on_a_grid([[(1.0, 1.0)], [(1.0, 3.0), (2.0, 4.0)]])
+    assert x.tolist() == [1, 2] and values[:, 0].tolist() == [1, 3]
+    x, values = on_a_grid([[(1.0, 1.0)], [(4.0, 3.0)]])
+    assert x.tolist() == [2.5] and values.tolist() == [[1], [3]]  # evaluated at their end only
+
+
+def test_beyond_the_shortest_run_goes_what_is_left_while_it_is_half():
+    lengths = (1, 2, 3, 4)
+    found = mean_of([every(1.0, [float(n)] * n) for n in lengths])
+    assert found.x.tolist() == [1] and found.middle.tolist() == [2.5]
+    assert found.beyond.tolist() == [[1, 2, 3], [2.5, 3, 3.5]]  # of four three, then two, and not the last alone
+    games = [[every(1.0, [1.0] * 3), every(1.0, [1.0] * 2)], [every(1.0, [4.0] * 3), every(1.0, [4.0] * 3)]]
+    iqm = iqm_of(games)
+    assert iqm.x.tolist() == [1, 2] and iqm.middle.tolist() == [2.5, 2.5]
+    assert iqm.beyond.tolist() == [[2, 3], [2.5, 3]]  # of 1 and 4 and 4
+
+
+def test_interquartile_means_are_those_of_each_point_and_many_points_are_thinned_out(monkeypatch):
+    scores = np.random.default_rng(0).normal(size=(2, 4, 30))  # [games, runs, points]
+    games = [[every(1.0, run) for run in game] for game in scores]
+    found = iqm_of(games)
+    np.testing.assert_allclose(found.middle, [float(stats.iqm([*scores[:, :, i]])) for i in range(30)])
+    alone = stats.interval(stats.iqm, [*scores[:, :, 7]], draws=300)
+    np.testing.assert_allclose(found.band[:, 7], alone)
+    monkeypatch.setattr(seeds, "AT_ONCE", 4)
+    np.testing.assert_array_equal(iqm_of(games).band, found.band)
+    monkeypatch.setattr(seeds, "MOST", 10)
+    assert iqm_of(games).x.tolist() == [1, 4, 7, 10, 13, 17, 20, 23, 26, 30]
+    three = [[every(1.0, run) for run in scores[0, :3]]]
+    np.testing.assert_allclose(
+        iqm_of(three).band, stats.mean_band(scores[0, :3][:, [0, 3, 6, 9, 12, 16, 19, 22, 25, 29]])
+    )
+
+
+def test_profiles_fall_where_runs_are(tmp_path):
+    for seed, score in enumerate((-20.0, -11.0, 3.0, 3.0)):
+        make(tmp_path, "dqn", "Pong", seed, [score])
+    place = draw_all(load([tmp_path]))["profiles"].axes[0]
+    (line,) = place.get_lines()
+    own = [human_normalised("Pong", score) for score in (-20.0, -11.0, 3.0)]
+    assert line.get_drawstyle() == "steps-post" and line.get_xdata()[1:4] == pytest.approx(own)
+    assert line.get_ydata().tolist() == [1, 0.75, 0.5, 0, 0]
+    assert line.get_xdata()[0] < 0 and line.get_xdata()[-1] > own[-1]
+    assert place.get_xlim() == (line.get_xdata()[0], line.get_xdata()[-1])
+
+
+def test_an_unfinished_seed_is_said_to_be_none_of_what_is_dotted(tmp_path):
+    make(tmp_path, "dqn", "Pong", 1, [-20.0, -10.0, 10.0])
+    unfinished = make(tmp_path, "dqn", "Pong", 2, [-20.0, 0.0, 20.0])
+    whole = draw_all(load([tmp_path]))
+    assert all(DOTTED not in names_of(whole[name]) for name in ("curves", "efficiency"))
+    (unfinished / "evaluations/000000750000.json").unlink()
+    figures = draw_all(load([tmp_path]))
+    mean, rest = figures["curves"].axes[0].get_lines()
+    assert mean.get_xdata().tolist() == [1, 2] and mean.get_ydata().tolist() == [-20, -5]
+    assert rest.get_xdata().tolist() == [2, 3] and rest.get_ydata().tolist() == [-5, 10]
+    assert rest.get_color() == mean.get_color() and rest.get_linestyle() != mean.get_linestyle()
+    assert names_of(figures["curves"]) == ["dqn", DOTTED]
+    by_frames, by_hours = figures["efficiency"].axes
+    assert len(by_frames.get_lines()) == 2 and len(by_hours.get_lines()) == 1
+
+
+def test_labels_say_how_many_seeds_intervals_are_of(tmp_path):
+    for agent in ("dqn", "c51"):
+        make(tmp_path, agent, "Pong", 1, [1.0])
+    figures = draw_all(load([tmp_path]))
+    assert title_of(figures["profiles"]) == "Pong; a single seed each, without intervals"
+    for seed in range(2, 11):
+        make(tmp_path, "dqn", "Pong", seed, [1.0 * seed])
+        if seed < 4:
+            make(tmp_path, "c51", "Pong", seed, [1.0 * seed])
+    figures = draw_all(load([tmp_path]))
+    words = "95 % intervals over 3 to 10 seeds (a bootstrap's are too narrow of fewer than ten)"
+    for name in ("profiles", "efficiency"):
+        assert title_of(figures[name]).endswith(words)
+    for name in ("aggregates", "improvement"):
+        assert figures[name].get_supxlabel().endswith(words)
+    assert title_of(figures["curves"]) == "mean and 95 % t interval over 3 to 10 seeds"
+    for seed in range(4, 11):
+        make(tmp_path, "c51", "Pong", seed, [1.0 * seed])
+    assert title_of(draw_all(load([tmp_path]))["efficiency"]) == "95 % intervals over 10 seeds"
+
+
+def test_short_runs_are_drawn_by_thousands_of_frames_and_ticks_are_few(tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
+    assert draw_all(load([tmp_path]))["curves"].axes[0].get_xlabel() == "million emulator frames"
+    for file in (path / "evaluations").iterdir():
+        result = json.loads(file.read_text())
+        write_json(file, result | {"frames": result["frames"] // 500})
+    figures = draw_all(load([tmp_path]))
+    for place in (figures["curves"].axes[0], figures["efficiency"].axes[0]):
+        assert place.get_xlabel() == "thousand emulator frames"
+        assert place.get_lines()[0].get_xdata().tolist() == [2, 4]
+        assert len(place.get_xticks()) <= 6
+
+
+def test_long_names_and_many_pairs_fit_into_the_figure_of_improvement(tmp_path, monkeypatch):
+    for name in ("short", "a-variant-with-a-name-as-long-as-some-people-make-them", "another-of-just-such-a-length"):
+        make(tmp_path, "dqn", "Pong", 1, [float(len(name))], variant=name)
+    figure = draw_all(load([tmp_path]))["improvement"]
+    (place,) = figure.axes
+    names = [text.get_text() for text in place.get_yticklabels()]
+    assert len(names) == 3 and all(name.count("\n") == 1 and "\nover " in name for name in names)
+    figure.canvas.draw()
+    width, _ = figure.get_size_inches() * figure.dpi
+    assert place.get_window_extent().width > 3 * figure.dpi
+    for text in (figure._supxlabel, place.xaxis.label, *place.get_yticklabels()):
+        assert 0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= width
+    monkeypatch.setattr("experiments.tables.MOST", 1)
+    figure = draw_all(load([tmp_path]))["improvement"]
+    assert len(figure.axes[0].get_yticklabels()) == 1
+    assert figure.get_supxlabel().endswith("\nnot shown: 2 more pairs")
+
+
+def test_all_figures_repeat_themselves(tmp_path):
+    for seed, scores in ((1, [-20.0, 3.0]), (2, [-18.0, 5.0, 6.0])):
+        make(tmp_path, "dqn", "Pong", seed, scores)
+        make(tmp_path, "c51", "Pong", seed, scores[::-1])
+    first, second = ([content_of(one, "svg") for one in draw_all(load([tmp_path])).values()] for _ in range(2))
+    assert first == second and len(first) == 5

@@ -160,7 +160,7 @@ def test_a_mean_is_of_all_seeds_and_where_some_are_missing_it_is_another_line(pa
     both, alone, few, three, quantiles = band
     assert (three["low"][0], three["high"][0]) == pytest.approx(mean_interval([1, 2, 6]), rel=1e-4)
     assert quantiles == pytest.approx([stdtrit(n, 0.975) for n in (1, 2, 3, 4, 9, 30)], rel=2e-3)
-    assert both["mean"] == [5, 10, 15, None, None] and both["some"] == [None, None, 15, 0, 0] and both["share"] == 0.4
+    assert both["mean"] == [5, 10, 15, None, None] and both["some"] == [None, None, 15, 7.5, 0] and both["share"] == 0.4
     assert both["low"][3] is None and both["low"][1] is not None
     assert alone["mean"] == [0, 0] and alone["some"] is None
     assert few["mean"] == [None] and few["some"] is None  # one of three is no mean of them

@@ -83,6 +83,35 @@ def test_seeds_with_an_evaluation_each_are_drawn_though_it_came_after_unlike_hou
     page.select_option("label:has-text('over') select", "frames")
 
 
+def test_every_evaluation_is_a_point_of_a_panel_and_a_band_does_not_close_where_seeds_cross(page):
+    drawn = in_charts(
+        page,
+        """const x = Array.from({ length: 200 }, (_, i) => 1e6 * (i + 1)), y = x.map((_, i) => (i === 100 ? 0 : 1));
+           const own = charts.together([{ x, y }, { x: x.map((v) => v + 5e3), y }]), grid = charts.gridOf(own);
+           const crossing = [[0, 10], [10, 0]].map((y) => ({ x: [1e6, 2e6], y }));
+           const other = { x: [1.5e6, 1.7e6], y: [3, 3] };  // of another agent, in the same panel
+           const there = charts.gridOf([...crossing, other]), { low, high } = charts.band(crossing, there);
+           const hit = own[0].x[100], { mean } = charts.band(own, grid);
+           return [hit, own[0].frames[0], own[1].frames[0], mean[grid.indexOf(hit)], there.includes(1.7e6),
+             Math.min(...high.map((v, i) => v - low[i]))];""",
+    )
+    assert drawn[:5] == [101e6 + 2_500, 1e6, 1e6 + 5_000, 0, True]
+    assert drawn[5] == pytest.approx(2 * 12.706 * 5, rel=1e-3)
+
+
+def test_evaluations_at_unlike_times_stay_where_they_are_and_what_is_nearer_than_a_dot_is_left_out(page):
+    apart, twice, few, ends, none = in_charts(
+        page,
+        """const apart = charts.together([{ x: [1, 2], y: [0, 0] }, { x: [1.2, 2.2], y: [0, 0] }]).map((c) => c.x);
+           const twice = charts.together([{ x: [1, 2, 3], y: [0, 0, 0] }, { x: [1, 1.001, 2], y: [0, 0, 0] }])[1].x;
+           const x = Array.from({ length: 50000 }, (_, i) => i), lone = { x: [7], y: [7] };
+           const grid = charts.gridOf([{ x, y: x }, lone]), ends = [grid[0], grid.includes(7), grid[grid.length - 1]];
+           return [apart, twice, grid.length, ends, charts.gridOf([])];""",
+    )
+    assert apart == [[1, 2], [1.2, 2.2]] and twice == [1, 1.001, 2]
+    assert 1_900 < few < 2_200 and ends == [0, True, 49_999] and none == []
+
+
 def test_the_point_that_is_nearest_to_a_click_counts(page):
     found = in_charts(
         page,

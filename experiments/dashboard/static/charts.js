@@ -21,21 +21,44 @@ export function smooth({ x, y }, amount, unit) {
   });
 }
 
-// Curves of a single point each, such as of runs that were evaluated at their end only, have it in their middle.
+// Curves that were measured at nearly the same places, but for those that ended early, are moved to these places: their
+// middle. Nearly is a hundredth of the period; curves of a single point each, such as of runs that were evaluated at
+// their end only, are together wherever they have it.
 export function together(curves) {
-  if (curves.length < 2 || curves.some((curve) => curve.x.length !== 1)) return curves;
-  const middle = curves.reduce((sum, curve) => sum + curve.x[0], 0) / curves.length;
-  return curves.map((curve) => ({ ...curve, x: [middle], frames: curve.frames ?? curve.x }));
+  const most = Math.max(0, ...curves.map((curve) => curve.x.length));
+  if (curves.length < 2 || !most) return curves;
+  const columns = Array.from({ length: most }, (_, i) => curves.filter((curve) => curve.x.length > i).map((curve) => curve.x[i]));
+  const first = columns.map((column) => Math.min(...column)), last = columns.map((column) => Math.max(...column));
+  const steps = first.slice(1).map((x, i) => x - first[i]).sort((a, b) => a - b), near = steps[steps.length >> 1] / 100;
+  if (most > 1 && columns.some((_, i) => last[i] - first[i] > near || last[i - 1] >= first[i])) return curves;
+  const middle = columns.map((column) => column.reduce((sum, x) => sum + x, 0) / column.length);
+  return curves.map((curve) => ({ ...curve, x: middle.slice(0, curve.x.length), frames: curve.frames ?? curve.x }));
 }
 
-function at(x, y, wanted) {  // linear between points
+function at(x, y, wanted) {  // linear between points, and null where one of them has nothing
   let low = 0, high = x.length - 1;
-  if (wanted < x[0] || wanted > x[high]) return null;
+  if (!x.length || wanted < x[0] || wanted > x[high]) return null;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
     if (x[middle] <= wanted) low = middle; else high = middle;
   }
-  return x[high] === x[low] ? y[high] : y[low] + ((y[high] - y[low]) * (wanted - x[low])) / (x[high] - x[low]);
+  if (x[high] === wanted) return y[high];
+  if (x[low] === wanted) return y[low];
+  return y[low] === null || y[high] === null ? null : y[low] + ((y[high] - y[low]) * (wanted - x[low])) / (x[high] - x[low]);
+}
+
+// All points of some curves, and others, in order. Of those nearer to each other than a 2000th of the whole way, which
+// is less than a dot of a screen, one is left; the ends of a curve always are.
+function union(curves, others = []) {
+  const ends = new Set(curves.filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]));
+  const all = [...new Set([...curves.flatMap(({ x }) => x), ...others])].sort((a, b) => a - b);
+  const least = (all[all.length - 1] - all[0]) / 2000;
+  let before = -Infinity;
+  return all.filter((x) => {
+    if (x - before < least && !ends.has(x)) return false;
+    before = x;
+    return true;
+  });
 }
 
 // The 97.5 % quantile of Student's t: the first two in closed form, then Fisher & Cornish's expansion (1960).
@@ -52,10 +75,12 @@ export function student(freedom) {
 
 // The mean and its 95 % t interval where all seeds have come. Where at least half have, `some` is the mean of
 // those, for it jumps where one ends; null if there is no such place. `share` is how much of the grid that is.
+// Both are of the points where the seeds were measured; between these, at the grid's others, they are linear: an
+// interval of interpolated seeds would close where two of them cross.
 export function band(curves, grid) {
-  const values = curves.map((curve) => grid.map((x) => at(curve.x, curve.y, x)));
+  const own = union(curves), values = curves.map((curve) => own.map((x) => at(curve.x, curve.y, x)));
   const mean = [], low = [], high = [], some = [];
-  for (let i = 0; i < grid.length; i++) {
+  for (let i = 0; i < own.length; i++) {
     const there = values.map((row) => row[i]).filter((v) => v !== null);
     const m = there.length ? there.reduce((a, b) => a + b, 0) / there.length : null, all = there.length === curves.length;
     mean.push(all ? m : null);
@@ -65,19 +90,20 @@ export function band(curves, grid) {
     const half = student(freedom) * Math.sqrt(squares / freedom / there.length);
     low.push(m - half); high.push(m + half);
   }
-  const lone = some.filter((value) => value !== null).length, ends = (i) => some[i] !== null && some[i] !== undefined && mean[i] === null;
+  const ends = (i) => some[i] !== null && some[i] !== undefined && mean[i] === null;
   mean.forEach((value, i) => { if (value !== null && (ends(i - 1) || ends(i + 1))) some[i] = value; });  // they meet
-  return { mean, low, high, some: lone ? some : null, share: lone / grid.length };
+  const [m, l, h, s] = [mean, low, high, some].map((row) => grid.map((x) => at(own, row, x)));
+  const lone = s.filter((value, i) => value !== null && m[i] === null).length;
+  return { mean: m, low: l, high: h, some: lone ? s : null, share: lone / grid.length };
 }
 
+// Where the lines of a panel have points: wherever a curve of it has, and evenly between, for what was measured
+// elsewhere, such as published curves, and for the pointer.
 export function gridOf(curves, points = 100) {
-  const ends = curves.filter((c) => c.x.length).map((c) => [c.x[0], c.x[c.x.length - 1]]);
-  if (!ends.length) return [];
-  const low = Math.min(...ends.map((e) => e[0])), high = Math.max(...ends.map((e) => e[1]));
-  if (high <= low) return [low];
-  const grid = Array.from({ length: points }, (_, i) => low + ((high - low) * i) / (points - 1));
-  const lone = curves.filter((c) => c.x.length === 1).map((c) => c.x[0]);  // a single evaluation is seen, too
-  return [...new Set([...grid, ...lone])].sort((a, b) => a - b);
+  const own = union(curves);
+  if (own.length < 2) return own;
+  const low = own[0], high = own[own.length - 1];
+  return union(curves, Array.from({ length: points }, (_, i) => low + ((high - low) * i) / (points - 1)));
 }
 
 // One plot. `lines`: [{label, colour, lap, x, mean, low, high, some, dashed}] on one grid x.

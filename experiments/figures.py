@@ -172,7 +172,7 @@ def curves(comparison: Comparison) -> Any:
         place.set_title(game)
         from_zero(place)
         if number >= len(games) - columns:
-            place.set_xlabel(words)
+            place.set_xlabel(words, fontsize=9 if columns < 4 else 8)
         if number % columns == 0:
             place.set_ylabel("raw score of evaluations")
     for place in list(axes.flat)[len(games) :]:

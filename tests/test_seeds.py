@@ -187,3 +187,14 @@ def test_all_figures_repeat_themselves(tmp_path):
         make(tmp_path, "c51", "Pong", seed, scores[::-1])
     first, second = ([content_of(one, "svg") for one in draw_all(load([tmp_path])).values()] for _ in range(2))
     assert first == second and len(first) == 5
+
+
+def test_no_label_of_many_panels_is_cut(tmp_path):
+    for game in ("Pong", "Breakout", "Boxing", "Freeway", "Seaquest"):
+        path = make(tmp_path, "dqn", game, 1, [1.0])
+        (file,) = (path / "evaluations").iterdir()
+        write_json(file, json.loads(file.read_text()) | {"frames": 4_000})
+    figure = draw_all(load([tmp_path]))["curves"]
+    figure.canvas.draw()
+    right = figure.get_size_inches()[0] * figure.dpi
+    assert all(place.xaxis.label.get_window_extent().x1 <= right for place in figure.axes)

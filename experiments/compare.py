@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from envs.extras import how_to_install
-from experiments import tables
+from experiments import latex, tables
 from experiments.comparison import load
 from experiments.files import write_atomically
 from experiments.options import OptionalPath
@@ -64,7 +64,7 @@ def main(args: list[str]) -> int:
     )  # fmt: skip
     data = as_json(comparison)
     texts = (
-        (options.latex, lambda: tables.to_latex(data)), (options.csv, lambda: tables.to_csv(data)),
+        (options.latex, lambda: latex.to_latex(data)), (options.csv, lambda: tables.to_csv(data)),
         (options.json, lambda: json.dumps(data, indent=2, allow_nan=False) + "\n"),
     )  # fmt: skip
     on_terminal = [make for path, make in texts if path == Path("-")]

@@ -21,11 +21,11 @@ from experiments.config import to_json
 from experiments.figures import draw_all
 from experiments.files import RunError, write_json
 from experiments.fingerprint import fingerprint
+from experiments.latex import escape, to_latex
 from experiments.presets import preset
 from experiments.published import published_agent
 from experiments.records import find_runs, flat, status, training_hours
 from experiments.results import as_json, means
-from experiments.tables import escape, to_latex
 
 
 def make(root, agent, game, seed, scores, **how):

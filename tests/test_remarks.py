@@ -10,9 +10,9 @@ from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.figures import draw_all
 from experiments.files import RunError, write_json
+from experiments.latex import escape, to_latex
 from experiments.report import films
 from experiments.results import as_json
-from experiments.tables import escape, to_latex
 from tests.test_compare import make
 
 

@@ -12,9 +12,10 @@ from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.figures import content_of, draw_all
 from experiments.files import write_json
+from experiments.latex import to_latex
 from experiments.presets import preset
 from experiments.results import as_json
-from experiments.tables import apart, brief, to_latex
+from experiments.tables import apart, brief
 from tests.test_compare import make
 
 

@@ -7,10 +7,22 @@ from experiments.fingerprint import differing, identity, of_result
 from experiments.records import finite, in_training
 from experiments.stats import typical
 
+NEAR = 1.01  # lengths of training are alike up to this: whole rounds of games and rollouts end a little apart
 
-def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str) -> list[dict[str, Any]]:
-    """Evaluations of a run's last weights (or of its last best), under a protocol if one is named."""
+
+def by_then(found: list[dict[str, Any]], frames: int) -> list[dict[str, Any]]:
+    """Of evaluations, those that training made at or before so many frames; all that it made if these are 0."""
+    return [result for result in in_training(found) if not frames or result["frames"] <= NEAR * frames]
+
+
+def eligible(found: list[dict[str, Any]], checkpoint: str, protocol: str, frames: int = 0) -> list[dict[str, Any]]:
+    """Evaluations of a run's last weights (or of its last best), under a protocol if one is named.
+
+    Args:
+        frames: of training, at most; only what training measured counts then. 0: whatever was measured.
+    """
     kinds = {"protocol": str, "episodes": int}
+    found = by_then(found, frames) if frames else found
     found = [result for result in found if all(isinstance(result.get(key), kind) for key, kind in kinds.items())]
     if checkpoint == "best":
         found = [result for result in found if result.get("checkpoint") == "best"]

@@ -38,6 +38,11 @@ class Compare:
     """a file for every figure that is shown; - is the terminal"""
     protocol: str = ""
     """only evaluations under this protocol; empty: any"""
+    frames: int = 0
+    """score each run by its last evaluation in training at or before so many frames (up to a hundredth after, too, as
+    rounds end a little apart), and end curves there; 0: at its end"""
+    baseline: str = ""
+    """the probability of improvement only of the others over this agent; empty: of every pair"""
     checkpoint: Literal["last", "best"] = "last"
     """best: score the weights that did best in training, which flatters; the output says so"""
     mixed: bool = False
@@ -59,9 +64,9 @@ def main(args: list[str]) -> int:
             raise ValueError(f"--figures {options.figures} is a file: name a folder")
         import_matplotlib()
     comparison = load(
-        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
-        published=tuple(published_agent(name) for name in options.published),
-    )  # fmt: skip
+        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, frames=options.frames,
+        mixed=options.mixed, published=tuple(published_agent(name) for name in options.published),
+    ).over(options.baseline)  # fmt: skip
     data = as_json(comparison)
     texts = (
         (options.latex, lambda: latex.to_latex(data)), (options.csv, lambda: tables.to_csv(data)),

@@ -17,8 +17,8 @@ def escape(text: str) -> str:
 
 # What a paper's reader must know, of the notes that are no warnings in capitals.
 PRINTED = (
-    "published ", "as few as ", "some cells have a single seed", "every cell has a single seed", "aggregates ",
-    "human-normalised aggregates ", "left out, ", "not finished: ", "measured more than once ",
+    "scores after ", "published ", "as few as ", "some cells have a single seed", "every cell has a single seed",
+    "aggregates ", "human-normalised aggregates ", "left out, ", "not finished: ", "measured more than once ",
 )  # fmt: skip
 
 

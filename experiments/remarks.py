@@ -3,9 +3,10 @@
 from collections import Counter
 
 from envs.protocols import PROTOCOLS
+from experiments.choice import NEAR
 from experiments.records import Record, best_of
 from experiments.scored import Comparison
-from experiments.tables import brief
+from experiments.tables import brief, extent
 
 
 def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
@@ -17,6 +18,11 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
     elif comparison.mixed_curves:
         names = ", ".join(key.replace("_", " ") for key in comparison.mixed_curves)
         notes.append(f"MIXED CURVES: evaluations in training were not made alike: they differ in {names}")
+    if comparison.frames:
+        notes.append(
+            f"scores after {brief(comparison.frames)} frames of training: each run's last evaluation in training by"
+            f" then, after {extent([run.result['frames'] for run in comparison.runs])}"
+        )
     if checkpoint == "best":
         notes.append("BEST CHECKPOINT: each run is scored by the weights that scored best in training, which flatters")
         stale = [
@@ -53,7 +59,7 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             f"UNEQUAL SEEDS: {min(counts)} to {max(counts)} runs in a cell: in the interquartile mean, the optimality"
             " gap and the profiles, games with more runs count more; leave runs out until all have as many"
         )
-    notes += unequal_frames(comparison)
+    notes += unequal_frames(comparison, checkpoint)
     missing = [game for game in comparison.games if game not in shared]
     if missing:
         notes.append(
@@ -67,7 +73,7 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
             " of improvement needs none"
         )
     unfinished = [run for run in comparison.runs if run.frames < run.record.settings["frames"]]
-    if unfinished:
+    if unfinished and not comparison.frames:
         score = "best so far" if checkpoint == "best" else "latest score"
         notes.append(f"not finished: {len(unfinished)} of {len(comparison.runs)} runs, whose score is the {score}")
     return notes
@@ -131,16 +137,18 @@ def mixed_training(comparison: Comparison) -> list[str]:
     return [f"MIXED TRAINING: trained under {', '.join(unlike)}, whatever they were evaluated under"] if unlike else []
 
 
-def unequal_frames(comparison: Comparison) -> list[str]:
-    """A note on the game where lengths of training differ most, if on any they do."""
+def unequal_frames(comparison: Comparison, checkpoint: str) -> list[str]:
+    """A note on the game where lengths of training differ most, if on any they do, and after what they are alike."""
     found = []
     for game in comparison.games:
         runs = [run for run in comparison.runs if run.record.game == game]
         pairs = sorted((run.frames, run.agent) for run in runs)
         (least, shortest), (most, longest) = pairs[0], pairs[-1]
-        if most > 1.01 * least:  # whole rounds of games and rollouts end a little apart
-            found.append((most / max(least, 1), f"on {game} {brief(least)} ({shortest}) to {brief(most)} ({longest})"))
+        if most > NEAR * least:
+            words = f"on {game} {brief(least)} ({shortest}) to {brief(most)} ({longest})"
+            found.append((most / max(least, 1), words, least))
     if not found:
         return []
     others = f", and unlike on {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"UNEQUAL FRAMES: {max(found)[1]} frames of training{others}: compare after as many, or say so"]
+    flag = f"--frames {brief(min(least for _, _, least in found))}" + " --checkpoint last" * (checkpoint == "best")
+    return [f"UNEQUAL FRAMES: {max(found)[1]} frames of training{others}: compare after as many ({flag}), or say so"]

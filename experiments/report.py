@@ -62,6 +62,11 @@ class Report:
     """of films, at most: what is larger cannot be mailed"""
     protocol: str = ""
     """only evaluations under this protocol; empty: any"""
+    frames: int = 0
+    """score each run by its last evaluation in training at or before so many frames (up to a hundredth after, too, as
+    rounds end a little apart), and end curves there; 0: at its end"""
+    baseline: str = ""
+    """the probability of improvement only of the others over this agent; empty: of every pair"""
     checkpoint: Literal["last", "best"] = "last"
     """best: score the weights that did best in training, which flatters; the page says so"""
     mixed: bool = False
@@ -175,9 +180,9 @@ def main(args: list[str]) -> int:
     refuse_folder("out", options.out)
     import_matplotlib()
     comparison = load(
-        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, mixed=options.mixed,
-        published=tuple(published_agent(name) for name in options.published),
-    )  # fmt: skip
+        list(options.runs), checkpoint=options.checkpoint, protocol=options.protocol, frames=options.frames,
+        mixed=options.mixed, published=tuple(published_agent(name) for name in options.published),
+    ).over(options.baseline)  # fmt: skip
     from experiments.figures import content_of, draw_all
 
     drawn = {name: content_of(figure, "svg") for name, figure in draw_all(comparison).items()}

@@ -22,12 +22,13 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     prints = [of_result(run.result) for run in comparison.runs]
     several = {key: " or ".join(said(key, value) for value in values) for key, values in differing(prints).items()}
     return {
-        "conditions": conditions(prints[0]) | several, "mixed": comparison.mixed,
+        "conditions": conditions(prints[0]) | several, "mixed": comparison.mixed, "frames": comparison.frames or None,
         "fingerprints": sorted({identity(one) for one in prints}),
         "games": games, "common_games": comparison.common_games,
         "aggregates": {agent: stats.aggregates(scores) for agent, scores in scored.items()},
         "atari5": {agent: atari5_estimate(means(comparison, agent)) for agent in comparison.agents},
-        "shared_games": comparison.shared_games, "improvement": stats.improvements(raw),
+        "shared_games": comparison.shared_games, "baseline": comparison.baseline or None,
+        "improvement": [one for x, y in comparison.pairs if raw for one in stats.improvements({x: raw[x], y: raw[y]})],
         "differences": comparison.differences, "notes": comparison.notes,
         "published": [published_json(agent, comparison) for agent in comparison.published],
         "runs": [run_json(run) for run in comparison.runs],
@@ -73,11 +74,12 @@ def run_json(run: Scored) -> dict[str, Any]:
     """A row for one run, with the part of its fingerprint in which comparable runs differ."""
     found = of_result(run.result)
     frames, hours = map(list, zip(*run.hours, strict=True))
+    measured = {key: found.get(key) for key in ("protocol", "epsilon", "episodes", "sticky_probability", "noop_max")}
     return {
-        "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "game": run.record.game,
-        "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
-        "human_normalised": run.normalised,
-        "interval_over_episodes": run.result.get("mean_interval"), "evaluation": run.result["name"],
+        "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "preset": run.record.preset,
+        "game": run.record.game, "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
+        "median": run.result.get("median"), "interval_over_episodes": run.result.get("mean_interval"),
+        "human_normalised": run.normalised, **measured, "evaluation": run.result["name"],
         "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),
         "weights": found["checkpoint"], "commit": found["commit"], "evaluation_seeds": found["seeds"],
         "command": run.record.config.get("command"),

@@ -1,5 +1,6 @@
 """Runs with their scores, by agent and game."""
 
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,28 @@ class Comparison(NamedTuple):
     published: list[PublishedAgent]
     notes: list[str]
     mixed_curves: dict[str, list[Any]]  # conditions in which evaluations in training differ
+    frames: int = 0  # of training, after which runs are scored and curves end; 0: at their end
+    baseline: str = ""  # the agent over which others may improve; "": any over any
+
+    def over(self, baseline: str) -> "Comparison":
+        """The same, with the improvement of the others over one agent; "" is none.
+
+        Raises:
+            ValueError: there is no such agent; names the closest.
+        """
+        if baseline and baseline not in self.agents:
+            from experiments.presets import closest
+
+            alike = [agent for agent in self.agents if baseline.lower() in agent.lower()]
+            raise ValueError(f"no agent here is called {baseline!r}; {closest(baseline, alike or self.agents)}")
+        return self._replace(baseline=baseline)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Agents of which the first may score more than the second: every pair once, or each other and the baseline."""
+        if self.baseline:
+            return [(agent, self.baseline) for agent in self.agents if agent != self.baseline]
+        return list(combinations(self.agents, 2))
 
     @property
     def agents(self) -> list[str]:

@@ -130,7 +130,10 @@ def terminal(data: dict[str, Any]) -> Group:
         games = f"{count} games" if count > 1 else data["common_games"][0]
         parts.append(table(f"Human-normalised (1 is a human) over {games}", *aggregate_rows(data)))
     if len(data["improvement"]) > MOST:
-        note = f"the probabilities of improvement of {len(data['improvement']):_} pairs of agents are in --json"
+        note = (
+            f"the probabilities of improvement of {len(data['improvement']):_} pairs of agents are in --json;"
+            " --baseline AGENT asks for those over one"
+        )
         parts.append(Text(f"note: {note}", style="dim"))
     elif data["improvement"]:
         rows = [
@@ -166,10 +169,21 @@ def table(title: str, header: list[str], rows: list[list[str]], justify: Literal
     return made
 
 
+def unlike(conditions: dict[str, list[Any]]) -> str:
+    """In what scores differ that were not measured alike; empty if in nothing."""
+    return "; ".join(f"{key.replace('_', ' ')} {' or '.join(map(str, found))}" for key, found in conditions.items())
+
+
 def to_csv(data: dict[str, Any]) -> str:
-    """A row per run: everything its score depends on."""
+    """A row per run: everything its score depends on, and in what the scores differ if they were not measured alike."""
+    rows = []
+    for run in data["runs"]:
+        low, high = run["interval_over_episodes"] or (None, None)
+        rows.append(run | {"interval_low": low, "interval_high": high, "frames_limit": data["frames"]})
+        rows[-1]["mixed"] = unlike(data["mixed"])
+        del rows[-1]["interval_over_episodes"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(data["runs"][0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(data["runs"])
+    writer.writerows(rows)
     return text.getvalue()

@@ -1,5 +1,7 @@
 """What a comparison says of itself, in its notes, in captions and in files."""
 
+import csv
+import io
 import json
 import re
 from dataclasses import replace
@@ -11,11 +13,11 @@ from envs.protocols import PROTOCOLS
 from experiments.cli import run_command
 from experiments.comparison import load
 from experiments.figures import content_of, draw_all
-from experiments.files import write_json
+from experiments.files import RunError, write_json
 from experiments.latex import to_latex
 from experiments.presets import preset
 from experiments.results import as_json
-from experiments.tables import apart, brief
+from experiments.tables import apart, brief, to_csv
 from tests.test_compare import make
 
 
@@ -41,6 +43,17 @@ def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
         assert "Scored after 1M to 3M frames of training, with 2 seeds a game. " in caption
         assert "As few as 2 seeds: bootstrap intervals, which aggregates and the probability of" in caption
         assert "frame cap 108000" in caption and "UNEQUAL FRAMES: " in caption
+
+
+def test_a_row_of_csv_says_what_its_score_depends_on(tmp_path):
+    make(tmp_path, "dqn", "Pong", 1, [1.0])
+    row = lambda **how: list(csv.DictReader(io.StringIO(to_csv(as_json(load([tmp_path], **how))))))[-1]
+    one = row()
+    assert (one["preset"], one["protocol"], one["epsilon"], one["episodes"]) == ("dqn", "machado", "0.001", "2")
+    assert (one["sticky_probability"], one["noop_max"], one["mixed"]) == ("0.25", "0", "")
+    assert (one["interval_low"], one["interval_high"], one["median"]) == ("1.0", "1.0", "")  # nobody wrote the median
+    make(tmp_path, "dqn", "Pong", 2, [1.0], epsilon=0.05)
+    assert row(mixed=True)["mixed"] == "epsilon 0.001 or 0.05" and row(mixed=True)["epsilon"] == "0.05"
 
 
 def test_single_runs_have_no_intervals_and_nobody_speaks_of_any(tmp_path, capsys):
@@ -104,6 +117,71 @@ def test_unequal_lengths_of_training_on_a_game_are_told(tmp_path):
     make(tmp_path, "ppo", "Breakout", 1, [1.0])
     (note,) = (note for note in load([tmp_path]).notes if note.startswith("UNEQUAL"))
     assert "to 3M (c51) frames of training, and unlike on 1 more: " in note
+
+
+def test_runs_of_unlike_lengths_compare_after_as_many_frames(tmp_path, capsys):
+    make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0, 3.0])
+    make(tmp_path, "c51", "Pong", 1, [4.0, 5.0])
+    late = make(tmp_path, "c51", "Pong", 2, [6.0, 7.0, 8.0])
+    for name in ("000000250000", "000000500000"):
+        (late / f"evaluations/{name}.json").unlink()
+    (note,) = (note for note in load([tmp_path]).notes if note.startswith("UNEQUAL"))
+    assert "compare after as many (--frames 2M), or say so" in note
+    again = json.loads((tmp_path / "dqn-Pong-s1-0/evaluations/000000500000.json").read_text()) | {"mean": 99.0}
+    write_json(tmp_path / "dqn-Pong-s1-0/evaluations/000000500000-machado-s5.json", again)  # not made in training
+    comparison = load([tmp_path], frames=2_000_000)
+    assert {run.agent: (run.result["mean"], run.curve[-1]) for run in comparison.runs} == {
+        "dqn": (2, (2_000_000, 2)), "c51": (5, (2_000_000, 5)),
+    }  # fmt: skip
+    assert any(
+        note == f"left out, without an evaluation in training up to 2M frames: {late.name}" for note in comparison.notes
+    )
+    assert not any(note.startswith(("UNEQUAL FRAMES", "not finished")) for note in comparison.notes)
+    data = as_json(comparison)
+    said = "scores after 2M frames of training: each run's last evaluation in training by then, after 2M"
+    assert said in data["notes"] and said[1:] in to_latex(data) and data["frames"] == 2_000_000
+    assert {row["frames_limit"] for row in csv.DictReader(io.StringIO(to_csv(data)))} == {"2000000"}
+    place = draw_all(comparison)["curves"].axes[0]
+    assert max(line.get_xdata().max() for line in place.get_lines()) == 2
+    for command, out in (("compare", []), ("report", ["--out", str(tmp_path / "r.html")])):
+        assert run_command(command, [str(tmp_path), "--frames", "2M", *out]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert "scores after 2M frames of training" in (tmp_path / "r.html").read_text()
+
+
+def test_rounds_that_end_a_little_later_are_of_the_same_frames(tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
+    file = path / "evaluations/000000500000.json"
+    write_json(file, json.loads(file.read_text()) | {"frames": 2_010_000})
+    assert load([path], frames=2_000_000).runs[0].result["mean"] == 2
+    assert load([path], frames=1_900_000).runs[0].result["mean"] == 1
+
+
+def test_frames_that_no_score_is_of_are_refused(tmp_path):
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
+    for how, words in (
+        ({"frames": 500_000}, "by 500k frames; the first time was after 1M: --frames 1M"),
+        ({"frames": 5, "protocol": "nature"}, "in training under nature by 5 frames; do without --frames"),
+        ({"frames": -5}, "such as 5M"), ({"frames": 5, "checkpoint": "best"}, "leave one of them out"),
+    ):  # fmt: skip
+        with pytest.raises(RunError, match=words):
+            load([path], **how)
+
+
+def test_improvement_over_a_baseline_only(tmp_path, capsys):
+    for score, agent in enumerate(("dqn", "c51", "rainbow", "iqn")):
+        make(tmp_path, agent, "Pong", 1, [float(score)])
+    comparison = load([tmp_path]).over("c51")
+    data = as_json(comparison)
+    assert [(x["x"], x["y"], x["probability"]) for x in data["improvement"]] == [
+        ("dqn", "c51", 0.0), ("iqn", "c51", 1.0), ("rainbow", "c51", 1.0),
+    ] and data["baseline"] == "c51"  # fmt: skip
+    assert run_command("compare", [str(tmp_path), "--baseline", "c51"]) == 0
+    assert capsys.readouterr().out.count("  beats  ") == 3
+    for name, words in (("c52", "did you mean c51"), ("bow", "did you mean rainbow"), ("zzz", "there are c51, dqn, ")):
+        assert run_command("compare", [str(tmp_path), "--baseline", name]) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1
 
 
 def test_frames_in_four_digits():

@@ -1,8 +1,12 @@
 """A comparison as LaTeX."""
 
+import re
+from textwrap import wrap
 from typing import Any
 
-from experiments.tables import aggregate_rows, cells, extent, raw_title
+from experiments.tables import LONG, MOST, aggregate_rows, cells, extent, improvement_rows, place, raw_title, upright
+
+FEW = 3  # more columns of scores than these fit a page only with intervals on lines of their own
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -23,37 +27,75 @@ PRINTED = (
 
 
 def to_latex(data: dict[str, Any]) -> str:
-    """Two tables for booktabs: raw scores by game, and human-normalised aggregates.
+    """Tables for booktabs: raw and human-normalised scores by game, aggregates, and the probability of improvement.
 
-    The captions say how long agents trained and with how many seeds, how it was measured, what a reader is warned of,
-    and the protocols of published agents.
+    The first caption says how long agents trained and with how many seeds, how it was measured, what a reader is warned
+    of, and the protocols of published agents; the others refer to it.
     """
+    varied = any(one["interval"] for found in data["aggregates"].values() for one in found.values())
+    bootstrap = " with 95 % stratified bootstrap intervals" * varied
+    improvement = data["improvement"][: MOST * (len(data["improvement"]) <= MOST)]
+    title = raw_title(data)
+    tables = {
+        "raw": (title, 1, *upright(*cells(data))),
+        "games": (title.replace("Raw", "Human-normalised"), 1, *upright(*cells(data, normalised=True))),
+        "human": (f"Human-normalised scores{bootstrap}", 1, *aggregate_rows(data)),
+        "improvement": (f"Probability of improvement {place(data)}{bootstrap}", 2, *improvement_rows(improvement)),
+    }
+    parts, said = ["% needs \\usepackage{booktabs}"], measured(data)
+    for name, (title, names, header, rows) in tables.items():
+        if any(any(row[1:]) for row in rows):
+            caption = f"{escape(title)}. {said}".replace(r" \%", r"\,\%")
+            parts.append("\n".join([
+                r"\begin{table}", r"\centering\small\setlength{\tabcolsep}{4pt}", *tabular(names, header, rows),
+                rf"\caption{{{caption}}}", rf"\label{{tab:{name}}}", r"\end{table}", "",
+            ]))  # fmt: skip
+            said = r"Measured as in Table~\ref{tab:raw}."
+    return "\n".join(parts)
+
+
+def tabular(names: int, header: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table with so many columns of names, then scores; of many, intervals have lines of their own."""
+    width = max(len(word) for row in rows for word in row[:names])
+    left = "l" if width <= LONG else rf"p{{{0.3 if names > 1 else 0.28}\linewidth}}"
+    lines = [" & ".join(map(folded, header)) + r" \\", r"\midrule"]
+    for row in rows:
+        words, scores = [escape(word) for word in row[:names]], [signed(word) for word in row[names:]]
+        if len(scores) <= FEW or not any(" [" in score for score in scores):
+            lines.append(" & ".join([*words, *scores]) + r" \\")
+            continue
+        means, intervals = zip(*(score.partition(" [")[::2] for score in scores), strict=True)
+        small = [rf"{{\footnotesize [{interval}}}" * bool(interval) for interval in intervals]
+        lines += [" & ".join([*words, *means]) + r" \\", " & ".join([" " * names, *small]) + r" \\"]
+    columns = left * names + "r" * (len(header) - names)
+    return [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def folded(name: str) -> str:
+    """The head of a column, in several lines if it is long."""
+    lines = wrap(escape(name), LONG // 2, break_long_words=False, break_on_hyphens=False)
+    return r"\shortstack[r]{" + r"\\".join(lines) + "}" if len(lines) > 1 else escape(name)
+
+
+def signed(text: str) -> str:
+    """Scores with a minus as mathematics has it."""
+    return re.sub(r"-(?=\d)", "$-$", text)
+
+
+def measured(data: dict[str, Any]) -> str:
+    """How scores were measured, and what a reader is warned of, as LaTeX."""
     how = data["conditions"]
     cap = f"frame cap {how['frame_cap']}" if how["frame_cap"] else "no frame cap but the game's own"
-    measured = (
+    words = (
         f"Protocol {how['protocol']}, sticky-action probability {how['sticky_probability']}, {cap},"
         f" $\\epsilon = {how['epsilon']}$, {how['episodes']} episodes a run."
     )
     if data["mixed"]:
-        measured = r"\textbf{Scores were not measured alike: } " + escape(", ".join(data["mixed"])) + "."
+        words = r"\textbf{Scores were not measured alike: } " + escape(", ".join(data["mixed"])) + "."
     seeds = extent([len(set(one["seeds"])) for found in data["games"].values() for one in found.values()])
     trained = (
         f"Scored after {extent([run['frames'] for run in data['runs']])} frames of training, with {seeds}"
         f" seed{'s' * (seeds != '1')} a game."
     )
     notes = [note for note in data["notes"] if note[:5].isupper() or note.startswith(PRINTED)]
-    measured = " ".join([trained, measured, *(f"{escape(note[0].upper() + note[1:])}." for note in notes)])
-    varied = any(one["interval"] for found in data["aggregates"].values() for one in found.values())
-    human = "Human-normalised scores" + " with 95 % stratified bootstrap intervals" * varied
-    tables = {raw_title(data): cells(data), human: aggregate_rows(data)}
-    parts = []
-    for title, (header, rows) in tables.items():
-        if rows:
-            caption = escape(title).replace(r" \%", r"\,\%")
-            lines = [" & ".join(escape(word) for word in row) + r" \\" for row in (header, *rows)]
-            parts.append("\n".join([
-                r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule",
-                lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}",
-                rf"\caption{{{caption}. {measured}}}", r"\end{table}", "",
-            ]))  # fmt: skip
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts)
+    return " ".join([trained, words, *(f"{escape(note[0].upper() + note[1:])}." for note in notes)])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.scores import human_normalised
+from envs.scores import baselines, human_normalised
 from experiments import stats
 from experiments.comparison import Comparison, Scored, trained_for
 from experiments.fingerprint import conditions, differing, identity, of_result
@@ -31,7 +31,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "improvement": [one for x, y in comparison.pairs if raw for one in stats.improvements({x: raw[x], y: raw[y]})],
         "differences": comparison.differences, "notes": comparison.notes,
         "published": [published_json(agent, comparison) for agent in comparison.published],
-        "runs": [run_json(run) for run in comparison.runs],
+        "runs": [run_json(run) for run in comparison.runs], "curves": [curve_json(run) for run in comparison.runs],
     }  # fmt: skip
 
 
@@ -42,12 +42,12 @@ def said(key: str, value: Any) -> str:
 
 def cell(runs: list[Scored]) -> dict[str, Any]:
     """An agent on a game: raw scores by seed, their mean, and its interval over seeds (None for a single one)."""
-    scores = [run.result["mean"] for run in runs]
-    mean = float(np.mean(scores))
+    scores, game = [run.result["mean"] for run in runs], runs[0].record.game
+    mean, interval, known = float(np.mean(scores)), stats.mean_interval(scores), game in baselines()
     return {
-        "scores": scores, "seeds": [run.record.seed for run in runs], "mean": mean,
-        "interval": stats.mean_interval(scores),
-        "human_normalised": human_normalised(runs[0].record.game, mean),
+        "scores": scores, "seeds": [run.record.seed for run in runs], "mean": mean, "interval": interval,
+        "human_normalised": human_normalised(game, mean),
+        "human_normalised_interval": [human_normalised(game, x) for x in interval] if interval and known else None,
         "frames": min(run.result["frames"] for run in runs),
     }  # fmt: skip
 
@@ -66,6 +66,7 @@ def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, A
     return {
         "name": agent.name, "protocol": agent.protocol, "source": agent.source,
         "million_frames": agent.million_frames, "trained": trained_for(agent), "scores": scores,
+        "human_normalised": {game: human_normalised(game, score) for game, score in scores.items()},
         "aggregates": {name: float(stats.AGGREGATES[name](normalised)) for name in stats.OF_MEANS} if whole else {},
     }  # fmt: skip
 
@@ -74,14 +75,25 @@ def run_json(run: Scored) -> dict[str, Any]:
     """A row for one run, with the part of its fingerprint in which comparable runs differ."""
     found = of_result(run.result)
     frames, hours = map(list, zip(*run.hours, strict=True))
+    scale = baselines().get(run.record.game)
     measured = {key: found.get(key) for key in ("protocol", "epsilon", "episodes", "sticky_probability", "noop_max")}
     return {
         "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "preset": run.record.preset,
         "game": run.record.game, "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
         "median": run.result.get("median"), "interval_over_episodes": run.result.get("mean_interval"),
-        "human_normalised": run.normalised, **measured, "evaluation": run.result["name"],
+        "human_normalised": run.normalised, "random": scale and scale.random, "human": scale and scale.human,
+        **measured, "evaluation": run.result["name"],
         "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),
         "weights": found["checkpoint"], "commit": found["commit"], "evaluation_seeds": found["seeds"],
         "command": run.record.config.get("command"),
         "hours": float(np.interp(run.result["frames"], frames, hours)),
+    }  # fmt: skip
+
+
+def curve_json(run: Scored) -> dict[str, Any]:
+    """A run's learning curve: mean raw scores of evaluations in training, by emulator frames."""
+    frames, scores = [x for x, _ in run.curve], [score for _, score in run.curve]
+    return {
+        "agent": run.agent, "game": run.record.game, "seed": run.record.seed, "run": run.record.name,
+        "frames": frames, "scores": scores,
     }  # fmt: skip

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 MOST = 100  # more pairs of agents than these are not compared in a terminal
+LONG = 24  # letters of a name that wraps if it has more
 MANY = 4  # more agents than these have no column each in a terminal
 
 
@@ -60,18 +61,23 @@ def raw_title(data: dict[str, Any]) -> str:
     return "Raw scores, mean over seeds and 95 % t interval" if varied else "Raw scores, a single seed each"
 
 
-def cells(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Raw scores, a row per game: (header, rows)."""
+def cells(data: dict[str, Any], normalised: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Raw scores, a row per game, or human-normalised ones of the games that have them: (header, rows)."""
     agents = list(dict.fromkeys(run["agent"] for run in data["runs"]))
     header = ["game", *agents, *(f"{agent['name']}, {agent['trained']}" for agent in data["published"])]
+    form: Any = two if normalised else number
+    mean, published = ("human_normalised", "human_normalised") if normalised else ("mean", "scores")
+    interval = "human_normalised_interval" if normalised else "interval"
     rows = []
     for game, found in data["games"].items():
+        if any(one[mean] is None for one in found.values()):
+            continue
         row = [game]
         for agent in agents:
             one = found.get(agent)
-            row.append(f"{number(one['mean'])} {spread(one['interval'])}".strip() if one else "")
-        row += [number(agent["scores"].get(game)) for agent in data["published"]]
-        rows.append(row)
+            row.append(f"{form(one[mean])} {spread(one[interval], form)}".strip() if one else "")
+        theirs = [agent[published].get(game) for agent in data["published"]]
+        rows.append([*row, *("" if score is None else form(score) for score in theirs)])
     return header, rows
 
 
@@ -91,6 +97,18 @@ def aggregate_rows(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     if not any(row[-1] for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
     return header, rows
+
+
+def place(data: dict[str, Any]) -> str:
+    """Where one agent is likelier to score more than another."""
+    games = data["shared_games"]
+    return f"on one of {len(games)} games chosen at random" if len(games) > 1 else f"on {''.join(games)}"
+
+
+def improvement_rows(pairs: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """The probability that an agent scores more than another, a row per pair: (header, rows)."""
+    rows = [[x["x"], x["y"], f"{two(x['probability'])} {spread(x['interval'], two)}".strip()] for x in pairs]
+    return ["agent", "over", "probability"], rows
 
 
 def upright(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
@@ -136,13 +154,8 @@ def terminal(data: dict[str, Any]) -> Group:
         )
         parts.append(Text(f"note: {note}", style="dim"))
     elif data["improvement"]:
-        rows = [
-            [f"{x['x']}  beats  {x['y']}", f"{two(x['probability'])} {spread(x['interval'], two)}"]
-            for x in data["improvement"]
-        ]
-        count = len(data["shared_games"])
-        where = f"one of {count} games chosen at random" if count > 1 else data["shared_games"][0]
-        parts.append(table(f"Probability of improvement on {where}", ["", "probability"], rows))
+        rows = [[f"{x}  beats  {y}", words] for x, y, words in improvement_rows(data["improvement"])[1]]
+        parts.append(table(f"Probability of improvement {place(data)}", ["", "probability"], rows))
     if data["differences"]:
         agents = list(next(iter(data["differences"].values())))
         rows = [[key, *(short(row[agent]) for agent in agents)] for key, row in data["differences"].items()]

@@ -77,7 +77,7 @@ def main(args: list[str]) -> int:
         print(make(), end="")
     console = Console(stderr=bool(on_terminal))  # so that what is piped is only what was asked for
     if not on_terminal:
-        console.print(tables.terminal(data))
+        console.print(tables.terminal(data, console.width))
     for path, make in texts:
         if path not in (None, Path("-")):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,12 @@
 
 import csv
 import io
+import re
 from collections import Counter
 from typing import Any, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -135,18 +137,18 @@ def apart(differences: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {agent: ", ".join(words) or "nothing" for agent, words in said.items()}
 
 
-def terminal(data: dict[str, Any]) -> Group:
-    """Everything for the terminal."""
+def terminal(data: dict[str, Any], width: int) -> Group:
+    """Everything for a terminal of so many columns."""
     how = data["conditions"]
     title = "MIXED FINGERPRINTS, not comparable" if data["mixed"] else (
         f"{how['protocol']}, epsilon {how['epsilon']}, {how['episodes']} episodes, "
         f"fingerprint {' and '.join(data['fingerprints'])}"
     )  # fmt: skip
-    parts: list[Any] = [table(f"{raw_title(data)} ({title})", *upright(*cells(data)))]
+    parts: list[Any] = [table(f"{raw_title(data)} ({title})", *upright(*cells(data)), width)]
     if data["aggregates"]:
         count = len(data["common_games"])
         games = f"{count} games" if count > 1 else data["common_games"][0]
-        parts.append(table(f"Human-normalised (1 is a human) over {games}", *aggregate_rows(data)))
+        parts.append(table(f"Human-normalised (1 is a human) over {games}", *aggregate_rows(data), width))
     if len(data["improvement"]) > MOST:
         note = (
             f"the probabilities of improvement of {len(data['improvement']):_} pairs of agents are in --json;"
@@ -155,31 +157,59 @@ def terminal(data: dict[str, Any]) -> Group:
         parts.append(Text(f"note: {note}", style="dim"))
     elif data["improvement"]:
         rows = [[f"{x}  beats  {y}", words] for x, y, words in improvement_rows(data["improvement"])[1]]
-        parts.append(table(f"Probability of improvement {place(data)}", ["", "probability"], rows))
+        parts.append(table(f"Probability of improvement {place(data)}", ["", "probability"], rows, width))
     if data["differences"]:
         agents = list(next(iter(data["differences"].values())))
         rows = [[key, *(short(row[agent]) for agent in agents)] for key, row in data["differences"].items()]
         if len(agents) <= MANY:
-            parts.append(table("Settings that differ", ["setting", *agents], rows))
+            parts.append(table("Settings that differ", ["setting", *agents], rows, width))
         else:
             rows = [list(row) for row in apart(data["differences"]).items()]
-            parts.append(table("What sets each apart from most", ["agent", "settings"], rows, justify="left"))
+            parts.append(table("What sets each apart from most", ["agent", "settings"], rows, width, justify="left"))
     parts += [Text(f"note: {note}", style="bold red" if note.isupper() or note[:5].isupper() else "dim")
               for note in data["notes"]]  # fmt: skip
     return Group(*parts)
 
 
-def table(title: str, header: list[str], rows: list[list[str]], justify: Literal["left", "right"] = "right") -> Table:
-    """A table whose cells are text, never markup."""
+def table(
+    title: str, header: list[str], rows: list[list[str]], width: int, justify: Literal["left", "right"] = "right"
+) -> Table:
+    """A table for so many columns of a terminal, whose cells are text, never markup."""
     made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    brief = max((len(row[0]) for row in rows), default=0) <= 24  # long names wrap rather than push figures out
+    fitting = widths(header, rows, width - 3 * len(header) + 1)  # a rule of three between columns, of one at the rims
+    brief = max((cell_len(row[0]) for row in rows), default=0) <= LONG  # longer names wrap rather than push figures out
     for i, name in enumerate(header):
         made.add_column(
-            Text(name), justify="left" if i == 0 else justify, no_wrap=i == 0 and brief, overflow="fold", min_width=7
-        )
+            Text(name), justify="left" if i == 0 else justify, overflow="fold", min_width=7,
+            no_wrap=i == 0 and brief and not fitting, width=fitting[i] if fitting else None,
+        )  # fmt: skip
     for row in rows:
-        made.add_row(*(Text(word) for word in row))
+        parts = zip(row, fitting or [0] * len(row), strict=True)
+        made.add_row(*(Text(word.replace(" [", "\n[") if 0 < size < cell_len(word) else word) for word, size in parts))
     return made
+
+
+def widths(header: list[str], rows: list[list[str]], whole: int) -> list[int]:
+    """How wide columns are that fold only at spaces, and in intervals only if they must, together at most `whole`.
+
+    What is spare keeps as many columns as possible from folding, by their cells and then by their heads. [] where even
+    words are too long.
+    """
+    columns = list(zip(header, *rows, strict=True))
+    for piece in (r"\[[^]]*\]|\S+", r"\S+"):
+        found = [
+            max(map(cell_len, [x for text in column for x in re.findall(piece, text)] or [""])) for column in columns
+        ]
+        name = max(map(cell_len, columns[0]))
+        found[0] = name if name <= LONG else found[0]  # names that are not long stay in one line
+        for texts in ([column[1:] for column in columns], columns):
+            lengths = [max(map(cell_len, text), default=0) for text in texts]
+            wanted = [max(0, length - size) for length, size in zip(lengths, found, strict=True)]
+            for i in sorted(range(len(found)), key=wanted.__getitem__):
+                found[i] += max(0, min(wanted[i], whole - sum(found)))
+        if sum(found) <= whole:
+            return found
+    return []
 
 
 def unlike(conditions: dict[str, list[Any]]) -> str:

@@ -18,7 +18,7 @@ from experiments.files import RunError, write_json
 from experiments.latex import folded, to_latex
 from experiments.presets import preset
 from experiments.results import as_json
-from experiments.tables import apart, brief, to_csv
+from experiments.tables import apart, brief, to_csv, widths
 from tests.test_compare import make
 
 
@@ -92,6 +92,31 @@ def test_latex_of_many_agents_fits_a_page(tmp_path):
     (below,) = re.findall(r"^dqn & 0.59 & 0.59 & 0.59 & 0.41 \\\\\n(.*) \\\\$", human, re.MULTILINE)
     assert below == "  & " + " & ".join([r"{\footnotesize [0.59, 0.59]}"] * 3 + [r"{\footnotesize [0.41, 0.41]}"])
     assert r"\begin{tabular}{llr}" in improvement and r"c51 & dqn & 0.00 [0.00, 0.00] \\" in improvement
+
+
+def test_names_and_intervals_are_folded_at_spaces_where_a_terminal_is_narrow(tmp_path, capsys, monkeypatch):
+    for rate in (5e-4, 1e-3):
+        for seed in (1, 2):
+            optimiser = replace(preset("dqn").optimiser, learning_rate=rate)
+            make(tmp_path, "dqn", "VideoPinball", seed, [seed * 123_456.0], optimiser=optimiser)
+    for seed in (1, 2):
+        make(tmp_path, "c51", "VideoPinball", seed, [seed * 123_456.0])
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run_command("compare", [str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    raw = "\n".join(lines[: lines.index(next(line for line in lines if line.startswith("Human")))])
+    human = "\n".join(lines)[len(raw) :]
+    assert raw.count("(learning-rate") == 2 and raw.count("[-599.1k, 969.5k]") == 3
+    assert human.split("Probability")[0].count("(learning-rate") == 2
+
+
+def test_widths_of_columns_that_fold():
+    row = ["name", "1.0 [0.5, 1.5]", "2.0 [1.5, 2.5]"]
+    assert widths(["a", "b", "c"], [row], 99) == [4, 14, 14]
+    assert widths(["a", "b", "c"], [row], 29) == [4, 14, 11]  # the interval of the last stands below its mean
+    assert widths(["a", "b", "c"], [row], 15) == [4, 6, 5]
+    assert widths(["a", "b", "c"], [row], 9) == []
 
 
 def test_long_names_of_columns_are_folded_in_latex():

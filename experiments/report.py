@@ -20,13 +20,18 @@ from experiments.records import is_count
 from experiments.results import as_json
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --quiet: #777; }
+:root { color-scheme: light dark; --line: #8884; --quiet: #666; --warn: #c22; }
+@media (prefers-color-scheme: dark) { :root { --quiet: #aaa; --warn: #ff8a80; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 980px; margin: 0 auto; padding: 24px 16px 80px; }
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 36px 0 8px; }
-.quiet { color: var(--quiet); } .warn { color: #c22; font-weight: 600; }
+.quiet { color: var(--quiet); } .warn { color: var(--warn); font-weight: 600; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 10px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; } .left td, .left th { text-align: left; }
+h1, p, figcaption, summary { overflow-wrap: anywhere; }
+.runs :is(th, td):nth-child(-n + 3) { text-align: left; } .runs td:nth-child(-n + 2) { min-width: 110px; }
+.commands td { overflow-wrap: anywhere; min-width: 100px; }
+.commands td:last-child { font: 12px/1.5 ui-monospace, monospace; }
 .wide { overflow-x: auto; } figure { margin: 14px 0; }
 figure img { background: #fff; border-radius: 8px; padding: 8px; max-width: 100%; box-sizing: border-box; }
 code, pre { font: 12px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
@@ -149,12 +154,13 @@ def page(title: str, comparison: Comparison, data: dict[str, Any], drawn: dict[s
     parts += ["<h2>How it was measured</h2>", table(["condition", "value"], words, "left")]
     runs = [
         [run["name"], run["agent"], run["game"], str(run["seed"]), f"{run['frames']:,}",
-         tables.number(run["score"]), f"{run['hours']:.2f}", run["fingerprint"], str(run["weights"])[:12],
-         str(run["command"])]
+         tables.number(run["score"]), f"{run['hours']:.2f}", run["fingerprint"], str(run["weights"])[:12]]
         for run in data["runs"]
     ]  # fmt: skip
-    header = ["run", "agent", "game", "seed", "frames", "score", "hours", "fingerprint", "weights", "command"]
-    parts += ["<h2>Runs</h2>", table(header, runs)]
+    header = ["run", "agent", "game", "seed", "frames", "score", "hours", "fingerprint", "weights"]
+    commands = table(["run", "command"], [[run["name"], str(run["command"])] for run in data["runs"]], "left commands")
+    parts += ["<h2>Runs</h2>", table(header, runs, "runs")]
+    parts.append(f"<details><summary>The command of each run</summary>{commands}</details>")
     first = {run.agent: run.record.config for run in reversed(comparison.runs)}
     for agent, config in sorted(first.items()):
         whole = text(json.dumps(config, indent=2))

@@ -304,6 +304,9 @@ def test_a_report_holds_everything_and_nothing_runs_in_it(suite, tmp_path, capsy
     assert base64.b64encode(b"film 000000000002.mp4").decode() in text  # the newest
     for words in ("&lt;script&gt;", "learning_rate", "published DQN CNN (Dopamine)", "frame cap", "optimality gap"):
         assert words in text, words
+    before, commands = text.split("<details><summary>The command of each run</summary>")
+    assert commands.count("<td>train</td>") == 8 and "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>" in commands
+    assert before.count(f"<td>{evil.name}</td>") == 1 and "<td>train</td>" not in before  # rows are not in their way
     assert run_command("report", [str(copy), "--out", str(tmp_path / "r.html"), "--megabytes", "0"]) == 0
     assert "<video" not in (tmp_path / "r.html").read_text()
 

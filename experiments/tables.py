@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -190,26 +191,26 @@ def table(
 
 
 def widths(header: list[str], rows: list[list[str]], whole: int) -> list[int]:
-    """How wide columns are that fold only at spaces, and in intervals only if they must, together at most `whole`.
+    """How wide columns are that fold only at spaces, together at most `whole`; [] where even words are too long.
 
-    What is spare keeps as many columns as possible from folding, by their cells and then by their heads. [] where even
-    words are too long.
+    What is spare keeps as many columns as possible from folding: first their intervals, then cells, then heads.
     """
     columns = list(zip(header, *rows, strict=True))
-    for piece in (r"\[[^]]*\]|\S+", r"\S+"):
-        found = [
-            max(map(cell_len, [x for text in column for x in re.findall(piece, text)] or [""])) for column in columns
-        ]
-        name = max(map(cell_len, columns[0]))
-        found[0] = name if name <= LONG else found[0]  # names that are not long stay in one line
-        for texts in ([column[1:] for column in columns], columns):
-            lengths = [max(map(cell_len, text), default=0) for text in texts]
-            wanted = [max(0, length - size) for length, size in zip(lengths, found, strict=True)]
-            for i in sorted(range(len(found)), key=wanted.__getitem__):
-                found[i] += max(0, min(wanted[i], whole - sum(found)))
-        if sum(found) <= whole:
-            return found
-    return []
+    found = [longest(column, r"\S+") for column in columns]
+    if (name := longest(columns[0], ".+")) <= LONG:  # such names stay in one line
+        found[0] = name
+    if sum(found) > whole:
+        return []
+    for begin, piece in ((0, r"\[[^]]*\]"), (1, ".+"), (0, ".+")):
+        wanted = [max(0, longest(column[begin:], piece) - size) for column, size in zip(columns, found, strict=True)]
+        for i in sorted(range(len(found)), key=wanted.__getitem__):
+            found[i] += min(wanted[i], whole - sum(found))
+    return found
+
+
+def longest(texts: Sequence[str], piece: str) -> int:
+    """The length of the longest piece of some texts that a regular expression matches."""
+    return max((cell_len(found) for text in texts for found in re.findall(piece, text)), default=0)
 
 
 def unlike(conditions: dict[str, list[Any]]) -> str:

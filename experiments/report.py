@@ -68,8 +68,7 @@ class Report:
     protocol: str = ""
     """only evaluations under this protocol; empty: any"""
     frames: int = 0
-    """score each run by its last evaluation in training at or before so many frames (up to a hundredth after, too, as
-    rounds end a little apart), and end curves there; 0: at its end"""
+    """score runs by their last evaluation in training up to so many frames (and a hundredth more); 0: at their end"""
     baseline: str = ""
     """the probability of improvement only of the others over this agent; empty: of every pair"""
     checkpoint: Literal["last", "best"] = "last"

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from envs.scores import human_normalised
-from experiments import stats, tables
+from experiments import stats
 from experiments.comparison import Comparison, Scored
 from experiments.files import write_atomically
 from experiments.published import curves_of, published_curve
 from experiments.seeds import Joined, iqm_of, mean_of
+from experiments.tables import MOST, brief
 
 # Okabe & Ito (2008): told apart by the colour-blind, too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
@@ -54,6 +55,9 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
             if comparison.mixed or (comparison.mixed_curves and name in ("curves", "efficiency")):
                 text = f"MIXED {'FINGERPRINTS' if comparison.mixed else 'CURVES'}: not measured alike"
                 figure.suptitle(text, x=0.99, ha="right", color="#b00020", fontsize=7)
+            elif comparison.frames:
+                text = f"after {brief(comparison.frames)} frames of training"
+                figure.suptitle(text, x=0.99, ha="right", color=GREY, fontsize=7)
     return figures
 
 
@@ -312,9 +316,8 @@ def normalised(game: str, curve: list[tuple[float, float]]) -> list[tuple[float,
 
 def improvement(comparison: Comparison) -> Any:
     """The probability that one agent beats another, for every pair, or as many as a terminal shows."""
-    agents = comparison.agents
-    every = [(x, y) for i, x in enumerate(agents) for y in agents[i + 1 :]]
-    pairs = every[: tables.MOST]
+    every = comparison.pairs
+    pairs = every[:MOST]
     long = max(len(f"{x} over {y}") for x, y in pairs) > LONG
     names = [f"{x}\nover {y}" if long else f"{x} over {y}" for x, y in pairs]
     widest = max(len(line) for name in names for line in name.split("\n"))

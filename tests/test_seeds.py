@@ -175,7 +175,7 @@ def test_long_names_and_many_pairs_fit_into_the_figure_of_improvement(tmp_path, 
     assert place.get_window_extent().width > 3 * figure.dpi
     for text in (figure._supxlabel, place.xaxis.label, *place.get_yticklabels()):
         assert 0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= width
-    monkeypatch.setattr("experiments.tables.MOST", 1)
+    monkeypatch.setattr("experiments.figures.MOST", 1)
     figure = draw_all(load([tmp_path]))["improvement"]
     assert len(figure.axes[0].get_yticklabels()) == 1
     assert figure.get_supxlabel().endswith("\nnot shown: 2 more pairs")
@@ -198,3 +198,16 @@ def test_no_label_of_many_panels_is_cut(tmp_path):
     figure.canvas.draw()
     right = figure.get_size_inches()[0] * figure.dpi
     assert all(place.xaxis.label.get_window_extent().x1 <= right for place in figure.axes)
+
+
+def test_figures_ask_what_the_tables_ask(tmp_path):
+    for agent, score in (("dqn", 1.0), ("c51", 2.0), ("rainbow", 3.0)):
+        for seed in (1, 2):
+            make(tmp_path, agent, "Pong", seed, [score, score + seed])
+    whole = draw_all(load([tmp_path]))
+    (place,) = whole["improvement"].axes
+    assert len(place.get_yticklabels()) == 3 and not whole["curves"].get_suptitle()
+    asked = draw_all(load([tmp_path], frames=1_000_000).over("dqn"))
+    (place,) = asked["improvement"].axes
+    assert [name.get_text() for name in place.get_yticklabels()] == ["c51 over dqn", "rainbow over dqn"]
+    assert {figure.get_suptitle() for figure in asked.values()} == {"after 1M frames of training"}

@@ -44,7 +44,7 @@ def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
     assert "frame cap 108000" in raw and "UNEQUAL FRAMES: " in raw
     there, ours = r". Measured as in Table~\ref{tab:raw}.", r" with 95\,\% stratified bootstrap intervals"
     assert games == r"Human-normalised scores, mean over seeds and 95\,\% t interval" + there
-    assert human == f"Human-normalised scores{ours}{there}"
+    assert human == f"Human-normalised scores{ours}, or Student's t of the mean over one game's runs{there}"
     assert improvement == f"Probability of improvement on Pong{ours}{there}"
 
 
@@ -91,7 +91,7 @@ def test_latex_of_many_agents_fits_a_page(tmp_path):
     assert r"\begin{tabular}{lrrrr}" in human  # whose intervals are below
     (below,) = re.findall(r"^dqn & 0.59 & 0.59 & 0.59 & 0.41 \\\\\n(.*) \\\\$", human, re.MULTILINE)
     assert below == "  & " + " & ".join([r"{\footnotesize [0.59, 0.59]}"] * 3 + [r"{\footnotesize [0.41, 0.41]}"])
-    assert r"\begin{tabular}{llr}" in improvement and r"c51 & dqn & 0.00 [0.00, 0.00] \\" in improvement
+    assert r"\begin{tabular}{llr}" in improvement and r"c51 & dqn & 0.00 [0.00, 0.84] \\" in improvement
 
 
 def test_names_and_intervals_are_folded_at_spaces_where_a_terminal_is_narrow(tmp_path, capsys, monkeypatch):

@@ -23,13 +23,18 @@ from experiments.comparison import trained_for
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
 from experiments.files import RunError
+from experiments.measured import measured
 from experiments.presets import PRESETS
+from experiments.progress import frames_played, status
 from experiments.published import published_agents
 from experiments.records import evaluations, find_runs, finite, read_record
 from experiments.records import summary as summary_of
 from experiments.run import Run
 from experiments.speed import emulation, speed_of
 from experiments.tables import brief
+
+COLUMNS = ("run", "status", "frames", "training", "evaluation", "episodes", "protocol")  # of runs
+FIRST_OUT = ("protocol", "training", "episodes")  # columns that a narrow terminal does without, in this order
 
 
 @dataclass(frozen=True)
@@ -130,38 +135,61 @@ def begun(path: Path) -> str:
         return ""
 
 
-def runs(root: Path, last: int) -> Table:
+def runs(root: Path, last: int, room: int | None = None) -> Table:
     """Every run below a folder, or the `last` that were begun, a suite's too, and how far it came; a damaged one says
     so.
+
+    Args:
+        room: characters of a line that a narrow terminal has; None: as many as it takes.
 
     Raises:
         RunError: there is no such folder, or no run in it.
     """
     if not root.is_dir():
         raise RunError(
-            f"there is no folder {root}: highscore list runs FOLDER names another; highscore demo makes a first run"
+            f"there is no folder {root}; highscore list runs FOLDER names another; highscore demo makes a first run"
         )
-    table = Table(title=f"Runs in {root}", title_justify="left", box=None, pad_edge=False)
-    for column in ("run", "frames", "training", "evaluation", "protocol"):
-        table.add_column(column, no_wrap=True)
     found = find_runs([root])
+    rows = []
     for path in sorted(found, key=begun)[-last:] if last else found:
         name = str(path.relative_to(root)) if path != root else path.name
         try:
-            read_record(path)  # which refuses numbers that are none of ours
-            run = Run.open(path)
+            rows.append({"run": name} | about(path))
         except RunError:
-            table.add_row(name, "damaged", "", "", "")
-            continue
-        summary = summary_of(path)
-        evaluation = summary.get("evaluation")
-        mean = finite(evaluation.get("mean")) if isinstance(evaluation, dict) else None
-        score, frames = finite(summary.get("training_score")), finite(summary.get("frames")) or 0
-        table.add_row(
-            name, f"{brief(frames)} of {brief(run.experiment.frames)}", "" if score is None else f"{score:.1f}",
-            "" if mean is None else f"{mean:.1f}", run.experiment.protocol,
-        )  # fmt: skip
+            rows.append({"run": name, "status": "damaged"})
+    widths = {key: max(len(key), *(len(row.get(key, "")) for row in rows)) for key in COLUMNS}
+    shown, left_out = list(COLUMNS), []
+    for key in FIRST_OUT:
+        if room is not None and sum(widths[one] for one in shown) + 2 * len(shown) - 1 > room:
+            shown.remove(key)
+            left_out.append(key)
+    table = Table(title=f"Runs in {root}", title_justify="left", box=None, pad_edge=False)
+    for key in shown:
+        table.add_column(key, no_wrap=True)
+    for row in rows:
+        table.add_row(*(row.get(key, "") for key in shown))
+    if left_out:
+        table.caption = f"a wider terminal shows {', '.join(left_out)}, too"
     return table
+
+
+def about(path: Path) -> dict[str, str]:
+    """A run's line in the list of runs: its evaluation is that which `highscore compare` takes of it.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    read_record(path)  # which refuses numbers that are none of ours
+    x, summary = Run.open(path).experiment, summary_of(path)
+    newest = [one for one in [summary.get("evaluation")] if isinstance(one, dict)]
+    evaluation = next(iter(measured(path) or newest), {})
+    mean, training = finite(evaluation.get("mean")), finite(summary.get("training_score"))
+    return {
+        "status": status(path), "frames": f"{brief(frames_played(path, summary))} of {brief(x.frames)}",
+        "training": "" if training is None else f"{training:.1f}",
+        "evaluation": "" if mean is None else f"{mean:.1f}",
+        "episodes": "" if mean is None else str(evaluation.get("episodes", "")), "protocol": x.protocol,
+    }  # fmt: skip
 
 
 def episodes(path: Path, last: int) -> Table:
@@ -214,7 +242,9 @@ def main(args: list[str]) -> int:
     console = Console()
     tables: dict[str, Callable[[], Iterable[Table]]] = {
         "games": games, "presets": lambda: presets(options.measure, console),
-        "runs": lambda: [runs(options.folder or options.runs, options.last)],
+        "runs": lambda: [
+            runs(options.folder or options.runs, options.last, console.width if console.is_terminal else None)
+        ],
         "published": lambda: [published()], "episodes": lambda: [episodes(options.folder or Path(), options.last)],
     }  # fmt: skip
     if options.what == "episodes" and options.folder is None:

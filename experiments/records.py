@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ from experiments.files import RunError, read_json, read_rows
 
 DEPTH = 3  # folders of folders of runs
 LARGEST = 1 << 53  # frames and steps: what is more is none of ours, and browsers cannot count so far
-SILENT = 900.0  # seconds without a written row after which a run that lives says nothing any more
 
 
 class Record(NamedTuple):
@@ -300,31 +298,6 @@ def remove_idle(path: Path) -> bool:
     return True
 
 
-def heartbeat(path: Path) -> float:
-    """Seconds since the run last wrote something."""
-    times = [0.0]
-    for name in ("metrics.jsonl", "episodes.jsonl", "perf.jsonl", "summary.json", "config.json"):
-        try:
-            times.append(os.stat(path / name).st_mtime)
-        except OSError:
-            continue
-    return max(0.0, time.time() - max(times))
-
-
-def status(path: Path) -> str:
-    """running, silent (alive, but nothing written for long), finished, stopped (saved on being told to) or crashed."""
-    if alive(path):
-        return "running" if heartbeat(path) < SILENT else "silent"
-    found = summary(path)
-    if found.get("finished") is True:
-        return "finished"
-    saved = checkpoints(path)[-1:]
-    kept = whole(found.get("frames")) or 0
-    if saved and int(saved[0].name) == found.get("agent_steps") and kept >= last_frames(path):
-        return "stopped"
-    return "crashed"
-
-
 def last_rows(path: Path) -> list[dict[str, Any]]:
     """The newest whole rows of a JSON-lines file, eight at most, oldest first; reads only its end."""
     try:
@@ -345,6 +318,6 @@ def last_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def last_frames(path: Path) -> int:
-    """Emulator frames of a run's newest row; 0 if it has none."""
-    rows = last_rows(path / "metrics.jsonl")
+    """Emulator frames of the newest row of a JSON-lines file; 0 if it has none."""
+    rows = last_rows(path)
     return rows[-1]["frames"] if rows else 0

@@ -32,7 +32,7 @@ class Board:
         longest, one = 0.0, 0.0  # seconds until the last of these ends; that a run takes
         for job in scheduler.running.values():
             path = scheduler.launch.folder / job.cell.name
-            frames, whole = last_frames(path), frames_of(path)
+            frames, whole = last_frames(path / "metrics.jsonl"), frames_of(path)
             speed = (frames - job.began_at) / max(time.monotonic() - job.began, 1)
             left = (whole - frames) / speed if speed > 0 else 0.0
             longest, one = max(longest, left), max(one, whole / speed if speed > 0 else 0.0)

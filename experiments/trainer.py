@@ -52,11 +52,10 @@ class Trainer:
         self.protocol = self.game.protocol(run.experiment.protocol)
         self.scores = Scores(run.experiment.num_envs)
         self.device = setup.games.device
-        self.agent_steps = 0
-        self.metrics: dict[str, Any] = {}
+        self.agent_steps, self.metrics = 0, dict[str, Any]()
         self.batch: Sequence | None = None  # the last that was learned from
         self.evaluation: dict[str, Any] | None = None  # the latest
-        self.evaluation_due = False
+        self.evaluation_due = self.stopped = False  # stopped: saved on purpose before the end
         self.segments = setup.segments((run.path / "replay").absolute())  # a game may change the working directory
         # At 4,700 agent steps a second a tenth of the time went by while rows were written.
         on_gpu = self.device.type == "cuda" and isinstance(self.segments, Segments)
@@ -125,6 +124,7 @@ class Trainer:
 
     def conclude(self, moment: Moment) -> None:
         """Saves for the last time."""
+        self.stopped = not self.finished
         if (self.run.path / "best").is_dir():
             self.log.mirror.checkpoint(self.run.path / "best", "best")
         self.log.mirror.checkpoint(self.save(moment))
@@ -277,8 +277,8 @@ class Trainer:
         """What summary.json says of the run so far."""
         return {
             "frames": self.frames(), "agent_steps": self.agent_steps, "updates": self.setup.agent.updates,
-            "episodes": self.scores.episodes, "training_score": self.scores.mean,
-            "finished": self.finished, "evaluation": self.evaluation, **self.achievements(),
+            "episodes": self.scores.episodes, "training_score": self.scores.mean, "finished": self.finished,
+            "stopped": self.stopped, "evaluation": self.evaluation, **self.achievements(),
         }  # fmt: skip
 
     def achievements(self) -> dict[str, Any]:

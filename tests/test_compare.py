@@ -23,8 +23,9 @@ from experiments.files import RunError, write_json
 from experiments.fingerprint import fingerprint
 from experiments.latex import escape, to_latex
 from experiments.presets import preset
+from experiments.progress import status
 from experiments.published import published_agent
-from experiments.records import find_runs, flat, status, training_hours
+from experiments.records import find_runs, flat, training_hours
 from experiments.results import as_json, means
 
 

@@ -28,7 +28,8 @@ from experiments.loop import Scores
 from experiments.matrix import cells, make_spec
 from experiments.measure import cycle_of
 from experiments.presets import preset
-from experiments.records import evaluations, status
+from experiments.progress import status
+from experiments.records import evaluations
 from experiments.results import as_json
 from experiments.run import Run
 from experiments.scheduler import Launch, Listed, Room, Scheduler

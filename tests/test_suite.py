@@ -20,7 +20,7 @@ from experiments.cli import parse, parse_train, run_command
 from experiments.dashboard.server import application
 from experiments.files import NO_ROOM, RunError
 from experiments.matrix import cells, make_spec, read_spec, recipes
-from experiments.records import status
+from experiments.progress import status
 from experiments.resume import Resume
 from experiments.scheduler import Job, Launch, Listed, Room, Scheduler
 from experiments.suite import Suite, run_suite, spec_of

@@ -5,29 +5,24 @@ import secrets
 import threading
 import time
 import traceback
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from envs.scores import baselines, human_normalised
-from experiments.choice import choose, eligible, preference
 from experiments.dashboard.curves import RunCurves
 from experiments.dashboard.tails import SAMPLES, Tail
 from experiments.files import RunError
-from experiments.fingerprint import identity, of_result
 from experiments.labels import label
+from experiments.measured import fingerprint_of, measured
+from experiments.progress import frames_played, heartbeat, status
 from experiments.records import (
     Record,
     alive,
     completed,
     find_runs,
     finite,
-    heartbeat,
-    is_count,
     last_rows,
-    read_evaluation,
     read_record,
-    status,
     summary,
     whole,
 )
@@ -93,46 +88,21 @@ class Entry:
         path, found = self.record.path, summary(self.record.path)
         last = last_row(path / "metrics.jsonl")
         newest = [one for one in [found.get("evaluation")] if isinstance(one, dict)]
-        measured = self._evaluations() or newest
-        self.scores = [score(one, self.record.game) for one in measured]
+        self.scores = [score(one, self.record.game) for one in self._evaluations() or newest]
         return self._settings(agent, root) | (self.scores[0] if self.scores else {}) | {
-            "status": status(path), "frames": last.get("frames", 0),
+            "status": status(path), "frames": frames_played(path, found),
             "training": finite(last.get("charts/episodic_return", found.get("training_score"))),
             "speed": finite(last_row(path / "perf.jsonl").get("charts/FPS")),
             "curve_fingerprint": fingerprint_of(newest[0]) if newest else None,
         }  # fmt: skip
 
     def _evaluations(self) -> list[dict[str, Any]]:
-        """Evaluations of the last weights, one of a kind; first that which `highscore compare` takes of this run alone.
-
-        Files are read only when one has come: a training that goes on is looked at every second.
-        """
+        """Those that count; read only when one has come: a training that goes on is looked at every second."""
         folder = self.record.path / "evaluations"
         changed = folder.stat().st_mtime_ns if folder.is_dir() else None
         if changed != self.evaluated[0]:
-            found = [one for one in of_last_weights(folder) if fingerprint_of(one) is not None]
-            found = list({fingerprint_of(one): one for one in sorted(found, key=preference, reverse=True)}.values())
-            first = choose([found]) if found else []
-            self.evaluated = changed, first + [one for one in found if one is not first[0]]
+            self.evaluated = changed, measured(self.record.path)
         return self.evaluated[1]
-
-
-def of_last_weights(folder: Path) -> list[dict[str, Any]]:
-    """All evaluations of the last weights that have any, by name; files with fewer agent steps are not even read."""
-    found: list[dict[str, Any]] = []
-    chosen: list[dict[str, Any]] = []
-    for steps, files in groupby(sorted(folder.glob("*.json"), key=steps_of, reverse=True), steps_of):
-        if chosen and chosen[0]["agent_steps"] > steps:
-            break
-        found += [one for file in files if (one := read_evaluation(file)) is not None]
-        chosen = eligible(sorted(found, key=lambda one: one["name"]), "last", "")
-    return chosen
-
-
-def steps_of(file: Path) -> float:
-    """The agent steps with which the name of an evaluation's file begins; infinity where it does not say."""
-    number = file.stem.partition("-")[0]
-    return int(number) if is_count(number) else float("inf")
 
 
 def score(evaluation: dict[str, Any], game: str) -> dict[str, Any]:
@@ -152,14 +122,6 @@ def made(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def fingerprint_of(evaluation: dict[str, Any]) -> str | None:
-    """The identity of an evaluation's fingerprint; None for what has none."""
-    try:
-        return identity(of_result(evaluation))
-    except (KeyError, TypeError, AttributeError):
-        return None
 
 
 def folder_of(path: Path, root: Path) -> str:

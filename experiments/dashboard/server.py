@@ -72,7 +72,8 @@ def application(root: Path) -> Any:
 
     def board(request: Request) -> Response:
         names = [name for name in request.query_params.getlist("published") if name in published_agents()]
-        runs = index.measured()
+        runs, suite = index.measured(), request.query_params.get("suite")
+        runs = [run for run in runs if suite is None or run["folder"] == suite]
         asked = repr((names, [[run.get(key) for key in RANKED_BY] for run in runs]))
         if boards.get("asked") != asked:  # pages ask again whenever a run goes on
             boards.update(asked=asked, found=clean(leaderboard(runs, names)))

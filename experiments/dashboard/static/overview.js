@@ -2,7 +2,7 @@
 
 import { ask, colour, el, frames, lap, number, play, pressed, redraw, swatch } from "./base.js";
 import { AXES, Plot, band, gridOf, hundredth, nearestRun, smooth, together } from "./charts.js";
-import { Curves, keep, store, titled, wishes } from "./store.js";
+import { Curves, inOrderOfPaths, keep, store, titled, wishes } from "./store.js";
 
 const FIRST_PANELS = 12, FIRST_ROWS = 60;
 const SCORES = ["charts/episodic_return", "eval/mean", "eval/median"];  // what published curves compare with
@@ -125,13 +125,17 @@ export class Overview {
       class: `chip${asked.status.has(s) ? " on" : ""}`, "data-key": s, "aria-pressed": asked.status.has(s),
       onclick: () => { if (!asked.status.delete(s)) asked.status.add(s); this.update(); },
     }, el("span", { class: `status ${s}` }, `${counts[s]} ${s}`))));
-    this.groups = [...new Set(this.runs.map((run) => this.value(run, wishes.group)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    this.groups = this.groupsOf(this.runs);
     redraw(this.legend, ...this.groups.slice(0, 24).map((name, i) => {
       return el("button", { class: asked.hidden.has(name) ? "off" : "", "data-key": name, title: "hide or show", onclick: () => { if (!asked.hidden.delete(name)) asked.hidden.add(name); this.update(); } }, swatch(i), name || "(none)");
     }), ...(this.groups.length > 24 ? [el("span", { class: "quiet" }, `and ${this.groups.length - 24} more`)] : []),
       ...wishes.published.map((name) => el("button", { disabled: true }, el("span", { class: "swatch dashed" }), `${name}, published`)));
     this.drawPanels();
     this.drawTable();
+  }
+  groupsOf(runs) {  // agents are coloured as in the figures of `highscore compare`
+    const names = (found) => [...new Set(found.map((run) => this.value(run, wishes.group)))];
+    return wishes.group === "agent" ? names(inOrderOfPaths(runs)) : names(runs).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   }
   scaled(run, curve) {
     const scale = store.about.scales[run.game];
@@ -231,7 +235,7 @@ export class Overview {
       return el("tr", { class: i === this.at && this.keys ? "at" : "" },
         el("td", { class: "left" }, box), el("td", { class: "left name", title: titled(run) }, el("a", { href: `#/run/${run.id}`, "data-key": `open ${run.id}` }, titled(run))),
         el("td", { class: "left" }, el("span", { class: `status ${run.status}`, title: store.beats[run.id] !== undefined ? `wrote ${Math.round(store.beats[run.id])} s ago` : "" }, run.status)),
-        el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", { class: "few" }, `${run.seed}`),
+        el("td", { class: "left few agent", title: run.agent }, run.agent), el("td", { class: "left few" }, run.game), el("td", {}, `${run.seed}`),
         el("td", {}, frames(run.frames), el("span", { class: "meter few", title: `${part.toFixed(0)} %` }, fill)),
         el("td", {}, number(run.training)),
         el("td", { title: run.fingerprint ? `${run.measured}, fingerprint ${run.fingerprint}` : "" }, number(run.evaluation) + (otherwise(run) ? " †" : "")),
@@ -274,5 +278,5 @@ function commonest(runs) {  // fingerprint of evaluations, by game
   return most;
 }
 
-const COLUMNS = [["", "", "left"], ["name", "run", "left"], ["status", "status", "left"], ["agent", "agent", "left few"], ["game", "game", "left few"], ["seed", "seed", "few"], ["frames", "frames", ""], ["training", "training", ""], ["evaluation", "evaluation", ""], ["normalised", "of a human", "few"], ["speed", "frames/s", "few"]];
+const COLUMNS = [["", "", "left"], ["name", "run", "left"], ["status", "status", "left"], ["agent", "agent", "left few"], ["game", "game", "left few"], ["seed", "seed", ""], ["frames", "frames", ""], ["training", "training", ""], ["evaluation", "evaluation", ""], ["normalised", "of a human", "few"], ["speed", "frames/s", "few"]];
 export const NAMES = { "charts/episodic_return": "training score", "eval/mean": "evaluation score", "eval/median": "evaluation, median", "eval/human_normalised_mean": "evaluation, human-normalised", "losses/loss": "loss", "losses/q_values": "Q values", "charts/epsilon": "epsilon", "charts/FPS": "frames per second", "charts/SPS": "agent steps per second", "charts/episodes": "episodes", "charts/updates": "updates" };

@@ -44,8 +44,17 @@ export class Curves {
 // A run's name with its folder's: suites call their runs alike.
 export const titled = (run) => (run.folder ? `${run.folder}/${run.name}` : run.name);
 
-const KEEP = ["metric", "axis", "group", "split", "smooth", "normal", "filter", "published"];
-export const wishes = { metric: "charts/episodic_return", axis: "frames", group: "agent", split: "game", smooth: 0.3, normal: false, filter: "", published: [] };
+// In order of their directories, as agents of a comparison are.
+export function inOrderOfPaths(runs) {
+  const parts = new Map(runs.map((run) => [run, titled(run).split("/")]));
+  return [...runs].sort((a, b) => {
+    const [mine, theirs] = [parts.get(a), parts.get(b)], i = mine.findIndex((part, at) => part !== theirs[at]);
+    return i < 0 ? 0 : theirs[i] === undefined || mine[i] > theirs[i] ? 1 : -1;
+  });
+}
+
+const KEEP = ["metric", "axis", "group", "split", "smooth", "normal", "filter", "published", "suite"];
+export const wishes = { metric: "charts/episodic_return", axis: "frames", group: "agent", split: "game", smooth: 0.3, normal: false, filter: "", published: [], suite: null };
 try { Object.assign(wishes, JSON.parse(recalled("highscore") || "{}")); } catch { /* a stranger's */ }
 wishes.filter = "";
 export function keep() {

@@ -52,6 +52,7 @@ def test_a_suite_is_chosen_and_stays_so(open_page):
     page.reload()
     page.wait_for_selector("#page[data-ready] table")
     assert page.locator("section").count() == 1
+    assert "95 % t interval" in page.inner_text("section")
     page.select_option("label:has-text('suite') select", "all")
     page.wait_for_function("() => document.querySelectorAll('section').length === 2")
 

@@ -23,7 +23,7 @@ export class LeaderboardPage {
     const pick = el("select", { "data-key": "suite", onchange: () => { wishes.suite = pick.value === "all" ? null : pick.value.slice(1); keep(); pick.blur(); this.load(); } },
       el("option", { value: "all", textContent: "all" }), ...folders.map((name) => el("option", { value: `/${name}`, textContent: name || "none: the folder itself", selected: name === suite })));
     redraw(this.host, el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), folders.length > 1 ? el("label", {}, "suite", pick) : null, add, ...chips),
-      el("p", { class: "quiet" }, "Evaluations of each run's last weights, a board for every way of measuring; 0, the tick on each bar, is random play, 1 a human. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played: where there are no human scores, by how probably one beats another. Scores under different fingerprints stand apart: they do not compare."),
+      el("p", { class: "quiet" }, "Evaluations of each run's last weights, a board for every way of measuring; 0 is random play, 1 a human; a tick on each bar marks 0. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played: where there are no human scores, by how probably one beats another. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run has been evaluated yet.")]));
   }
   async tick(changed) {
@@ -106,6 +106,7 @@ function raw(data) {
 
 function board(data) {
   const compared = !data.normalised && data.rows.length > 1;
+  const varied = data.rows.some((row) => Object.values(row.intervals).some(Boolean));
   return el("section", {},
     el("h2", { title: data.shared.join(", ") }, `${data.protocol}, fingerprint ${data.fingerprint}: ${many(data.runs, "run")} on ${many(data.games.length, "game")}`
       + (data.unequal ? ", UNEQUAL FRAMES" : "")
@@ -113,5 +114,5 @@ function board(data) {
       + (data.shared.length < data.games.length ? `, ranked over ${data.shared.length > 4 ? many(data.shared.length, "game") : data.shared.join(", ")}` : "")),
     ...data.notes.map((note) => el("p", { class: "quiet note" }, note)),
     ...(data.normalised ? [aggregates(data)] : compared ? [el("h2", {}, "Probability of improvement, a run of a line's agent over one of a column's"), improvement(data)] : []),
-    el("h2", {}, "Raw scores, mean over seeds and 95 % t interval; bold: the interval holds the best mean"), raw(data));
+    el("h2", {}, varied ? "Raw scores, mean over seeds and 95 % t interval; bold: the interval holds the best mean" : "Raw scores, a single seed each; bold: the best"), raw(data));
 }

@@ -133,6 +133,32 @@ def test_the_bars_are_the_numbers_that_were_sent(page, site):
     share = (middle[1] - shortest[1]) / (longest[1] - shortest[1])
     assert (middle[3] - shortest[3]) / (longest[3] - shortest[3]) == pytest.approx(share, abs=0.02)
     assert page.inner_text(".lane .score") == f"{first['score']:,.0f}"
+    number = lambda name: float(page.inner_text(f"#{name}-now").split()[-1].replace("−", "-"))
+    assert number("value") == pytest.approx(first["value"], abs=0.0006)
+    assert number("doubt") == pytest.approx(first["doubt"], abs=0.0006) and "gap" in page.inner_text("#doubt-now")
+
+
+@pytest.mark.parametrize(
+    "entropy, most, share", [(1.386, 1.386, 1), (0.693, 1.386, 0.5), (0, 1.386, 0), (0.02, None, 1)]
+)
+def test_doubt_is_drawn_from_none_to_the_most_that_it_can_be(page, entropy, most, share):
+    """An entropy to that of a uniform policy, though it never moved; a gap to the widest yet."""
+    rows = page.evaluate(
+        """async ([entropy, most]) => {
+          const { timeline } = await import("/draw.js"), canvas = document.createElement("canvas");
+          canvas.style.cssText = "width: 200px; height: 100px; position: fixed; top: 0";
+          document.body.append(canvas);
+          const many = (x) => Array(50).fill(x);
+          document.documentElement.style.setProperty("--doubt", "rgb(0, 255, 0)");
+          timeline(canvas, { value: many(1), reward: many(0), doubt: many(entropy) }, 0, 50, most);
+          document.documentElement.style.removeProperty("--doubt");
+          const column = canvas.getContext("2d").getImageData(100, 0, 1, 100).data;
+          canvas.remove();
+          return [...Array(100).keys()].filter((y) => column[4 * y + 1] > column[4 * y + 2] + 80); }""",
+        [entropy, most],
+    )
+    top, bottom = 78, 97
+    assert sum(rows) / len(rows) + 0.5 == pytest.approx(bottom - share * (bottom - top), abs=1)
 
 
 def test_keys_reach_the_game_and_letting_go_gives_it_back(page, site):

@@ -176,13 +176,12 @@ def test_a_blur_keeps_what_is_even_and_spreads_a_point_as_a_gaussian():
 def test_views_by_hand():
     q = explain.view(DQN(), torch.tensor([1.0, 3.0, 2.5]))
     assert q.values.tolist() == [1.0, 3.0, 2.5] and q.value == 3.0 and q.policy is None and q.spread is None
-    assert q.doubt == ("action gap", 0.5)
+    assert q.doubt == ("action gap", 0.5, None)
     scaled = explain.view(DQN(value_rescaling=True), rescale(torch.tensor([1.0, 300.0])))
     assert scaled.values.tolist() == pytest.approx([1.0, 300.0], rel=1e-4)
     policy = explain.view(PPO(), (torch.tensor([0.0, np.log(3.0)]), torch.tensor(7.0)))
     assert policy.policy.tolist() == pytest.approx([0.25, 0.75]) and policy.value == 7.0 and policy.values is None
-    name, entropy = policy.doubt
-    assert name == "entropy" and entropy == pytest.approx(0.25 * np.log(4) + 0.75 * np.log(4 / 3))
+    assert policy.doubt == ("entropy", pytest.approx(0.25 * np.log(4) + 0.75 * np.log(4 / 3)), pytest.approx(np.log(2)))
     soft = explain.view(Munchausen(temperature=0.5), torch.tensor([0.0, 0.5]))
     assert soft.policy.tolist() == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e)]) and soft.doubt[0] == "entropy"
 

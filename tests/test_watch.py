@@ -22,7 +22,7 @@ from envs.screen import ScreenFrame
 from experiments.cli import run_command
 from experiments.episodes import training_episodes
 from experiments.viewer import film
-from experiments.viewer.overlay import LABEL, font, label_size
+from experiments.viewer.overlay import DOUBT, LABEL, TRACK, Panel, doubt_text, font, label_size
 from tests.watched import watched
 
 
@@ -69,6 +69,36 @@ def test_a_film_with_overlay_and_sound(watched_run, tmp_path, capsys):
     warm = frames[40][:, :480].astype(int) - np.kron(bare.scene.frames[0].pixels, np.ones((3, 3, 1)))
     assert warm[..., 0].max() > 60  # and something glows
     bare.close()
+
+
+@pytest.mark.parametrize("entropy, share", [(np.log(4), 1.0), (np.log(4) / 2, 0.5), (0.0, 0.0)])
+def test_an_entropy_in_a_film_is_drawn_from_none_to_that_of_a_uniform_policy(monkeypatch, entropy, share):
+    """Its line, by the colours in its strip; however little it has moved up to then."""
+    facts = {
+        "score": 0.0, "normalised": None, "values": None, "policy": [0.25] * 4, "action": 0, "value": 1.234,
+        "reward": 0.0, "doubt": entropy, "doubt_name": "entropy", "doubt_most": np.log(4),
+    }  # fmt: skip
+    monkeypatch.setattr("experiments.viewer.overlay.facts_of", lambda player, label: facts)
+    player = SimpleNamespace(game="Pong", scene=SimpleNamespace(view=None), screen=SimpleNamespace(action_names="ABCD"))
+    panel = Panel(player, 210, 2)
+    for _ in range(100):
+        sheet = panel.draw()
+    strip = np.flatnonzero((sheet[:, 250] == TRACK).all(-1))  # right of the lines' ends
+    line = np.flatnonzero((sheet[:, 100] == DOUBT).all(-1))
+    low, high = strip.max(), strip[strip > 180].min()  # below the bars
+    assert line.mean() == pytest.approx(low + share * (high - low), abs=1.5)
+    assert doubt_text(facts) == f"entropy {['0', '0.693', '1.39'][round(2 * share)]} of 1.39"
+    assert doubt_text({"doubt_name": "action gap", "doubt": 0.0123, "doubt_most": None}) == "action gap 0.0123"
+
+
+def test_the_smallest_world_has_no_room_for_lines_and_a_film_all_the_same(monkeypatch):
+    facts = {
+        "score": 0.0, "normalised": None, "values": [1.0, 2.0], "policy": None, "action": 0, "value": 2.0,
+        "reward": 0.0, "doubt": 1.0, "doubt_name": "action gap", "doubt_most": None,
+    }  # fmt: skip
+    monkeypatch.setattr("experiments.viewer.overlay.facts_of", lambda player, label: facts)
+    player = SimpleNamespace(game="x", scene=SimpleNamespace(view=None), screen=SimpleNamespace(action_names="AB"))
+    assert Panel(player, 24, 2).draw().shape == (48, 280, 3)
 
 
 @pytest.mark.parametrize("scenario", BUTTONS)

@@ -1,5 +1,6 @@
 """What an agent sees, wants and remembers, as plain numbers. Nothing here changes the agent or its random state."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -30,13 +31,17 @@ class View(NamedTuple):
     spread: tuple[Tensor, Tensor] | None
 
     @property
-    def doubt(self) -> tuple[str, float]:
-        """The policy's entropy in nats, or where there is none the gap between the two best action values."""
+    def doubt(self) -> tuple[str, float, float | None]:
+        """The policy's entropy in nats, or where there is none the gap between the two best action values.
+
+        Returns: its name; how much; the most that it can be, which is that of a uniform policy, None for a gap.
+        """
         if self.policy is not None:
-            return "entropy", -float(torch.xlogy(self.policy, self.policy).sum())
+            entropy = -float(torch.xlogy(self.policy, self.policy).sum())
+            return "entropy", max(0.0, entropy), math.log(len(self.policy))
         assert self.values is not None
         best = self.values.topk(min(2, len(self.values))).values
-        return "action gap", float(best[0] - best[-1])
+        return "action gap", float(best[0] - best[-1]), None
 
 
 def view(algorithm: Any, output: Any) -> View:

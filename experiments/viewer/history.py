@@ -153,11 +153,11 @@ def facts_of(player: Player, label: str) -> dict[str, Any]:
         "played": log[-1] if log and not bool(scene.step.first[0]) else None,
     }  # fmt: skip
     if (view := scene.view) is not None:
-        name, doubt = view.doubt
+        name, doubt, most = view.doubt
         facts |= {
             "values": None if view.values is None else view.values.tolist(),
             "policy": None if view.policy is None else view.policy.tolist(),
-            "value": view.value, "doubt": doubt, "doubt_name": name,
+            "value": view.value, "doubt": doubt, "doubt_name": name, "doubt_most": most,
             "memory": memory_norms(scene.state, scene.next_state),
         }  # fmt: skip
     return facts

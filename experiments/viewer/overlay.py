@@ -15,10 +15,11 @@ from experiments.viewer.score import score_text
 
 GROUND, TRACK, TEXT, QUIET = (15, 17, 21), (35, 40, 51), (232, 234, 240), (152, 161, 179)
 VALUE, CHOSEN, REWARD, LOSS = (88, 166, 255), (255, 145, 71), (63, 207, 127), (255, 107, 107)
-COLOURS = (GROUND, TRACK, TEXT, QUIET, VALUE, CHOSEN, REWARD, LOSS)
+DOUBT = (180, 142, 245)
+COLOURS = (GROUND, TRACK, TEXT, QUIET, VALUE, CHOSEN, REWARD, LOSS, DOUBT)
 WIDTH = 140  # of the panel, in the game's own pixels; about that of the game
 LABEL = 54  # of an action's name, in the same
-LINE_STEPS = 150  # agent steps of the value's line: ten seconds
+LINE_STEPS = 150  # agent steps of the lines: ten seconds
 SCALE_STEPS = 20  # agent steps over which the bars keep one scale
 
 
@@ -51,6 +52,7 @@ class Panel:
         self.player, self.height, self.scale = player, height, scale
         self.values: list[float] = []
         self.rewards: list[float] = []
+        self.doubts: list[float] = []
         self.ranges: list[tuple[float, float]] = []
 
     def draw(self) -> np.ndarray:
@@ -77,7 +79,8 @@ class Panel:
             top += 38
         self.values.append(facts["value"])
         self.rewards.append(facts["reward"])
-        self._line(pen, top, self.height - 8)
+        self.doubts.append(facts["doubt"])
+        self._lines(pen, facts, top, self.height - 8)
         return np.asarray(sheet)
 
     def _range(self, shown: list[float], policy: bool) -> tuple[float, float]:
@@ -111,23 +114,43 @@ class Panel:
         pen.text((70 * s, (bottom + 1) * s), "return", QUIET, font(6 * s), anchor="ma")
         pen.text((132 * s, (bottom + 1) * s), f"{high:.3g}", QUIET, font(6 * s), anchor="ra")
 
-    def _line(self, pen: Any, top: float, bottom: float) -> None:
-        """The value, and the rewards, of the last ten seconds."""
-        s = self.scale
-        values, rewards = self.values[-LINE_STEPS:], self.rewards[-LINE_STEPS:]
-        low, high = min(values), max(values)
-        most = max(map(abs, rewards)) or 1.0
-        points = []
-        for i, (value, reward) in enumerate(zip(values, rewards, strict=True)):
-            x = (8 + 124 * i / LINE_STEPS) * s
-            share = (value - low) / (high - low) if high > low else 0.5
-            points.append((x, (bottom - 8 - share * (bottom - top - 14)) * s))
+    def _lines(self, pen: Any, facts: dict[str, Any], top: float, bottom: float) -> None:
+        """The value, its doubt from 0 to the most that it can be, and the rewards, of the last ten seconds."""
+        s, room = self.scale, bottom - top - 14  # for the lines: the text and the rewards take the rest
+        if room <= 0:  # the smallest worlds are not even as tall as the bars
+            return
+        values, rewards, doubts = (track[-LINE_STEPS:] for track in (self.values, self.rewards, self.doubts))
+        pen.text((8 * s, (top - 4) * s), f"value {score_text(facts['value'])}", VALUE, font(6 * s))
+        pen.text((132 * s, (top - 4) * s), doubt_text(facts), DOUBT, font(6 * s), anchor="ra")
+        middle = bottom - 8 - 0.3 * room
+        pen.rectangle((8 * s, middle * s, 132 * s, (bottom - 8) * s), TRACK)
+        self._line(pen, values, (min(values), max(values)), top + 6, middle - 2, VALUE)
+        most = facts["doubt_most"]
+        self._line(pen, doubts, (0.0, max(doubts) if most is None else most), middle, bottom - 8, DOUBT)
+        largest = max(map(abs, rewards)) or 1.0
+        for i, reward in enumerate(rewards):
             if reward:
-                tall = (2 + 5 * (abs(reward) / most) ** 0.5) * s
+                x, tall = (8 + 124 * i / LINE_STEPS) * s, (2 + 5 * (abs(reward) / largest) ** 0.5) * s
                 pen.rectangle((x, bottom * s - tall, x + s - 1, bottom * s), REWARD if reward > 0 else LOSS)
+
+    def _line(
+        self, pen: Any, track: list[float], ends: tuple[float, float], top: float, bottom: float,
+        colour: tuple[int, int, int],
+    ) -> None:  # fmt: skip
+        """A line between the heights of the lowest and the highest that it could have."""
+        s, (low, high) = self.scale, ends
+        shares = [(x - low) / (high - low) if high > low else 0.5 for x in track]
+        points = [
+            ((8 + 124 * i / LINE_STEPS) * s, (bottom - share * (bottom - top)) * s) for i, share in enumerate(shares)
+        ]
         if len(points) > 1:
-            pen.line(points, VALUE, max(s // 2, 1), joint="curve")
-        pen.text((8 * s, (top - 4) * s), "value and rewards", QUIET, font(6 * s))
+            pen.line(points, colour, max(s // 2, 1), joint="curve")
+
+
+def doubt_text(facts: dict[str, Any]) -> str:
+    """An entropy, and the most that it can be, or an action gap, in words."""
+    most = facts["doubt_most"]
+    return f"{facts['doubt_name']} {score_text(facts['doubt'])}" + ("" if most is None else f" of {score_text(most)}")
 
 
 def glow(player: Player) -> np.ndarray:

@@ -69,15 +69,14 @@ function thin(values, columns) {
   return kept;
 }
 
-/** The episode: value above, rewards as ticks, doubt below, and where we are. */
-export function timeline(canvas, track, cursor, length) {
+/** The episode: value above, rewards as ticks, doubt below, from 0 to the most that it can be, and where we are. */
+export function timeline(canvas, track, cursor, length, mostDoubt) {
   const { context, width, height } = surface(canvas);
   context.fillStyle = css("--track");
   context.fillRect(0, 0, width, height);
   const count = Math.max(length, 2);
   const x = (i) => 1 + (i / (count - 1)) * (width - 2);
-  const part = (values, top, bottom, colour) => {
-    const [low, high] = span(values);
+  const part = (values, [low, high], top, bottom, colour) => {
     const points = thin(values, Math.floor(width));
     line(context, points.map((p) => p[1]), (k) => x(points[k][0]),
       (value) => bottom - ((value - low) / (high - low)) * (bottom - top), colour);
@@ -90,8 +89,10 @@ export function timeline(canvas, track, cursor, length) {
     context.fillStyle = css(reward > 0 ? "--reward" : "--loss");
     context.fillRect(x(i) - 0.75, middle - tall, 1.5, tall);
   });
-  part(track.doubt, middle + 5, height - 4, css("--doubt"));
-  part(track.value, 5, middle - 6, css("--value"));
+  context.fillStyle = css("--ground");
+  context.fillRect(0, middle + 4, width, height);
+  part(track.doubt, [0, mostDoubt ?? (Math.max(...track.doubt) || 1)], middle + 6, height - 3, css("--doubt"));
+  part(track.value, span(track.value), 5, middle - 6, css("--value"));
   context.fillStyle = css("--text");
   context.fillRect(x(Math.min(cursor, count - 1)) - 0.75, 0, 1.5, height);
 }

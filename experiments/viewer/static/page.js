@@ -117,11 +117,14 @@ function panels({ header, pictures }) {
   $("note").textContent = header.note || (header.kind === "duel" ? `you ${header.tally.you} : ${header.tally.agent} agent` : "");
   lanes(header, pictures);
   $("pause").textContent = header.paused ? "Play" : "Pause";
-  $("doubt-name").textContent = first.doubt_name || "";
-  $("doubt-name").hidden = !first.doubt_name;
+  const most = first.doubt_most ?? null; // of a gap there is none
+  $("doubt-now").textContent = `${first.doubt_name} ${draw.digits(first.doubt)}${most === null ? "" : ` of ${draw.digits(most)}`}`;
+  $("doubt-now").hidden = !first.doubt_name;
+  $("value-now").textContent = `value ${draw.digits(first.value)}`;
+  $("value-now").hidden = first.value === undefined;
   const clock = (k) => { const s = Math.floor((k * header.skip) / header.fps); return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`; };
   $("clock").textContent = `${clock(header.cursor)} of ${clock(header.length - 1)} · step ${header.cursor.toLocaleString("en")}`;
-  draw.timeline($("timeline"), track, header.cursor, header.length);
+  draw.timeline($("timeline"), track, header.cursor, header.length, most);
   set("speed", header.speed); set("seed", header.seed); set("epsilon", header.epsilon);
   if ([...$("checkpoint").children].map((option) => option.value).join() !== header.checkpoints.join()) {
     $("checkpoint").replaceChildren(...header.checkpoints.map((name) => new Option(named(name), name)));
@@ -137,7 +140,6 @@ function panels({ header, pictures }) {
   $("duel").textContent = header.kind === "duel" ? "Let it play alone" : "Play against it";
   document.querySelector("aside").hidden = first.value === undefined;
   document.querySelector("main").classList.toggle("alone", first.value === undefined);
-  document.querySelector("#legend .value").hidden = first.value === undefined;
   if (first.value !== undefined) agent(header, first, pictures);
 }
 

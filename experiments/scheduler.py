@@ -258,6 +258,8 @@ class Scheduler:
             return said
         if status == 0:
             return f"it ended well, but its summary.json does not say that it is finished; its last line: {said}"
+        if status == -signal.SIGKILL:  # what it had said has nothing to do with it
+            return "killed by SIGKILL: from outside, or by the system for want of memory"
         name = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
         return f"killed by {name}; its last line: {said}"
 

@@ -46,6 +46,9 @@ def test_a_failed_run_does_not_stop_the_rest_and_memory_bounds_the_jobs(tmp_path
     reasons = ["the reason", "it ended well, but its summary.json does not say that it is finished; its last line: bye"]
     assert len(scheduler.done) == 2 and [scheduler.failed[name] for name in "1245"] == reasons * 2
     assert scheduler._reason(planned[2], -63) == "killed by signal 63; its last line: bye"  # which has no name
+    killed = "killed by SIGKILL: from outside, or by the system for want of memory"
+    assert scheduler._reason(planned[2], -signal.SIGKILL) == killed
+    assert scheduler._reason(planned[2], -signal.SIGSEGV) == "killed by SIGSEGV; its last line: bye"
     assert max(most) == 2  # two of 4 bytes fit into 10
 
 

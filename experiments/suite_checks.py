@@ -1,7 +1,9 @@
 """What a suite is refused for, before anything starts."""
 
 import dataclasses
-from contextlib import closing
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,12 @@ def _parsed(preset: str, game: str, settings: tuple[tuple[str, Any], ...]) -> An
     from experiments.cli import parse_train
 
     flags = (word for key, value in settings for word in (f"--{key}", str(value)))
-    return parse_train([preset, "--game", game, *flags]).experiment
+    try:
+        return parse_train([preset, "--game", game, *flags]).experiment
+    except SystemExit:  # after a box of lines about a flag
+        if variant := dict(settings).get("variant"):
+            print(f"highscore suite: variant {variant} is what sets this flag, or [settings]", file=sys.stderr)
+        raise
 
 
 @cache
@@ -33,6 +40,18 @@ def _sizes(game: str, protocol: str, stack: int) -> tuple[tuple[int, ...], int]:
         return games.observation_shape, games.num_actions
 
 
+@contextmanager
+def of_variant(cell: Cell) -> Iterator[None]:
+    """While it lasts, what is refused is told to be a variant's, if the run is of one."""
+    try:
+        yield
+    except ValueError as error:
+        said = f"variant {cell.settings.get('variant')}: "
+        if "variant" in cell.settings and not str(error).startswith(said):
+            error.args = (f"{said}{error}",)
+        raise
+
+
 def experiment_of(cell: Cell) -> Any:
     """The experiment of a run, as `highscore train` has it; what differs only in seed and game is parsed once for
     every world, whose games have the same protocols.
@@ -44,7 +63,8 @@ def experiment_of(cell: Cell) -> Any:
 
     world = game_of(cell.game).world
     like = next((game.name for game in GAMES.values() if game.world == world), cell.game)
-    parsed = _parsed(cell.preset, like, tuple(cell.settings.items()))
+    with of_variant(cell):
+        parsed = _parsed(cell.preset, like, tuple(cell.settings.items()))
     return dataclasses.replace(parsed, game=cell.game, seed=cell.seed)
 
 
@@ -74,23 +94,24 @@ def check_cells(planned: list[Cell], device: Any, here: bool = True) -> dict[str
 
     needed, tried, build, on_gpu = {}, set(), cache(build_network), device.type == "cuda"
     for cell in planned:
-        experiment = experiment_of(cell)
-        check(experiment, device, here)
-        if experiment.distributed != "none":
-            check_players(experiment)
-        if (weights := cell.settings.get("weights")) and weights not in tried:
-            tried.add(weights)
-            Run.open(Path(weights))
-        seen = _sizes(experiment.game, experiment.protocol, experiment.stack)
-        with torch.device("meta"):  # without its numbers, which take time
-            build(experiment.network, *seen, algorithm_of(experiment))
-        host, gpu = base_memory(experiment), base_memory(experiment, "cuda") * on_gpu
-        if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
-            stored = with_room(experiment, device) if here else experiment
-            there = replay_device(stored, device).type == "cuda"
-            replay = replay_bytes(stored, device)
-            host, gpu = host + replay * (not there), gpu + replay * there
-        needed[cell.name] = Room(host, gpu)
+        with of_variant(cell):
+            experiment = experiment_of(cell)
+            check(experiment, device, here)
+            if experiment.distributed != "none":
+                check_players(experiment)
+            if (weights := cell.settings.get("weights")) and weights not in tried:
+                tried.add(weights)
+                Run.open(Path(weights))
+            seen = _sizes(experiment.game, experiment.protocol, experiment.stack)
+            with torch.device("meta"):  # without its numbers, which take time
+                build(experiment.network, *seen, algorithm_of(experiment))
+            host, gpu = base_memory(experiment), base_memory(experiment, "cuda") * on_gpu
+            if experiment.replay is not None and experiment.distributed != "ray":  # whose shards are elsewhere
+                stored = with_room(experiment, device) if here else experiment
+                there = replay_device(stored, device).type == "cuda"
+                replay = replay_bytes(stored, device)
+                host, gpu = host + replay * (not there), gpu + replay * there
+            needed[cell.name] = Room(host, gpu)
     return needed
 
 

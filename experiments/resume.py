@@ -28,6 +28,7 @@ from experiments.loop import Moment, Scores
 from experiments.provenance import provenance
 from experiments.records import flat
 from experiments.run import Run
+from experiments.suite_record import command_of
 from experiments.trainer import Trainer
 from experiments.wandb_mirror import Mirror, NoMirror, sent_before
 
@@ -55,7 +56,9 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
     Raises:
         RunError: there is nothing to go on from, nothing left to do, or another process is at it.
     """
-    begun, run = time.monotonic(), Run.reopen(options.run)
+    begun = time.monotonic()
+    refuse_suite(options.run)
+    run = Run.reopen(options.run)
     device = device_for(options, run, ranks=1)
     try:
         back = recover(run, lambda: build(run.experiment, device))
@@ -63,6 +66,20 @@ def resume(options: Resume, console: Console, stop: Callable[[], bool] = lambda:
         run.close()
         raise
     return go_on(options, back, run, console, begun, stop)
+
+
+def refuse_suite(path: Path) -> None:
+    """Tells a suite's folder from one that is nothing of ours.
+
+    Raises:
+        RunError: it is a suite; names the command that goes on with it.
+    """
+    command = ""
+    if not (path / "config.json").exists():
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            command = command_of(path)
+    if command:
+        raise RunError(f"{path} is a suite; the command that began it goes on with all its runs: {command}")
 
 
 def device_for(options: Resume, run: Run, ranks: int) -> torch.device:

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.files import read_json, write_json
 from experiments.matrix import Cell, Spec, cells, make_spec, read_spec, recipes, words
 from experiments.records import summary
 from experiments.scheduler import Launch, Listed, Room, Scheduler, check_fit
 from experiments.suite_board import Board, say_the_end
 from experiments.suite_checks import check_agents, check_alike, check_cells, check_folder, players_of
+from experiments.suite_record import remember, threads_of, unfinished
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,6 @@ def spec_of(options: Suite) -> Spec:
         own = {key.lstrip("-"): words(value) if name == "grid" else value for key, _, value in pairs}
         data[name] = {**data.get(name, {}), **own}
     return make_spec(data)
-
-
-def threads_of(folder: Path, now: int) -> int:
-    """Threads of each training, decided once: another number would change the last digits of a continued run."""
-    path = folder / "suite.json"
-    return int(read_json(path)["threads"]) if path.exists() else now
 
 
 def of_threads(count: int) -> str:
@@ -224,10 +218,10 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
     spec, folder, search = planned.spec, planned.folder, options.search
     threads = threads_of(folder, planned.threads)
     facts = {"what": options.what, "threads": threads, **dataclasses.asdict(spec)}
-    write_json(folder / "suite.json", facts | ({"objective": options.objective} if search else {}))
+    remember(folder, facts | ({"objective": options.objective} if search else {}))
     trials = Trials(spec, folder, search, options.objective, options.sampler) if search else None
     total = len(planned.cells) * (max(search, len(trials.study.trials)) if trials else 1)
-    work: Any = trials or Listed(planned.cells)
+    work: Any = trials or Listed([*planned.cells])
     board = Board(console, total)
 
     def say(text: str) -> None:
@@ -244,15 +238,17 @@ def work_off(options: Suite, planned: Plan, console: Console) -> int:
             " with, or another --name, is faster"
         )
     if planned.where:
-        say(f"{planned.where}, with {of_threads(threads)} for each training")
+        say(planned.where)
     say(
-        f"{folder}: {total} runs, at most {options.jobs} at once; watch them: highscore dashboard --runs {options.runs}"
+        f"{folder}: {total} runs, at most {options.jobs} at once, each with {of_threads(threads)}, on which its results"
+        f" depend: a later --jobs cannot change that; watch them: highscore dashboard --runs {options.runs}"
     )
     with board.live:
         scheduler.run(work, board.show)
     if trials:
         best_trials(trials, say)
-    return say_the_end(scheduler, folder, total, say, pruned=bool(trials))
+    others = [] if trials else unfinished(folder, planned.cells)
+    return say_the_end(scheduler, folder, total, say, bool(trials), others)
 
 
 def show_recipes(console: Console) -> int:

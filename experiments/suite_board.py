@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -52,12 +52,14 @@ class Board:
 
 
 def say_the_end(
-    scheduler: Scheduler, folder: Path, total: int, say: Callable[[str], None], pruned: bool = False
-) -> int:
+    scheduler: Scheduler, folder: Path, total: int, say: Callable[[str], None], pruned: bool = False,
+    others: Sequence[str] = (),
+) -> int:  # fmt: skip
     """Says what came of a suite, and what to do next; returns the exit status.
 
     Args:
         pruned: whether runs are stopped because they are hopeless.
+        others: runs of the same folder that this command is not about, and that are not finished.
     """
     say(f"{len(scheduler.done)} of {total} finished, {len(scheduler.failed)} failed")
     stopped = [] if pruned or scheduler.stopping else sorted(scheduler.stopped)
@@ -65,6 +67,9 @@ def say_the_end(
         say(f"  stopped by others: {', '.join(stopped)}; the same command goes on with them")
     for name, why in scheduler.failed.items():
         say(f"  {name}: {why}   (all of it: {folder / 'logs' / name}.log)")
+    if others:
+        are, they = ("others are", "them") if others[1:] else ("other is", "it")
+        say(f"  {len(others)} {are} not finished in {folder}: the command that began {they} goes on with {they}")
     if scheduler.stopping:
         say(f"Stopped and saved. The same command goes on with it; its runs are in {folder}")
         return 128 + scheduler.stopping

@@ -26,6 +26,7 @@ from experiments.scheduler import Job, Launch, Listed, Room, Scheduler
 from experiments.suite import Suite, run_suite, spec_of
 from experiments.suite_board import Board
 from experiments.suite_checks import check_alike, check_folder, experiment_of
+from experiments.suite_record import unfinished
 from tests.test_scheduler import Process
 
 TINY = """
@@ -83,6 +84,25 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(tmp_path, capsys)
     with pytest.raises(ValueError, match="low < high"):
         make_spec({"agents": "dqn", "games": "Pong", "search": {"x": {"low": 2, "high": 1}}})
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("mixed", ["True", "False"])
+def test_what_a_variant_is_refused_for_names_it(tmp_path, capsys, mixed):
+    path = tmp_path / "s.toml"
+    for setting, words in (
+        ('"algorithm.clip" = 0.0', "highscore suite: variant no-clip: --algorithm.clip must be positive, got 0.0\n"),
+        ('"replay.capacity" = "2000M"', "highscore suite: variant no-clip: "), ("clp = 0.1", "variant no-clip is what"),
+    ):  # fmt: skip
+        preset = "dqn" if "replay" in setting else "ppo"
+        path.write_text(
+            f'agents = "{preset},no-clip"\ngames = "Pong"\n[variants.no-clip]\npreset = "{preset}"\n{setting}'
+        )
+        try:
+            status = run_command("suite", [str(path), "--runs", str(tmp_path), "--mixed", mixed])
+        except SystemExit as end:
+            status = end.code
+        err = capsys.readouterr().err
+        assert status in (2, NO_ROOM) and words in err and err.count("variant no-clip") == 1
 
 
 def test_agents_that_are_evaluated_differently_are_told_before_they_train(tmp_path, capsys):
@@ -182,11 +202,49 @@ def test_players_that_cannot_share_the_games_are_refused_before_anything_begins(
 def test_a_suite_goes_on_where_it_was_stopped(suite):
     folder, finished, said = suite
     assert 1 <= len(finished) < 4 and "Stopped and saved" in said
+    assert "at most 2 at once, each with 1 thread, on which its results depend: a later --jobs cannot" in said
     runs = sorted(p.parent.name for p in folder.glob("*/config.json"))
     assert len(runs) == 4 and all(status(folder / name) == "finished" for name in runs)
     for name, written in finished.items():  # those that were finished were left alone
         assert (folder / name / "summary.json").stat().st_mtime_ns == written
     assert json.loads((folder / "suite.json").read_text())["seeds"] == [1, 2]
+
+
+def test_what_earlier_commands_asked_of_a_suite_stays_and_is_told_if_unfinished(suite, tmp_path, monkeypatch):
+    """Seeds 1 and 2 are finished; 3 and 4 fail at once, and then another 4."""
+    folder = Path(shutil.copytree(suite[0], tmp_path / "tiny"))
+    monkeypatch.setattr("experiments.scheduler.POLL", 0)
+    monkeypatch.setattr("experiments.scheduler.start_here", lambda *_: Process())
+    said = []
+    for more in (["--seeds", "3-4"], ["--seeds", "4", "--agents", "dqn"], []):
+        options = parse(Suite, [str(suite[0].parent / "tiny.toml"), "--runs", str(tmp_path), *more])
+        run_suite(options, console := Console(file=io.StringIO(), width=400))
+        said.append(console.file.getvalue())
+    facts = json.loads((folder / "suite.json").read_text())
+    assert facts["seeds"] == [1, 2] and [one["seeds"] for one in facts["earlier"]] == [[3, 4], [4]]
+    assert "not finished" not in said[0] and f"  3 others are not finished in {folder}: the command" in said[1]
+    assert "4 of 4 finished, 0 failed\n  4 others are not finished" in said[2]
+    shutil.copytree(folder / "dqn-Breakout-s1", folder / "dqn-Breakout-s3")
+    (folder / "suite.json").write_text(json.dumps({name: facts[name] for name in facts if name != "earlier"}))
+    assert unfinished(folder, []) == []  # as they are in files of before
+    (folder / "dqn-Breakout-s3/summary.json").unlink()
+    assert unfinished(folder, []) == ["dqn-Breakout-s3"]
+
+
+def test_a_suite_that_is_resumed_as_if_it_were_a_run_is_told_its_command(suite, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = str(suite[0].parent / "tiny.toml")
+    Path("runs").mkdir()
+    for folder, more in (("runs/tiny", ""), ("runs/other", " --name other"), ("tiny", f" --runs {tmp_path}")):
+        Path(folder).mkdir()
+        shutil.copy(suite[0] / "suite.json", folder)
+        assert run_command("resume", [folder]) == 2
+        said = (
+            f"{folder} is a suite; the command that began it goes on with all its runs: highscore suite {path}{more}\n"
+        )
+        assert capsys.readouterr().err == f"highscore resume: {said}"
+    (tmp_path / "tiny/suite.json").write_text("[]")
+    assert run_command("resume", ["tiny"]) == 2 and "is not a run directory" in capsys.readouterr().err
 
 
 def test_a_suite_that_is_finished_needs_no_room(suite, capsys, monkeypatch):

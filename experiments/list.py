@@ -117,6 +117,7 @@ def parts(x: Experiment) -> list[str]:
     found = {
         type(a).__name__: True, "double": getattr(a, "double", False), "dueling": n.head == "dueling",
         f"{getattr(a, 'n_steps', 1)} steps": getattr(a, "n_steps", 1) > 1, "noisy": n.noise,
+        "augmented": getattr(a, "augments", False), "data-efficient": n.torso == "data-efficient",
         f"IMPALA x{n.width}": n.torso == "impala", f"small IMPALA x{n.width}": n.torso == "impala-small",
         "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         "standardised pixels": n.standardise,

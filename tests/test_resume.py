@@ -102,8 +102,8 @@ def kinds():
 
 def half_as_precise():
     x = small("dqn", "probe/catch")
-    augmented = replace(x.algorithm, shift=1, brightness=0.05)
-    return replace(x, algorithm=augmented, precision="bf16", replay=replace(x.replay, storage="compressed"))
+    moved, packed = replace(x.algorithm, shift=1, brightness=0.05), replace(x.replay, storage="compressed")
+    return replace(x, algorithm=moved, precision="bf16", replay=packed)
 
 
 def several_updates_at_once():

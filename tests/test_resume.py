@@ -119,7 +119,6 @@ def flickering():
 # spectral norms a board that is large enough for its convolutions.
 GAMES = {"prioritized": "Breakout", "btr": "minatar/breakout"}
 
-
 MORE = (surprised_transformer, half_as_precise, several_updates_at_once, flickering)
 
 

@@ -34,8 +34,8 @@ def unfinished(folder: Path, planned: list[Cell]) -> list[str]:
     """Runs that are not finished, besides those planned: of earlier commands, even if not begun, and any others."""
     names = {path.parent.name for path in folder.glob("*/config.json")}
     for facts in read_json(folder / "suite.json").get("earlier", []):
-        if not facts["search"]:  # whose runs are those that it drew
-            spec = Spec(**{field.name: facts[field.name] for field in dataclasses.fields(Spec)})
+        if not facts.get("search"):  # whose runs are those that it drew
+            spec = Spec(**{field.name: facts[field.name] for field in dataclasses.fields(Spec) if field.name in facts})
             names |= {cell.name for cell in cells(spec)}
     names -= {cell.name for cell in planned}
     return sorted(name for name in names if summary(folder / name).get("finished") is not True)

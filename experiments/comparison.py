@@ -90,7 +90,11 @@ def no_score_by(frames: int, protocol: str, paths: list[Path]) -> str:
     for path in paths:
         found = [result for result in by_then(evaluations(path), 0) if protocol in ("", result.get("protocol"))]
         first += [result["frames"] for result in found[:1]]
-    ends = f"the first time was after {extent(first)}: --frames {brief(max(first))}" if first else "do without --frames"
+    ends = (
+        f"the first evaluation was after {extent(first)}: --frames {brief(max(first))}"
+        if first
+        else "do without --frames"
+    )
     return f"none of these runs was evaluated in training{under} by {brief(frames)} frames; {ends}"
 
 

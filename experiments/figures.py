@@ -142,7 +142,8 @@ def draw(axes: Any, joined: Joined, unit: float, line: dict[str, Any], label: st
 
 def from_zero(axes: Any) -> None:
     """An x axis that begins at 0, and whose numbers do not touch each other."""
-    axes.set_xlim(0, max(1.03 * axes.dataLim.xmax, 1e-6))
+    end = axes.dataLim.xmax  # infinite, or no number, where nothing is drawn
+    axes.set_xlim(0, max(1.03 * end, 1e-6) if np.isfinite(end) else 1)
     axes.locator_params(axis="x", nbins=5)
 
 

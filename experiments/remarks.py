@@ -48,9 +48,9 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         notes.append(f"{cells} a single seed: no interval over seeds there{over}")
     elif min(few) < 10 and comparison.shared_games:
         notes.append(
-            f"as few as {min(few)} seeds: bootstrap intervals, which aggregates and the probability of improvement"
-            " have, are too narrow of so few: with 3 seeds on one game the truth is outside of 28 in 100, and on 26"
-            " games of 13; with 5 seeds of 17 and 9, instead of 5"
+            f"as few as {min(few)} seeds: bootstrap intervals, which aggregates (but for means of one game's runs) and"
+            " the probability of improvement have, are too narrow of so few: with 3 seeds on one game the truth is"
+            " outside of 28 in 100, and on 26 games of 13; with 5 seeds of 17 and 9, instead of 5"
         )
     shared, common = comparison.shared_games, comparison.common_games
     counts = {len(comparison.of(a, g)) for a in comparison.agents for g in common}
@@ -150,5 +150,8 @@ def unequal_frames(comparison: Comparison, checkpoint: str) -> list[str]:
     if not found:
         return []
     others = f", and unlike on {len(found) - 1} more" if len(found) > 1 else ""
-    flag = f"--frames {brief(min(least for _, _, least in found))}" + " --checkpoint last" * (checkpoint == "best")
-    return [f"UNEQUAL FRAMES: {max(found)[1]} frames of training{others}: compare after as many ({flag}), or say so"]
+    fewest = min(least for _, _, least in found)
+    flag = f"--frames {brief(fewest)}" + " --checkpoint last" * (checkpoint == "best")
+    evaluated = [run for run in comparison.runs if run.curve and run.curve[0][0] <= NEAR * fewest]
+    advice = f"compare after as many ({flag}), or say so" if len(evaluated) > 1 else "say so"
+    return [f"UNEQUAL FRAMES: {max(found)[1]} frames of training{others}: {advice}"]

@@ -9,6 +9,7 @@ from experiments import stats
 from experiments.comparison import Comparison, Scored, trained_for
 from experiments.fingerprint import conditions, differing, identity, of_result
 from experiments.published import PublishedAgent, atari5_estimate
+from experiments.records import finite
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -71,6 +72,12 @@ def published_json(agent: PublishedAgent, comparison: Comparison) -> dict[str, A
     }  # fmt: skip
 
 
+def of_two(interval: Any) -> list[float] | None:
+    """An interval of two numbers, as a file has it, or None."""
+    found = [finite(x) for x in interval] if isinstance(interval, list) and len(interval) == 2 else []
+    return [x for x in found if x is not None] if found and None not in found else None
+
+
 def run_json(run: Scored) -> dict[str, Any]:
     """A row for one run, with the part of its fingerprint in which comparable runs differ."""
     found = of_result(run.result)
@@ -80,7 +87,7 @@ def run_json(run: Scored) -> dict[str, Any]:
     return {
         "run": str(run.record.path), "name": run.record.name, "agent": run.agent, "preset": run.record.preset,
         "game": run.record.game, "seed": run.record.seed, "frames": run.result["frames"], "score": run.result["mean"],
-        "median": run.result.get("median"), "interval_over_episodes": run.result.get("mean_interval"),
+        "median": finite(run.result.get("median")), "interval_over_episodes": of_two(run.result.get("mean_interval")),
         "human_normalised": run.normalised, "random": scale and scale.random, "human": scale and scale.human,
         **measured, "evaluation": run.result["name"],
         "checkpoint": run.result.get("checkpoint", "last"), "fingerprint": identity(found),

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from experiments.checkpoint import SCHEMA, put_back, read_checkpoint, read_weights, write_checkpoint
 from experiments.config import Experiment, from_json, to_json
-from experiments.files import RunError, in_a_name, sync, write_json
+from experiments.files import DISK_FULL, RunError, in_a_name, sync, write_json
 from experiments.provenance import provenance
 from experiments.records import alive, checkpoints, is_count, kept_weights, read_config
 
@@ -176,6 +176,8 @@ class Run:
         try:
             self._lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
             raise RunError(
                 f"{path} cannot be written ({error.strerror}): go on with the run as one who may, or with a copy"
             ) from None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,15 @@ def remember(folder: Path, facts: dict[str, Any]) -> None:
 
 def unfinished(folder: Path, planned: list[Cell]) -> list[str]:
     """Runs that are not finished, besides those planned: of earlier commands, even if not begun, and any others."""
-    names = {path.parent.name for path in folder.glob("*/config.json")}
-    for facts in read_json(folder / "suite.json").get("earlier", []):
-        if not facts.get("search"):  # whose runs are those that it drew
-            spec = Spec(**{field.name: facts[field.name] for field in dataclasses.fields(Spec) if field.name in facts})
-            names |= {cell.name for cell in cells(spec)}
+    names: set[str] = set()
+    with suppress(KeyError, TypeError, ValueError, AttributeError):  # damaged: what the suite came to matters more
+        earlier = read_json(folder / "suite.json").get("earlier", [])
+        if not any(facts.get("search") for facts in earlier):  # of which the hopeless are never finished
+            names |= {path.parent.name for path in folder.glob("*/config.json")}
+        for facts in earlier:
+            if not facts.get("search"):
+                known = {field.name: facts[field.name] for field in dataclasses.fields(Spec) if field.name in facts}
+                names |= {cell.name for cell in cells(Spec(**known))}
     names -= {cell.name for cell in planned}
     return sorted(name for name in names if summary(folder / name).get("finished") is not True)
 

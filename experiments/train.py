@@ -75,7 +75,10 @@ def begin_with(agent: Agent, run: Run, same: dict[str, Any] | None = None) -> di
     if same is None:
         tensors, state = run.load_checkpoint()
     else:
-        tensors, state = read_checkpoint(run.path / "checkpoints" / f"{same['agent_steps']:012d}")
+        path = run.path / "checkpoints" / f"{same['agent_steps']:012d}"
+        if not path.exists():
+            raise RunError(f"--weights {run.path} has gone on since, and keeps these weights no more; begin again")
+        tensors, state = read_checkpoint(path)
     try:
         load_network(agent.online, below(tensors, "online."))
     except ValueError as error:

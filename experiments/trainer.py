@@ -116,7 +116,7 @@ class Trainer:
             if moment is None:
                 raise
             self.save(moment)
-            raise RunError(f"{error}. Saved; once it can: {self.run.resume_command}") from None
+            raise Failed(f"{error}. Saved; once it can: {self.run.resume_command}") from None
         assert moment is not None
         if not self.interruption.signal:
             self.evaluate()

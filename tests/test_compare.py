@@ -27,6 +27,7 @@ from experiments.progress import status
 from experiments.published import published_agent
 from experiments.records import find_runs, flat, training_hours
 from experiments.results import as_json, means
+from experiments.tables import to_csv
 
 
 def make(root, agent, game, seed, scores, **how):
@@ -333,3 +334,14 @@ def test_a_run_that_began_with_the_weights_of_another_is_another_agent(tmp_path)
     config = json.loads((paths[1] / "config.json").read_text())
     write_json(paths[1] / "config.json", config | {"weights": {"tensors_sha256": "0123456789abcdef"}})
     assert set(load(paths).agents) == {"dqn (weights None)", "dqn (weights 01234567)"}
+
+
+@pytest.mark.parametrize("spoilt", [[1, 2, 3], "wide", [float("nan"), 2.0], None])
+def test_a_damaged_interval_is_left_out_of_what_is_written(tmp_path, spoilt):
+    path = make(tmp_path, "dqn", "Pong", 1, [1.0])
+    (file,) = (path / "evaluations").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mean_interval": spoilt, "median": spoilt and "x"}))
+    data = as_json(load([path]))
+    (row,) = csv.DictReader(io.StringIO(to_csv(data)))
+    assert (row["interval_low"], row["interval_high"], row["median"]) == ("", "", "")
+    assert json.dumps(data, allow_nan=False)

@@ -185,3 +185,26 @@ def test_many_agents_are_drawn_unlike(tmp_path):
         make(tmp_path, name, "Pong", 1, [-20.0, 3.0])
     lines = draw_all(load([tmp_path]))["curves"].axes[0].get_lines()
     assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == len(lines) == len(names)
+
+
+def test_what_was_never_evaluated_in_training_is_drawn_without_a_line(tmp_path):
+    for seed in (1, 2):
+        make(tmp_path, "dqn", "Pong", seed, [-20.0, 3.0])
+        path = make(tmp_path, "dqn", "Breakout", seed, [2.0])
+        (file,) = (path / "evaluations").iterdir()  # by `highscore evaluate`, whose files are named otherwise
+        file.rename(file.with_name(f"{file.stem}-machado-e2-s1.json"))
+        (path / "perf.jsonl").unlink()
+    figures = draw_all(load([tmp_path]))
+    empty = figures["curves"].axes[0]
+    assert empty.get_title("left") == "Breakout" and not empty.get_lines() and empty.get_xlim() == (0, 1)
+
+
+def test_only_frames_that_would_do_are_advised(tmp_path):
+    short = make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
+    long = make(tmp_path, "c51", "Pong", 1, [1.0, 2.0, 3.0, 4.0])
+    (note,) = [note for note in load([tmp_path]).notes if note.startswith("UNEQUAL FRAMES")]
+    assert note.endswith("compare after as many (--frames 2M), or say so")
+    for file in sorted((long / "evaluations").iterdir())[:-1]:  # it was evaluated at its end only
+        file.unlink()
+    (note,) = [note for note in load([short, long]).notes if note.startswith("UNEQUAL FRAMES")]
+    assert note.endswith("of training: say so")

@@ -40,7 +40,7 @@ def test_captions_say_how_long_agents_trained_and_how_many_seeds(tmp_path):
     raw, games, human, improvement = captions(data)
     assert raw.startswith(r"Raw scores, mean over seeds and 95\,\% t interval. ")
     assert "Scored after 1M to 3M frames of training, with 2 seeds a game. " in raw
-    assert "As few as 2 seeds: bootstrap intervals, which aggregates and the probability of" in raw
+    assert "As few as 2 seeds: bootstrap intervals, which aggregates (but for means of" in raw
     assert "frame cap 108000" in raw and "UNEQUAL FRAMES: " in raw
     there, ours = r". Measured as in Table~\ref{tab:raw}.", r" with 95\,\% stratified bootstrap intervals"
     assert games == r"Human-normalised scores, mean over seeds and 95\,\% t interval" + there
@@ -229,7 +229,7 @@ def test_rounds_that_end_a_little_later_are_of_the_same_frames(tmp_path):
 def test_frames_that_no_score_is_of_are_refused(tmp_path):
     path = make(tmp_path, "dqn", "Pong", 1, [1.0, 2.0])
     for how, words in (
-        ({"frames": 500_000}, "by 500k frames; the first time was after 1M: --frames 1M"),
+        ({"frames": 500_000}, "by 500k frames; the first evaluation was after 1M: --frames 1M"),
         ({"frames": 5, "protocol": "nature"}, "in training under nature by 5 frames; do without --frames"),
         ({"frames": -5}, "such as 5M"), ({"frames": 5, "checkpoint": "best"}, "leave one of them out"),
     ):  # fmt: skip

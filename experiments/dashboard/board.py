@@ -7,6 +7,7 @@ import numpy as np
 
 from envs.scores import human_normalised
 from experiments import stats
+from experiments.choice import NEAR
 from experiments.published import published_agents
 
 # All that a board goes by, of what is told of runs.
@@ -94,9 +95,9 @@ def few_seeds(runs: list[dict[str, Any]]) -> list[str]:
         return [f"{cells} a single seed: no interval over seeds there, nor over games with such a one"]
     if few < 10:
         return [
-            f"as few as {few} seeds: bootstrap intervals, which aggregates and the probability of improvement have, are"
-            " too narrow of so few: with 3 seeds on one game the truth is outside of 28 in 100, and on 26 games of 13;"
-            " with 5 seeds of 17 and 9, instead of 5"
+            f"as few as {few} seeds: bootstrap intervals, which aggregates (but for means of one game's runs) and"
+            " the probability of improvement have, are too narrow of so few: with 3 seeds on one game the truth is"
+            " outside of 28 in 100, and on 26 games of 13; with 5 seeds of 17 and 9, instead of 5"
         ]
     return []
 
@@ -104,7 +105,7 @@ def few_seeds(runs: list[dict[str, Any]]) -> list[str]:
 def unequal(runs: list[dict[str, Any]], game: str) -> bool:
     """Whether runs of a game were scored after unlike numbers of frames."""
     frames = [run["evaluated"] for run in runs if run["game"] == game]
-    return max(frames) > 1.01 * min(frames)
+    return max(frames) > NEAR * min(frames)
 
 
 def shared_games(played: list[set[str]]) -> list[str]:

@@ -14,7 +14,7 @@ DATA_EFFICIENT = Experiment(
     source="van Hasselt et al. 2019",
     algorithm=C51(discount=0.99, n_steps=20, double=True, reward_clip=1.0, atoms=51, v_max=10.0),
     optimiser=Adam(learning_rate=1e-4, epsilon=1.5e-4, clip_norm=10.0),
-    network=NetworkConfig(torso="data-efficient", head="dueling", hidden=256, noise=0.5, initialisation="torch"),
+    network=NetworkConfig(torso="data-efficient", head="dueling", hidden=256, noise=0.1, initialisation="torch"),
     explore=Linear(0.0, 0.0, steps=0),
     replay=ReplayConfig(
         capacity=100_000, batch_size=32, learn_start=1_600, learn_period=1,

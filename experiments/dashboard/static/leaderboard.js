@@ -23,7 +23,7 @@ export class LeaderboardPage {
     const pick = el("select", { "data-key": "suite", onchange: () => { wishes.suite = pick.value === "all" ? null : pick.value.slice(1); keep(); pick.blur(); this.load(); } },
       el("option", { value: "all", textContent: "all" }), ...folders.map((name) => el("option", { value: `/${name}`, textContent: name || "none: the folder itself", selected: name === suite })));
     redraw(this.host, el("div", { class: "bar" }, el("h1", {}, "Leaderboard"), folders.length > 1 ? el("label", {}, "suite", pick) : null, add, ...chips),
-      el("p", { class: "quiet" }, "Evaluations of each run's last weights, a board for every way of measuring; 0 is random play, 1 a human; a tick on each bar marks 0. Bars are 95 % stratified bootstrap intervals over seeds. Agents are ranked over the games that most of them have played: where there are no human scores, by how probably one beats another. Scores under different fingerprints stand apart: they do not compare."),
+      el("p", { class: "quiet" }, "Evaluations of each run's last weights, a board for every way of measuring; 0 is random play, 1 a human; a tick on each bar marks 0. Bars are 95 % stratified bootstrap intervals over seeds, or Student's t intervals of means of one game's runs. Agents are ranked over the games that most of them have played: where there are no human scores, by how probably one beats another. Scores under different fingerprints stand apart: they do not compare."),
       ...(boards.length ? boards.map(board) : [el("p", {}, "No run has been evaluated yet.")]));
   }
   async tick(changed) {

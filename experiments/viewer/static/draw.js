@@ -91,7 +91,7 @@ export function timeline(canvas, track, cursor, length, mostDoubt) {
   });
   context.fillStyle = css("--ground");
   context.fillRect(0, middle + 4, width, height);
-  part(track.doubt, [0, mostDoubt ?? (Math.max(...track.doubt) || 1)], middle + 6, height - 3, css("--doubt"));
+  part(track.doubt, [0, (mostDoubt ?? Math.max(...track.doubt)) || 1], middle + 6, height - 3, css("--doubt"));
   part(track.value, span(track.value), 5, middle - 6, css("--value"));
   context.fillStyle = css("--text");
   context.fillRect(x(Math.min(cursor, count - 1)) - 0.75, 0, 1.5, height);

@@ -1,7 +1,7 @@
 """python -m experiments.curve: a run's learning curve as text and as a picture, beside what it is to be compared with.
 
-For Atari that is a published curve; for other worlds, and where frames flicker, the mean score of a player who chooses
-by chance.
+For Atari that is a published curve, whose points are millions of frames; for other worlds, where frames flicker, and
+for shorter trainings, the mean score of a player who chooses by chance.
 """
 
 import itertools
@@ -248,7 +248,8 @@ def main(args: list[str]) -> int:
     episodes = list(read_rows(run.path / "episodes.jsonl"))
     frames = max((row["frames"] for row in read_rows(run.path / "metrics.jsonl")), default=0)
     game = game_of(run.experiment.game)
-    known = game.world == "atari" and not game.protocol(run.experiment.protocol).flicker
+    alike = game.world == "atari" and not game.protocol(run.experiment.protocol).flicker
+    known = alike and run.experiment.frames >= MILLION
     if known:
         for name in options.reference:
             published(run.experiment.game, name)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def shifted(obs: Tensor, pixels: int) -> Tensor:
+def random_shift(obs: Tensor, pixels: int) -> Tensor:
     """Moves each image by -pixels to pixels both ways; what comes in from beyond a border repeats it ("random shifts").
 
     Args:
@@ -31,7 +31,7 @@ def _(x: Tensor, dim: int, place: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def brightened(obs: Tensor, deviation: float) -> Tensor:
+def random_intensity(obs: Tensor, deviation: float) -> Tensor:
     """Multiplies each image by 1 + deviation * e, with e normal and cut at -2 and 2 ("intensity").
 
     Args:

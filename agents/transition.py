@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.augment import brightened, shifted
+from agents.augment import random_intensity, random_shift
 from agents.returns import clip_reward, hopped, mean_over_time, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
@@ -125,7 +125,7 @@ class MultiStep:
     """rewards count as -x to x in the loss, 0 as they are; scores stay raw"""
     shift: int = 0
     """pixels that images move by at most, up, down and sideways, in what is learned from (Kostrikov et al. 2021)"""
-    brightness: float = 0.0
+    intensity: float = 0.0
     """standard deviation of a factor that makes them brighter or darker (ibid.)"""
 
     @property
@@ -136,12 +136,12 @@ class MultiStep:
     @property
     def augments(self) -> bool:
         """Whether what is learned from differs from what was seen."""
-        return bool(self.shift or self.brightness)
+        return bool(self.shift or self.intensity)
 
     def augment(self, obs: Tensor) -> Tensor:
         """Images, uint8 [B, ...], as they might have looked as well; each of B by a draw of its own."""
-        obs = shifted(obs, self.shift) if self.shift else obs
-        return brightened(obs, self.brightness) if self.brightness else obs
+        obs = random_shift(obs, self.shift) if self.shift else obs
+        return random_intensity(obs, self.intensity) if self.intensity else obs
 
     def fold(self, seq: Sequence) -> Transitions:
         """Sequences [T, B] as the transitions from every step that is learned from, never past an episode's end.

@@ -34,17 +34,13 @@ def to_latex(data: dict[str, Any]) -> str:
     """
     varied = any(one["interval"] for found in data["aggregates"].values() for one in found.values())
     bootstrap = " with 95 % stratified bootstrap intervals" * varied
-    alone = f"{bootstrap}, or Student's t of the mean over one game's runs" * varied
+    of_means = ", or Student's t of the mean over one game's runs" * (varied and len(data["common_games"]) == 1)
     improvement = data["improvement"][: MOST * (len(data["improvement"]) <= MOST)]
     title = raw_title(data)
     tables = {
         "raw": (title, 1, *upright(*cells(data))),
         "games": (title.replace("Raw", "Human-normalised"), 1, *upright(*cells(data, normalised=True))),
-        "human": (
-            f"Human-normalised scores{alone if len(data['common_games']) == 1 else bootstrap}",
-            1,
-            *aggregate_rows(data),
-        ),
+        "human": (f"Human-normalised scores{bootstrap}{of_means}", 1, *aggregate_rows(data)),
         "improvement": (f"Probability of improvement {place(data)}{bootstrap}", 2, *improvement_rows(improvement)),
     }
     parts, said = ["% needs \\usepackage{booktabs}"], measured(data)

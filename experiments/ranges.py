@@ -13,7 +13,7 @@ LEAST = {
     "network.hidden": 0, "network.dense": 0, "network.blocks": 0, "network.width": 1, "network.pooling": 0,
     "network.noise": 0, "network.memory_size": 1, "network.memory_layers": 1, "network.memory_window": 1,
     "network.memory_places": 1, "algorithm.n_steps": 1, "algorithm.unroll": 1, "algorithm.burn_in": 0,
-    "algorithm.reward_clip": 0, "algorithm.shift": 0, "algorithm.brightness": 0, "algorithm.atoms": 2,
+    "algorithm.reward_clip": 0, "algorithm.shift": 0, "algorithm.intensity": 0, "algorithm.atoms": 2,
     "algorithm.quantiles": 1, "algorithm.samples": 1,
     "algorithm.kappa": 0, "algorithm.value_cost": 0, "algorithm.entropy_cost": 0, "optimiser.epsilon": 0,
     "optimiser.clip_norm": 0, "bonus.weight": 0, "explore.steps": 0, "explore.begin": 0, "explore.until": 0,

@@ -41,17 +41,9 @@ def remarks(comparison: Comparison, checkpoint: str) -> list[str]:
         )
     notes += mixed_training(comparison) + mixed_code(comparison) + mixed_emulators(comparison)
     notes += mixed_machines(comparison)
-    few = set(Counter((run.agent, run.record.game) for run in comparison.runs).values())
-    if min(few) == 1:
-        cells = "every cell has" if max(few) == 1 else "some cells have"
-        over = "" if max(few) == 1 else ", nor over games with such a one"
-        notes.append(f"{cells} a single seed: no interval over seeds there{over}")
-    elif min(few) < 10 and comparison.shared_games:
-        notes.append(
-            f"as few as {min(few)} seeds: bootstrap intervals, which aggregates (but for means of one game's runs) and"
-            " the probability of improvement have, are too narrow of so few: with 3 seeds on one game the truth is"
-            " outside of 28 in 100, and on 26 games of 13; with 5 seeds of 17 and 9, instead of 5"
-        )
+    counts = set(Counter((run.agent, run.record.game) for run in comparison.runs).values())
+    if min(counts) == 1 or comparison.shared_games:
+        notes += few_seeds(counts)
     shared, common = comparison.shared_games, comparison.common_games
     counts = {len(comparison.of(a, g)) for a in comparison.agents for g in common}
     if len(common) > 1 and len(counts) > 1:
@@ -135,6 +127,22 @@ def mixed_training(comparison: Comparison) -> list[str]:
         for of_world in found.values() if len(of_world) > 1
     ]  # fmt: skip
     return [f"MIXED TRAINING: trained under {', '.join(unlike)}, whatever they were evaluated under"] if unlike else []
+
+
+def few_seeds(counts: set[int]) -> list[str]:
+    """A note on intervals over seeds where they are few, by the numbers of runs that cells of agent and game have."""
+    few = min(counts)
+    if few == 1:
+        cells = "every cell has" if max(counts) == 1 else "some cells have"
+        over = "" if max(counts) == 1 else ", nor over games with such a one"
+        return [f"{cells} a single seed: no interval over seeds there{over}"]
+    if few < 10:
+        return [
+            f"as few as {few} seeds: bootstrap intervals, which aggregates (but for means of one game's runs) and"
+            " the probability of improvement have, are too narrow of so few: with 3 seeds on one game the truth is"
+            " outside of 28 in 100, and on 26 games of 13; with 5 seeds of 17 and 9, instead of 5"
+        ]
+    return []
 
 
 def unequal_frames(comparison: Comparison, checkpoint: str) -> list[str]:

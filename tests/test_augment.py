@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.augment import brightened, shifted
+from agents.augment import random_intensity, random_shift
 from agents.dqn import DQN
 from agents.sequence import Sequence
 from envs.timestep import TimeStep
@@ -21,7 +21,7 @@ def images(batch: int = 64) -> torch.Tensor:
 def test_a_shift_moves_all_frames_of_an_image_alike_and_repeats_its_border():
     torch.manual_seed(0)
     obs = images(300)
-    moved = shifted(obs, 2)
+    moved = random_shift(obs, 2)
     assert moved.shape == obs.shape and moved.dtype == torch.uint8
     assert torch.equal(moved[:, 0], moved[:, 1])  # the frames of a stack tell of motion only so
     seen = set()
@@ -34,23 +34,23 @@ def test_a_shift_moves_all_frames_of_an_image_alike_and_repeats_its_border():
     assert seen == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
 
 
-def test_no_shift_and_no_brightness_change_nothing():
+def test_no_shift_and_no_intensity_change_nothing():
     obs = images()
-    assert torch.equal(shifted(obs, 0), obs) and torch.equal(brightened(obs, 0.0), obs)
+    assert torch.equal(random_shift(obs, 0), obs) and torch.equal(random_intensity(obs, 0.0), obs)
     assert DQN().augment(obs) is obs and not DQN().augments
 
 
-def test_brightness_is_one_bounded_factor_for_an_image_and_black_stays_black():
+def test_intensity_is_one_bounded_factor_for_an_image_and_black_stays_black():
     torch.manual_seed(0)
     obs = torch.tensor([0, 100, 240], dtype=torch.uint8).view(1, 1, 1, 1, 3).expand(4_000, 2, 1, 1, 3)
-    black, grey, white = brightened(obs, 0.05)[:, 0, 0, 0].unbind(-1)
+    black, grey, white = random_intensity(obs, 0.05)[:, 0, 0, 0].unbind(-1)
     assert not black.any()
     assert grey.min() == 90 and grey.max() == 110  # 1 +- 2 standard deviations
     factor = grey.double() / 100
     assert factor.mean() == pytest.approx(1, abs=0.003) and factor.std() == pytest.approx(0.048, abs=0.003)
     expected = (240 * factor).clamp(max=255)
     assert (white.double() - expected).abs().max() <= 1.7  # of two roundings
-    assert not torch.equal(brightened(obs, 0.05), brightened(obs, 0.05))  # drawn anew
+    assert not torch.equal(random_intensity(obs, 0.05), random_intensity(obs, 0.05))  # drawn anew
 
 
 def sequences(state: tuple = ()) -> Sequence:
@@ -86,7 +86,7 @@ def test_a_memory_sees_one_draw_for_a_whole_sequence():
     assert len(torch.unique(obs[0].flatten(1), dim=0)) > 15  # of 25, in 64 draws
 
 
-@pytest.mark.parametrize("settings", [{"shift": 2}, {"brightness": 0.1}])
+@pytest.mark.parametrize("settings", [{"shift": 2}, {"intensity": 0.1}])
 def test_the_loss_is_that_of_the_augmented_images(settings):
     """With images that the augmentation of this draw leaves alike, nothing differs; else it does."""
 
@@ -102,7 +102,7 @@ def test_the_loss_is_that_of_the_augmented_images(settings):
     black = seq._replace(step=seq.step._replace(obs=torch.zeros_like(seq.step.obs)))
     assert torch.equal(loss(augmenting, black), loss(plain, black))
     assert not torch.equal(loss(augmenting, seq), loss(plain, seq))
-    assert torch.equal(loss(replace(augmenting, shift=0, brightness=0.0), seq), loss(plain, seq))
+    assert torch.equal(loss(replace(augmenting, shift=0, intensity=0.0), seq), loss(plain, seq))
 
 
 def test_where_the_target_is_as_new_as_the_network_double_q_is_the_maximum():

@@ -140,7 +140,7 @@ def test_no_more_shapes_are_recorded_than_there_is_room_for():
 KINDS = {
     "dqn": lambda: small("dqn", frames=440),
     "batches at once": lambda: uniform("dqn"),
-    "augmented": lambda: replace(uniform("dqn"), algorithm=replace(PRESETS["dqn"].algorithm, shift=4, brightness=0.05)),
+    "augmented": lambda: replace(uniform("dqn"), algorithm=replace(PRESETS["dqn"].algorithm, shift=4, intensity=0.05)),
     "another optimiser": lambda: small("dqn-nature", frames=440),
     "16 bits": lambda: small("dqn", precision="bf16", frames=440),
     "distributions, noise, three steps": lambda: small("rainbow", frames=440),

@@ -62,7 +62,7 @@ def play(x, blocks, **how):
 KINDS = {
     "three steps": lambda: small("prioritized", algorithm=replace(PRESETS["prioritized"].algorithm, n_steps=3)),
     "augmented": lambda: small(
-        "prioritized", algorithm=replace(PRESETS["prioritized"].algorithm, shift=1, brightness=0.2)
+        "prioritized", algorithm=replace(PRESETS["prioritized"].algorithm, shift=1, intensity=0.2)
     ),
     "a memory": lambda: small("r2d2-small", game="probe/repeat-previous"),  # whose episodes are long
     "distributions": lambda: small("c51", algorithm=C51(n_steps=2, atoms=7)),
@@ -87,7 +87,7 @@ def test_priorities_are_those_of_the_learner_with_the_same_weights(kind):
     seq = shards.sample(64)
     given = shard.tree[((seq.ids // 2) % (shard.size * 2)).numpy()]
     with torch.no_grad():
-        priority = replace(algorithm, shift=0, brightness=0.0).loss(agent.online, agent.target, seq)[1]
+        priority = replace(algorithm, shift=0, intensity=0.0).loss(agent.online, agent.target, seq)[1]
     if kind != "quantiles":  # which are drawn anew each time
         assert torch.allclose(torch.from_numpy(given), (priority.double() + 1e-6) ** 0.6, rtol=1e-4)
     assert given.std() > 0 and given.max() != 1

@@ -102,7 +102,7 @@ def kinds():
 
 def half_as_precise():
     x = small("dqn", "probe/catch")
-    moved, packed = replace(x.algorithm, shift=1, brightness=0.05), replace(x.replay, storage="compressed")
+    moved, packed = replace(x.algorithm, shift=1, intensity=0.05), replace(x.replay, storage="compressed")
     return replace(x, algorithm=moved, precision="bf16", replay=packed)
 
 

@@ -9,6 +9,7 @@ from envs.scores import human_normalised
 from experiments import stats
 from experiments.choice import NEAR
 from experiments.published import published_agents
+from experiments.remarks import few_seeds
 
 # All that a board goes by, of what is told of runs.
 RANKED_BY = (
@@ -48,10 +49,11 @@ def leaderboard(runs: list[dict[str, Any]], published: list[str]) -> list[dict[s
         pairs = [] if known else improvements(by_agent, shared)
         rank(rows, pairs)
         mark_best(rows, games)
+        seeds = set(Counter((run["agent"], run["game"]) for run in mine).values())
         boards.append({
             "fingerprint": key, "protocol": mine[0]["measured"], "games": games, "rows": rows, "runs": len(mine),
             "repeats": len(own) - len(mine), "unequal": any(unequal(mine, game) for game in games), "shared": shared,
-            "normalised": bool(known), "improvement": pairs, "notes": few_seeds(mine),
+            "normalised": bool(known), "improvement": pairs, "notes": few_seeds(seeds),
             "folders": sorted({run.get("folder", "") for run in own}),
             "published": [row for name in published if (row := published_row(name, games, shared))],
         })  # fmt: skip
@@ -84,22 +86,6 @@ def mark_best(rows: list[dict[str, Any]], games: list[str]) -> None:
             if game in row["means"]:
                 low, high = row["intervals"][game] or [row["means"][game]] * 2
                 row["best"] += [game] * (low <= best <= high)
-
-
-def few_seeds(runs: list[dict[str, Any]]) -> list[str]:
-    """What `highscore compare` warns of, too."""
-    counts = set(Counter((run["agent"], run["game"]) for run in runs).values())
-    few = min(counts)
-    if few == 1:
-        cells = "every cell has" if max(counts) == 1 else "some cells have"
-        return [f"{cells} a single seed: no interval over seeds there, nor over games with such a one"]
-    if few < 10:
-        return [
-            f"as few as {few} seeds: bootstrap intervals, which aggregates (but for means of one game's runs) and"
-            " the probability of improvement have, are too narrow of so few: with 3 seeds on one game the truth is"
-            " outside of 28 in 100, and on 26 games of 13; with 5 seeds of 17 and 9, instead of 5"
-        ]
-    return []
 
 
 def unequal(runs: list[dict[str, Any]], game: str) -> bool:

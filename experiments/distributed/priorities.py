@@ -32,7 +32,7 @@ class Priorities:
     def __init__(self, agent: Agent, stride: int, first_row: int):
         self.algorithm, self.stride = agent.algorithm, stride
         if isinstance(agent.algorithm, MultiStep):  # what was seen counts, and not what it might have looked like
-            self.algorithm = replace(agent.algorithm, shift=0, brightness=0.0)
+            self.algorithm = replace(agent.algorithm, shift=0, intensity=0.0)
         self.next_row = first_row
         self.rows: list[Remembered] = []
         self.output: Any = ()

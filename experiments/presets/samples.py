@@ -37,7 +37,7 @@ AUGMENTED = Experiment(
     preset="drq",
     source="Kostrikov et al. 2021",
     algorithm=DQN(
-        discount=0.99, n_steps=10, double=False, reward_clip=1.0, error_loss="huber", shift=4, brightness=0.05
+        discount=0.99, n_steps=10, double=False, reward_clip=1.0, error_loss="huber", shift=4, intensity=0.05
     ),
     optimiser=Adam(learning_rate=1e-4, epsilon=1.5e-4, clip_norm=0.0),
     network=NetworkConfig(torso="nature", head="dueling", hidden=512, initialisation="xavier"),

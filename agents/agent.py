@@ -14,6 +14,7 @@ from agents.compiled import compiled
 from agents.explore import Linear
 from agents.optimiser import Optimiser, Optimisers
 from agents.precision import Bf16, round_weights
+from agents.reset import Reset
 from agents.sequence import Sequence, below, cut, onto, tree_map
 from agents.transition import Foreseen, MultiStep
 from envs.timestep import TimeStep
@@ -52,14 +53,21 @@ class Agent:
     Args:
         network: maps (TimeStep [T, B, ...], state) to (output [T, B, ...], state); is trained in place.
         target_period: updates between copies to the target network; 0 for none.
+        target_tau: how much of the online network's weights a copy takes; less than 1 lets the target network be their
+            running mean.
+        target_acts: act with the target network.
         target_phase: updates that count as made before the first: the field's code copies by agent steps, and counts
             those before learning, too.
         bf16: learn with bfloat16 factors; acting stays as it is.
         lookahead: how many batches are drawn before the first of them is learned from, at most.
         foresee: ask the target network once about all that were drawn. Not if it has noise, which every update draws
             anew, nor for a memory or an algorithm whose loss asks it of more than `Transitions.there`.
+        reset: when all of it begins anew.
+        fresh: makes the network again, with weights that a number decides.
 
     Attributes:
+        acting: the network that acts, which is what is evaluated.
+        resets, cycle_begin: how often it began anew, and the updates when it last did.
         average: called with the parameters between backward and clipping. Where several agents learn one thing from
             a share of each batch, it replaces every gradient by the mean of all of theirs; alone, it does nothing.
     """
@@ -74,11 +82,14 @@ class Agent:
         bf16: bool = False,
         lookahead: int = 1,
         foresee: bool = False,
+        target_tau: float = 1.0,
+        target_acts: bool = False,
+        reset: Reset = Reset(),
+        fresh: Callable[[int], nn.Module] = lambda number: nn.Identity(),
     ):
         self.algorithm = algorithm
         self.online = network
         self._loss: Any = algorithm.loss
-        self._forward: Any = network
         self._act: Any = self._choose
         self._compiled = False
         self._captured: Captured | None = None
@@ -87,22 +98,25 @@ class Agent:
         for part in self.target.modules() if self.target is not None else ():
             if isinstance(part, nn.RNNBase):  # a copy's weights are apart, and cuDNN would join them at every use
                 part.flatten_parameters()
+        self.acting: Any = self.target if target_acts else network
+        self._forward: Any = self.acting
         self.learning: Any = (network, self.target)
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)
-            if self.target is not None:
+            if self.target is not None and target_tau == 1 and not target_acts:
                 round_weights(self.target)
         self._target_forward: Any = self.learning[1]
-        self.target_period, self.target_phase = target_period, target_phase
+        self.target_period, self.target_phase, self.target_tau = target_period, target_phase, target_tau
         self.optimiser = Optimiser(optimiser, network.parameters())
         self.learning_rate = Linear(optimiser.learning_rate, optimiser.learning_rate, 0)
         self.average: Callable[[list[nn.Parameter]], None] = lambda parameters: None
-        self.updates = 0
+        self.reset, self.fresh = reset, fresh
+        self.updates = self.resets = self.cycle_begin = self.end = 0
 
     def compile(self) -> None:
         """Lets torch compile learning and acting at their first calls (`compiled`); `capture` comes after it."""
         self._compiled = True
-        self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.online)
+        self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.acting)
         if self.foresee:
             self._target_forward = compiled(self.learning[1])
 
@@ -118,10 +132,12 @@ class Agent:
             self.optimiser.compile()  # elsewhere a rate is a number, which would be compiled into it
         if not self.optimiser.settings.capturable:
             self.lookahead = 1
-        self._act = Captured(self._choose, kind=lambda: self.online.training, copies=True)
+        self._act = Captured(self._choose, kind=lambda: self.acting.training, copies=True)
 
     def plan(self, agent_steps: int, begin: int) -> None:
-        """Lets the learning rate fall to 0, if it is to fall, over so many agent steps from `begin` on."""
+        """Tells it how long it learns, over so many agent steps from `begin` on: the learning rate may fall to 0, and
+        no reset comes too late."""
+        self.end = begin + agent_steps
         if self.optimiser.settings.anneal:
             self.learning_rate = Linear(self.learning_rate.start, 0.0, agent_steps, begin)
 
@@ -146,11 +162,11 @@ class Agent:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """While it lasts, the network acts without the noise that explores, and nothing in it moves."""
-        self.online.eval()
+        self.acting.eval()
         try:
             yield
         finally:
-            self.online.train()
+            self.acting.train()
 
     def room(self) -> int:
         """How many batches may be drawn at once: with `lookahead` several, not past a change of the target network."""
@@ -175,6 +191,7 @@ class Agent:
         Returns:
             Priorities, float [count * B], and metrics by name, each [].
         """
+        seq = self._with_horizon(seq, count)
         rates = [self.learning_rate(agent_steps)] * count
         if self._captured is None:
             priority, metrics = self._updates(seq, rates)
@@ -186,8 +203,39 @@ class Agent:
                 self.optimiser.step(rates[0])
         self.updates += count
         if self.target is not None and self._since_copy == 0:
-            self.target.load_state_dict(self.online.state_dict())
+            self._follow(self.target)
+        if self.reset.period and self.resets < agent_steps // self.reset.period:
+            self._reset(agent_steps // self.reset.period)
         return priority, metrics
+
+    def _with_horizon(self, seq: Sequence, count: int) -> Sequence:
+        """Sequences [T, count * B] that note the horizons of as many updates, if the algorithm lets them move."""
+        algorithm = getattr(self.algorithm, "algorithm", self.algorithm)
+        if not hasattr(algorithm, "horizon"):
+            return seq
+        batch, now = len(seq.weight) // count, self.updates - self.cycle_begin
+        each = [algorithm.horizon(now + i) for i in range(count) for _ in range(batch)]
+        return seq._replace(horizon=tuple(onto(seq.weight.device, torch.tensor(x)) for x in zip(*each, strict=True)))
+
+    @torch.no_grad()
+    def _follow(self, target: nn.Module) -> None:
+        """Takes the online network over into the target network, or a part of it (Lillicrap et al. 2016, alg. 1)."""
+        if self.target_tau == 1:
+            target.load_state_dict(self.online.state_dict())
+            return
+        torch._foreach_lerp_(list(target.parameters()), list(self.online.parameters()), self.target_tau)
+        for mine, theirs in zip(target.buffers(), self.online.buffers(), strict=True):
+            mine.copy_(theirs)
+
+    def _reset(self, number: int) -> None:
+        """Begins anew for the `number`-th time, if as much is still to come as came since the last; see `Reset`."""
+        self.resets = number
+        if (number + 1) * self.reset.period > self.end:
+            return
+        for i, network in enumerate(filter(None, (self.online, self.target))):
+            self.reset.renew(network, self.fresh(2 * number + i))
+        self.optimiser.forget()
+        self.cycle_begin = self.updates
 
     def _updates(self, seq: Sequence, rates: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """`learn`, one operation at a time; a learning rate, float or [], for each update."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.explore import epsilon_greedy
 from agents.returns import categorical_projection, pick_atoms
 from agents.sequence import Sequence
-from agents.transition import MultiStep
+from agents.transition import MultiStep, Transitions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,12 @@ class C51(MultiStep):
         The priority is the Kullback-Leibler divergence (Hessel et al. 2018, "The Integrated Agent"), or that loss.
         """
         x = self.fold(seq)
-        logits = x.here(online)  # [K * B, A, atoms]
+        return self.bootstrap(x, x.here(online), online, target)
+
+    def bootstrap(
+        self, x: Transitions, logits: Tensor, online: Any, target: Any
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """`loss` of transitions, and of what the online network says where they begin: logits [K * B, A, atoms]."""
         with torch.no_grad():
             there = x.there(target)
             best = self.values(x.there(online) if self.double else there).argmax(-1)

@@ -31,6 +31,8 @@ class Adam:
     """bound of the gradient's global norm; 0 for none"""
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
+    weight_decay: float = 0.0
+    """of all but biases, per unit of learning rate (Loshchilov & Hutter 2019, AdamW)"""
 
     capturable: ClassVar = True  # a step may be a part of a CUDA graph: the rate is a tensor [] on the GPU then
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")
@@ -40,6 +42,8 @@ class Adam:
     ) -> None:
         """Moves parameters and statistics in place: algorithm 1, epsilon outside the root, in one kernel for all."""
         mean, square, steps = statistics
+        if self.weight_decay and (decayed := [p for p in parameters if p.dim() > 1]):
+            torch._foreach_mul_(decayed, 1 - rate * self.weight_decay)
         compiling = torch.compiler.is_compiling()  # on a GPU torch's own kernel has 26 blocks for `dqn`
         adam(
             parameters, gradients, mean, square, [], steps, fused=not compiling, foreach=compiling,
@@ -168,6 +172,12 @@ class Optimiser:
         """Lets torch compile a step at the first, if it may be a part of a CUDA graph."""
         if self.settings.capturable:
             self._step = compiled(self.settings.step)
+
+    def forget(self) -> None:
+        """Begins anew: all statistics are 0."""
+        for found in self.statistics:
+            for x in found.values():
+                x.zero_()
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""

@@ -1,5 +1,8 @@
 """Learning with 16 bits where they suffice."""
 
+from collections.abc import Callable
+from functools import partial
+from inspect import ismethod
 from typing import Any
 
 import torch
@@ -19,11 +22,16 @@ class Bf16:
         self.network = network
 
     def __call__(self, step: Any, state: Any) -> tuple[Any, Any]:
-        with torch.autocast(step.obs.device.type, torch.bfloat16):
-            return tree_map(single, self.network(step, state))
+        return self._ask(self.network, step, state)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.network, name)
+        """Its parts as they are; its methods compute as it does."""
+        found = getattr(self.network, name)
+        return partial(self._ask, found) if ismethod(found) else found
+
+    def _ask(self, what: Callable[..., Any], *args: Any) -> Any:
+        with torch.autocast(next(self.network.parameters()).device.type, torch.bfloat16):
+            return tree_map(single, what(*args))
 
 
 def round_weights(network: nn.Module) -> None:

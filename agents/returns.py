@@ -3,12 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.sequence import tree_map
 
 
-def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: int) -> tuple[Tensor, Tensor, Tensor]:
+def n_step(
+    reward: Tensor, terminal: Tensor, last: Tensor, discount: float | Tensor, n: int, within: int | Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Folds up to n steps into one, never past the end of an episode.
 
     The target for step t is `total[t] + scale[t] * V(step t + hop[t])`: Hessel et al. 2018,
@@ -17,7 +19,9 @@ def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: i
     Args:
         reward: float [T, B]; reward[t] was earned on the way to step t.
         terminal, last: bool [T, B], as in TimeStep.
+        discount: gamma, one or of each sequence [B].
         n: steps to fold.
+        within: fold no more of them than so many, at least 1, one number or for each sequence int64 [B].
 
     Returns:
         total, scale (float) and hop (int64), each [T - 1, B]. scale is 0 past a terminal step;
@@ -28,12 +32,13 @@ def n_step(reward: Tensor, terminal: Tensor, last: Tensor, discount: float, n: i
     scale = torch.ones_like(total)
     hop = torch.zeros_like(total, dtype=torch.int64)
     going = (~last[:-1]).long()  # whether the episode still goes on there: torch cannot compile slices of bools
+    most = None if within is None else torch.as_tensor(within, device=last.device)
     for k in range(1, min(n, len(total)) + 1):
         rows = slice(0, len(total) + 1 - k)  # steps t for which t + k is inside the window
         total[rows] += going[rows] * scale[rows] * reward[k:]
         scale[rows] *= torch.where(going[rows] > 0, discount * ~terminal[k:], 1.0)
         hop[rows] += going[rows]
-        going[rows] *= ~last[k:]
+        going[rows] *= ~last[k:] if most is None else ~last[k:] & (most > k)
     return total, scale, hop
 
 
@@ -268,6 +273,27 @@ def scaled_log_policy(q: Tensor, temperature: float) -> Tensor:
 def munchausen_term(q: Tensor, action: Tensor, temperature: float, scaling: float, clip: float) -> Tensor:
     """alpha [T ln pi(a|s)] clipped to [l_0, 0] (Vieillard et al. 2020, eq. 2): [..., A] and [...] to [...]."""
     return scaling * pick(scaled_log_policy(q, temperature), action).clamp(clip, 0.0)
+
+
+def self_prediction(foretold: Tensor, came: Tensor, live: Tensor) -> Tensor:
+    """-sum_k cos(y_k, y~_k) over the live steps k (Schwarzer et al. 2021, eq. 4).
+
+    Args:
+        foretold, came: float [K, B, P], predictions and what they should be.
+        live: [K, B], 1 for what counts, else 0.
+
+    Returns:
+        [B], from -K, where all are foretold, to K.
+    """
+    return -(nn.functional.cosine_similarity(foretold, came, -1) * live).sum(0)
+
+
+def spread(x: Tensor) -> Tensor:
+    """1 - |mean of x / |x||^2, of vectors [N, P]: 0 where all point one way, 1 where they point anywhere; [].
+
+    Features that have collapsed foretell one another, and nothing else.
+    """
+    return 1 - nn.functional.normalize(x, dim=-1).mean(0).square().sum()
 
 
 def mean_over_time(x: Tensor, live: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class Sequence(NamedTuple):
     state: Any  # [B, ...] its memory before step 0; () if it has none
     weight: Tensor  # float32 [B] importance weights
     ids: Tensor  # int64 [B], on the host: where in the experience each sequence came from
+    horizon: Any = ()  # (n int64 [B], gamma float [B]) of their returns, if they are not the algorithm's own (`BBF`)
     intrinsic_reward: Any = ()  # float [T, B], weighted, joins the clipped reward (`Curious`); () if there is none
 
 
@@ -29,7 +30,7 @@ def cut(seq: Sequence, count: int) -> list[Sequence]:
     def parts(tree: Any, dim: int) -> list[Any]:
         return [tree_map(lambda x: x.chunk(count, dim)[i], tree) for i in range(count)]
 
-    columns = parts((seq.step, seq.action, seq.note), 1), parts((seq.state, seq.weight, seq.ids), 0)
+    columns = parts((seq.step, seq.action, seq.note), 1), parts((seq.state, seq.weight, seq.ids, seq.horizon), 0)
     return [Sequence(*over_time, *once) for over_time, once in zip(*columns, strict=True)]
 
 

@@ -1,8 +1,8 @@
 """Sequences as transitions of up to n steps: what every value-based algorithm learns from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -129,14 +129,28 @@ class MultiStep:
     """standard deviation of a factor that makes them brighter or darker (ibid.)"""
 
     @property
+    def reach(self) -> int:
+        """Agent steps that are ever folded into one."""
+        return self.n_steps
+
+    @property
     def length(self) -> int:
         """Steps per sequence: those that warm up the memory, those learned from, and up to n after them."""
-        return self.burn_in + self.unroll + self.n_steps
+        return self.burn_in + self.unroll + self.reach
+
+    def horizon_of(self, seq: Sequence) -> tuple[int | Tensor | None, float | Tensor]:
+        """(n, gamma) of the returns of sequences [T, B], numbers or each [B]; n is None where it is `reach`."""
+        return None, self.discount
 
     @property
     def augments(self) -> bool:
         """Whether what is learned from differs from what was seen."""
         return bool(self.shift or self.intensity)
+
+    @property
+    def plain(self) -> Self:
+        """The same without what bears on no priority: what counts is what was seen, not how it might have looked."""
+        return replace(self, shift=0, intensity=0.0)
 
     def augment(self, obs: Tensor) -> Tensor:
         """Images, uint8 [B, ...], as they might have looked as well; each of B by a draw of its own."""
@@ -156,8 +170,9 @@ class MultiStep:
         reward = clip_reward(step.reward, self.reward_clip)
         for earned in tree_leaves(seq.intrinsic_reward):
             reward = reward + earned[self.burn_in :]
-        total, scale, hop = n_step(reward, step.terminal, step.last, self.discount, self.n_steps)
-        length = len(reward) - self.n_steps
+        n, discount = self.horizon_of(seq)
+        total, scale, hop = n_step(reward, step.terminal, step.last, discount, self.reach, n)
+        length = len(reward) - self.reach
         action = seq.action[self.burn_in : self.burn_in + length].flatten()
         return Transitions(
             seq, action, total[:length].flatten(), scale[:length].flatten(), self.burn_in, hop[:length], step,

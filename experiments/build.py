@@ -24,6 +24,7 @@ from experiments.limits import gpu_fault
 from experiments.loop import Moment, train
 from experiments.segments import Segments
 from experiments.tuning import tune
+from networks.network import Network
 from networks.rnd import RND
 
 LOOKAHEAD = 8  # batches that the target network is asked about at once
@@ -113,10 +114,17 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
     lookahead = LOOKAHEAD if foresee else 1
     if captures(experiment, device):  # where several updates are one launch
         lookahead = experiment.rollout.minibatches if experiment.rollout else LOOKAHEAD if uniform else 1
+
+    def fresh(number: int) -> Network:
+        with torch.random.fork_rng([]):  # the same for all ranks, and however often it was resumed
+            torch.manual_seed(experiment.seed + number * 1_000_003)
+            return build_network(experiment.network, shape, num_actions, algorithm).to(device)
+
     phase = int(experiment.replay.learn_start // experiment.replay.learn_period) if experiment.replay else 0
     return Agent(
         network.to(device), algorithm, experiment.optimiser, experiment.target_period, target_phase=phase, bf16=bf16,
-        lookahead=lookahead, foresee=foresee,
+        lookahead=lookahead, foresee=foresee, target_tau=experiment.target_tau, target_acts=experiment.target_acts,
+        reset=experiment.reset, fresh=fresh,
     )  # fmt: skip
 
 

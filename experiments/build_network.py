@@ -12,6 +12,7 @@ from agents.iqn import IQN
 from agents.munchausen import MunchausenIQN
 from agents.qrdqn import QRDQN
 from agents.sequence import tree_leaves
+from agents.spr import SPR
 from experiments.config import NetworkConfig, Policies
 from networks.dense import Dense
 from networks.dnc import DNC
@@ -19,6 +20,7 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
+from networks.prediction import SelfPrediction
 from networks.torsos import (
     MLP,
     DataEfficientCNN,
@@ -55,7 +57,8 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     if config.dense:
         norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
         dense = nn.Sequential(Dense(torso.size, config.dense), *norm, nn.ReLU())
-    network = Network(torso, memory, head, dense)
+    prediction = build_prediction(config, torso, num_actions) if predicts(algorithm) else None
+    network = Network(torso, memory, head, dense, config.renormalise, prediction)
     initialise(network, config.initialisation)
     if config.spectral_norm:
         torso.normalise_spectrum()
@@ -123,6 +126,25 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     if isinstance(algorithm, IQN | MunchausenIQN):
         return Implicit(inputs, head, algorithm.samples)
     return head
+
+
+def predicts(algorithm: Any) -> bool:
+    """Whether an algorithm learns from how its network's own features go on."""
+    return isinstance(getattr(algorithm, "algorithm", algorithm), SPR)
+
+
+def build_prediction(config: NetworkConfig, torso: Any, num_actions: int) -> SelfPrediction:
+    """What foretells the features of a torso.
+
+    Raises:
+        ValueError: there is nothing that projects them, or there is a memory, which they would have to go through.
+    """
+    if config.memory != "none":
+        raise ValueError(f"--network.memory {config.memory}: SPR foretells what a network without memory sees")
+    if not (size := config.dense or config.hidden * (2 if config.head == "dueling" else 1)):
+        raise ValueError("--network.hidden 0: SPR compares what a hidden layer is given; set it, or --network.dense")
+    shape = getattr(torso, "shape", (torso.size, 1, 1))
+    return SelfPrediction(shape, num_actions, size, config.renormalise)
 
 
 def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
+from agents.bbf import BBF
 from agents.c51 import C51
 from agents.curious import Bonus
 from agents.dqn import DQN
@@ -20,11 +21,13 @@ from agents.ppo import PPO
 from agents.pqn import PQN
 from agents.qrdqn import QRDQN
 from agents.replay import ReplayConfig
+from agents.reset import Reset
 from agents.rollout import RolloutConfig
+from agents.spr import SPR
 from envs.library import game_of
 
 Policies = PPO | IMPALA  # these learn a policy: epsilon means nothing to them
-Algorithms = DQN | C51 | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Policies
+Algorithms = DQN | C51 | SPR | BBF | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Policies
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class NetworkConfig:
     """impala, impala-small: side of the adaptive max-pooling at the end; 0 for none"""
     standardise: bool = False
     """see every observation with mean 0 and variance 1 (LeCun et al. 1998, sec. 4.3) instead of bytes / 255"""
+    renormalise: bool = False
+    """bring the torso's features of each observation from 0 to 1 (Schwarzer et al. 2021)"""
     dense: int = 0
     """units of a layer between torso and memory; 0 for none"""
     memory: Literal["none", "lstm", "gru", "gtrxl", "dnc"] = "none"
@@ -142,6 +147,11 @@ class Experiment:
     players: int = 2
     """distributed: how many processes play; each has an equal share of the games, and of the replay"""
     evaluation: Evaluation = Evaluation()
+    target_tau: float = 1.0
+    """how much of the online network the target network takes at a copy; with less than 1 it is a running mean"""
+    target_acts: bool = False
+    """play with the target network, in training and evaluation (Schwarzer et al. 2023)"""
+    reset: Reset = Reset()
     bonus: Bonus = Bonus()
     """an intrinsic reward (random network distillation, Burda et al. 2019): PPO, and all that learn from a replay"""
     source: Suppress[str] = ""
@@ -166,8 +176,8 @@ class Experiment:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        *get_args(Algorithms), *get_args(Optimisers), NetworkConfig, Linear, Ladder, Bonus, ReplayConfig, RolloutConfig,
-        Evaluation, Experiment,
+        *get_args(Algorithms), *get_args(Optimisers), NetworkConfig, Linear, Ladder, Bonus, Reset, ReplayConfig,
+        RolloutConfig, Evaluation, Experiment,
     )
 }  # fmt: skip
 

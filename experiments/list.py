@@ -122,7 +122,9 @@ def parts(x: Experiment) -> list[str]:
         "spectral norm": n.spectral_norm, "layer norm": n.layer_norm,
         "standardised pixels": n.standardise,
         f"{n.memory.upper()} {n.memory_size}": n.memory != "none",
-        "RND": x.bonus.weight, "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
+        f"target mean of {x.target_tau:g}": x.target_tau < 1, "target acts": x.target_acts,
+        f"resets to {x.reset.keep:g}": x.reset.period, "RND": x.bonus.weight,
+        "priorities": x.replay and x.replay.priority_exponent, "rollout": x.rollout,
         f"{type(x.optimiser).__name__} {x.optimiser.learning_rate:g}": True,
     }  # fmt: skip
     return [name for name, there in found.items() if there]

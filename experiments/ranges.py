@@ -2,6 +2,7 @@
 
 import math
 
+from agents.bbf import BBF
 from agents.munchausen import Munchausen, MunchausenIQN
 from agents.ppo import PPO
 from experiments.config import Experiment, to_json
@@ -14,7 +15,9 @@ LEAST = {
     "network.noise": 0, "network.memory_size": 1, "network.memory_layers": 1, "network.memory_window": 1,
     "network.memory_places": 1, "algorithm.n_steps": 1, "algorithm.unroll": 1, "algorithm.burn_in": 0,
     "algorithm.reward_clip": 0, "algorithm.shift": 0, "algorithm.intensity": 0, "algorithm.atoms": 2,
-    "algorithm.quantiles": 1, "algorithm.samples": 1,
+    "algorithm.quantiles": 1, "algorithm.samples": 1, "algorithm.jumps": 1,
+    "algorithm.prediction_cost": 0, "algorithm.first_n_steps": 1, "algorithm.horizon_updates": 1,
+    "optimiser.weight_decay": 0, "reset.period": 0,
     "algorithm.kappa": 0, "algorithm.value_cost": 0, "algorithm.entropy_cost": 0, "optimiser.epsilon": 0,
     "optimiser.clip_norm": 0, "bonus.weight": 0, "explore.steps": 0, "explore.begin": 0, "explore.until": 0,
     "explore.alpha": 0, "replay.capacity": 1, "replay.batch_size": 1, "replay.stride": 1, "replay.priority_exponent": 0,
@@ -24,7 +27,8 @@ LEAST = {
 }  # fmt: skip
 SHARES = {
     "evaluation.epsilon", "algorithm.discount", "algorithm.trace", "algorithm.scaling", "optimiser.decay",
-    "bonus.discount", "bonus.train_share", "explore.start", "explore.end", "explore.base",
+    "target_tau", "reset.keep", "algorithm.first_discount", "bonus.discount",
+    "bonus.train_share", "explore.start", "explore.end", "explore.base",
 }  # fmt: skip
 POSITIVE = {
     "optimiser.learning_rate", "algorithm.v_max", "algorithm.temperature", "algorithm.rho_max", "algorithm.c_max",
@@ -56,5 +60,7 @@ def check_ranges(x: Experiment) -> None:
             raise ValueError(
                 f"{flag} must be at most 0, got {value}: what is clipped is the logarithm of a probability"
             )
+        if name in ("algorithm.discount", "algorithm.first_discount") and isinstance(x.algorithm, BBF) and value == 1:
+            raise ValueError(f"{flag} must be less than 1: what moves by equal factors is its distance from 1")
         if not math.isfinite(value):
             raise ValueError(f"{flag} must be a number, got {value}")

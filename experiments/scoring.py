@@ -73,7 +73,7 @@ def mean_of(result: dict[str, Any]) -> str:
 def weights_hash(agent: Agent) -> str:
     """SHA-256 of the online network's parameters and buffers."""
     sha256 = hashlib.sha256()
-    for name, x in sorted(agent.online.state_dict().items()):
+    for name, x in sorted(agent.acting.state_dict().items()):
         sha256.update(name.encode())
         sha256.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha256.hexdigest()
@@ -134,7 +134,7 @@ def load_weights(folder: Path, agent: Agent) -> dict[str, Any]:
     """
     tensors, facts = read_weights(folder)
     try:
-        load_network(agent.online, tensors)
+        load_network(agent.acting, tensors)
         return {key: facts[key] for key in ("frames", "agent_steps", "tensors_sha256")}
     except (ValueError, KeyError) as error:
         raise RunError(f"the weights in {folder} are damaged: {error}") from None
@@ -165,4 +165,4 @@ def keep_best(run: Run, agent: Agent, result: dict[str, Any]) -> bool:
 
 def write_scored(folder: Path, agent: Agent, result: dict[str, Any]) -> None:
     """Keeps the weights that an evaluation scored, and what it said."""
-    write_weights(folder, agent.online.state_dict(), {key: result[key] for key in ("frames", "agent_steps", "mean")})
+    write_weights(folder, agent.acting.state_dict(), {key: result[key] for key in ("frames", "agent_steps", "mean")})

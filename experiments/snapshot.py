@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.agent import Agent
 from agents.sequence import below, tree_leaves, tree_like
 from experiments.build import Setup
 from experiments.distributed.setup import DistributedSetup
@@ -38,6 +39,7 @@ def take(setup: Setup | DistributedSetup, moment: Moment) -> tuple[dict[str, Ten
         tensors["random.cuda"] = torch.cuda.get_rng_state(setup.games.device)
     facts = {
         "games": games, "memory": experience, "updates": setup.agent.updates,
+        "cycle": [setup.agent.resets, setup.agent.cycle_begin],
         "python": random.getstate(), "numpy": numpy_state(),
     }  # fmt: skip
     return tensors, facts
@@ -97,7 +99,7 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     check_like(tensors, take(setup, fresh)[0])
     check_games(facts["games"], tensors, games.num_envs)
     agent.load_tensors(tensors)
-    agent.updates = checked_count(facts["updates"])
+    restore_counts(agent, facts)
     step, exact = games.restore(facts["games"], below(tensors, "games."))
     state = tree_like((tensors[f"state.{i}"] for i in range(len(below(tensors, "state.")))), fresh.state)
     with agent.evaluating():  # only for their shapes: nothing may move
@@ -105,6 +107,12 @@ def _restore(setup: Setup, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     setup.experience.restore(facts["memory"], below(tensors, "memory."), (step, action, note, state))
     restore_random_states(tensors, facts, games.device)
     return Moment(games.agent_steps, step, state, {}), exact
+
+
+def restore_counts(agent: Agent, facts: dict[str, Any]) -> None:
+    """Takes an agent's counts to where `take` found them."""
+    agent.updates = checked_count(facts["updates"])
+    agent.resets, agent.cycle_begin = map(checked_count, facts.get("cycle", [0, 0]))  # older ones have none
 
 
 def restore_random_states(tensors: dict[str, Tensor], facts: dict[str, Any], device: torch.device) -> None:

@@ -35,6 +35,11 @@ class Stream(nn.Sequential):
         return exact(last, x)
 
 
+def quiet(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer gives of features [..., F], without noise if it has some."""
+    return layer.quiet(x) if isinstance(layer, NoisyLinear) else layer(x)
+
+
 def stream(inputs: int, outputs: int, hidden: int, layer_norm: bool, noise: float) -> Stream:
     """Two dense layers with a ReLU between them, or with `hidden` 0 a single one.
 
@@ -68,6 +73,10 @@ class SingleStream(nn.Module):
         self.shape = (num_actions, atoms) if atoms else (num_actions,)
         self.layers = stream(inputs, math.prod(self.shape), hidden, layer_norm, noise)
 
+    def project(self, x: Tensor) -> Tensor:
+        """What the hidden layer makes of features, before its ReLU: [..., F] to [..., hidden]."""
+        return quiet(self.layers[0], x)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x).unflatten(-1, self.shape)
 
@@ -94,6 +103,10 @@ class Dueling(nn.Module):
         self.shape = (num_actions, atoms) if atoms else (num_actions,)
         self.value = stream(inputs, max(atoms, 1), hidden, layer_norm, noise)
         self.advantage = stream(inputs, math.prod(self.shape), hidden, layer_norm, noise)
+
+    def project(self, x: Tensor) -> Tensor:
+        """What both hidden layers make of features, before their ReLUs: [..., F] to [..., 2 hidden]."""
+        return torch.cat([quiet(self.value[0], x), quiet(self.advantage[0], x)], -1)
 
     def forward(self, x: Tensor) -> Tensor:
         value = self.value(x).unflatten(-1, (1, *self.shape[1:]))

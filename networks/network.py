@@ -9,10 +9,11 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from networks.heads import ActorCritic
 from networks.memory import State
+from networks.prediction import renormalised
 
 
 class Network(nn.Module):
@@ -20,12 +21,18 @@ class Network(nn.Module):
 
     Args:
         dense: a layer between torso and memory, if there is one.
+        renormalise: bring each observation's features from 0 to 1.
+        prediction: foretells features, if they are to be (`SelfPrediction`).
     """
 
-    def __init__(self, torso: nn.Module, memory: nn.Module, head: nn.Module, dense: nn.Module | None = None):
+    def __init__(
+        self, torso: nn.Module, memory: nn.Module, head: nn.Module, dense: nn.Module | None = None,
+        renormalise: bool = False, prediction: nn.Module | None = None,
+    ):  # fmt: skip
         super().__init__()
         self.torso, self.memory, self.head = torso, memory, head
         self.dense = dense or nn.Identity()
+        self.renormalise, self.prediction = renormalise, prediction
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def initial_state(self, batch: int) -> State:
@@ -34,9 +41,29 @@ class Network(nn.Module):
     def forward(self, step: Any, state: State) -> tuple[Any, State]:
         """TimeStep [T, B, ...] and state [B, ...] to outputs [T, B, ...], one or some, and the state after T - 1."""
         time, batch = step.obs.shape[:2]
-        features = self.dense(self.torso(step.obs.flatten(0, 1))).unflatten(0, (time, batch))
+        features = self.dense(self.encode(step.obs.flatten(0, 1))).unflatten(0, (time, batch))
         features, state = self.memory(features, step, state)
         return self.head(features), state
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """Observations uint8 [B, ...] to the torso's features, float32 [B, F]."""
+        features = self.torso(obs)
+        return renormalised(features) if self.renormalise else features
+
+    def judge(self, features: Tensor) -> Any:
+        """Features [B, F] to outputs [B, ...], of a network without memory."""
+        return self.head(self.dense(features))
+
+    def project(self, features: Tensor) -> Tensor:
+        """What the first layers above the torso make of features, before a ReLU and without noise: [..., P]."""
+        if isinstance(self.dense, nn.Sequential):
+            return self.dense[0](features)
+        return self.head.project(features)  # type: ignore[operator]
+
+    def foretell(self, features: Tensor, actions: Tensor) -> Tensor:
+        """Predicts the projections [J, B, P] of the features after each of some actions, int64 [J, B], from [B, F]."""
+        assert self.prediction is not None
+        return self.prediction.predictor(self.project(self.prediction(features, actions)))  # type: ignore[operator]
 
 
 def initialise(network: nn.Module, scheme: str) -> None:

@@ -47,11 +47,13 @@ class Convolutions(nn.Module):
 
     Attributes:
         conv: everything before that ReLU.
+        shape: (C, H, W) of the features, before they are laid out in a row.
         see: how bytes become the `factors` that the first layer is given; `to_unit_range` or `standardise`.
     """
 
     see = staticmethod(to_unit_range)
     conv: nn.Module
+    shape: tuple[int, ...]
 
     def forward(self, obs: Tensor) -> Tensor:
         return torch.relu(self.conv(self.see(obs)).flatten(1))
@@ -90,7 +92,7 @@ class NatureCNN(Convolutions):
                 )
             layers += [nn.GroupNorm(1, out), nn.ReLU()] if layer_norm else [nn.ReLU()]
         self.conv = nn.Sequential(*layers[:-1])
-        self.size = math.prod(shape)
+        self.shape, self.size = shape, math.prod(shape)
 
 
 class PaddedNatureCNN(NatureCNN):
@@ -162,7 +164,7 @@ class ImpalaCNN(Convolutions):
             layers.append(nn.AdaptiveMaxPool2d(pooling))
             sides = [pooling, pooling]
         self.conv = nn.Sequential(*layers)
-        self.size = channels * math.prod(sides)
+        self.shape, self.size = (channels, *sides), channels * math.prod(sides)
 
     def normalise_spectrum(self) -> None:
         """Divides the residual blocks' weights by their largest singular value (Clark et al. 2025), from now on.
@@ -197,7 +199,8 @@ class MinAtarCNN(Convolutions):
         super().__init__()
         norm = [nn.GroupNorm(1, 16)] if layer_norm else []
         self.conv = nn.Sequential(nn.Conv2d(shape[0], 16, 3), *norm)
-        self.size = 16 * (shape[1] - 2) * (shape[2] - 2)
+        self.shape = (16, shape[1] - 2, shape[2] - 2)
+        self.size = math.prod(self.shape)
 
 
 class MLP(nn.Module):

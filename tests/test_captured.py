@@ -14,6 +14,7 @@ from agents.captured import MOST, WARM_UP, Captured
 from agents.dqn import DQN
 from agents.explore import Ladder
 from agents.optimiser import Adam
+from agents.reset import Reset
 from envs.probe import make_probe
 from experiments.build import build
 from experiments.build_network import build_network
@@ -141,6 +142,7 @@ KINDS = {
     "dqn": lambda: small("dqn", frames=440),
     "batches at once": lambda: uniform("dqn"),
     "augmented": lambda: replace(uniform("dqn"), algorithm=replace(PRESETS["dqn"].algorithm, shift=4, intensity=0.05)),
+    "features that are foretold, horizons, resets": lambda: begun_anew(),
     "another optimiser": lambda: small("dqn-nature", frames=440),
     "16 bits": lambda: small("dqn", precision="bf16", frames=440),
     "distributions, noise, three steps": lambda: small("rainbow", frames=440),
@@ -154,6 +156,11 @@ KINDS = {
         frames=400,
     ),
 }
+
+
+def begun_anew():
+    x = small("bbf", frames=600, reset=Reset(period=300, keep=0.5))
+    return replace(x, algorithm=replace(x.algorithm, first_n_steps=4, horizon_updates=8))
 
 
 def trained(x, capture, monkeypatch):

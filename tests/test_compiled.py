@@ -28,6 +28,7 @@ KINDS = {
     "distributions, noise, three steps": lambda: small("rainbow"),
     "an intrinsic reward": lambda: small("dqn", bonus=Bonus(weight=0.5)),
     "quantiles at random": lambda: small("m-iqn"),
+    "features that are foretold, a horizon that moves": lambda: small("bbf"),
     "images that are moved": lambda: small("dqn", algorithm=DQN(double=True, shift=1, intensity=0.1)),
     "ppo": lambda: on_policy("ppo", frames=4_000, num_envs=2),
     "pqn": lambda: on_policy("pqn", frames=4_000, num_envs=32),

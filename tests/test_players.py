@@ -23,7 +23,7 @@ from experiments.presets import PRESETS
 def small(preset="dqn", **changes):
     """A preset on a probe game, for two players of two games each."""
     x = PRESETS[preset]
-    network = replace(x.network, torso="mlp", dense=0, hidden=16, memory_size=8)
+    network = replace(x.network, torso="mlp", width=1, dense=0, hidden=16, memory_size=8)
     x = replace(
         x, game="probe/catch", protocol="probe", stack=2, num_envs=4, players=2, distributed="local", network=network,
         explore=Ladder(4, base=0.5, alpha=3.0), frames=2_000, target_period=20,

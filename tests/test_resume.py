@@ -18,6 +18,7 @@ from rich.console import Console
 
 from agents.curious import Bonus
 from agents.explore import Ladder, Linear
+from agents.reset import Reset
 from envs.library import game_of
 from experiments import checks, selfcheck, snapshot, trainer
 from experiments.build import build
@@ -111,6 +112,13 @@ def several_updates_at_once():
     return replace(x, target_period=20, replay=replace(x.replay, storage="disk", learn_period=0.5))
 
 
+def begun_anew():
+    """Stopped between two resets, while its horizon moves."""
+    x = small("bbf", "probe/catch")
+    algorithm = replace(x.algorithm, first_n_steps=4, horizon_updates=30, shift=1)
+    return replace(x, algorithm=algorithm, reset=Reset(period=40, keep=0.5), replay=replace(x.replay, learn_period=2))
+
+
 def flickering():
     return replace(small("ppo"), protocol="flicker")
 
@@ -119,7 +127,7 @@ def flickering():
 # spectral norms a board that is large enough for its convolutions.
 GAMES = {"prioritized": "Breakout", "btr": "minatar/breakout"}
 
-MORE = (surprised_transformer, half_as_precise, several_updates_at_once, flickering)
+MORE = (surprised_transformer, half_as_precise, several_updates_at_once, begun_anew, flickering)
 
 
 @pytest.mark.parametrize("preset", [*kinds(), *MORE])

@@ -207,7 +207,7 @@ def serve(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, wei
 def fill_blocks(x: Experiment, begin: Begin, pipe: Connection, room: SharedMemory, weights_room: SharedMemory) -> None:
     """Plays one block after the other, with the newest weights, into the room that its learner has freed."""
     player = Player(x, begin.player, begin.life, begin.first_row)
-    weights = Weights(weights_room, player.agent.online)
+    weights = Weights(weights_room, player.agent.acting)
     blocks = slots(x, room, like(x, example_row(x, player.agent)))
     free: deque[int] = deque()
     number = begin.block

@@ -87,7 +87,7 @@ def carry_out(task: Task) -> dict[str, Any]:
         "block_steps": block_rows(x) * x.num_envs // x.players,
         "period": x.replay.learn_period,
     }
-    return found | more | {"weights_bytes": sum(w.nbytes for w in weights_of(setup.agent.online))}
+    return found | more | {"weights_bytes": sum(w.nbytes for w in weights_of(setup.agent.acting))}
 
 
 def between(setup: DistributedSetup, phases: Phases, x: Experiment, seconds: float) -> dict[str, Any]:

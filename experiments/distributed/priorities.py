@@ -1,6 +1,5 @@
 """Initial priorities, from what the network said while it acted (Horgan et al. 2018, sec. 3)."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -30,13 +29,12 @@ class Priorities:
     """
 
     def __init__(self, agent: Agent, stride: int, first_row: int):
-        self.algorithm, self.stride = agent.algorithm, stride
-        if isinstance(agent.algorithm, MultiStep):  # what was seen counts, and not what it might have looked like
-            self.algorithm = replace(agent.algorithm, shift=0, intensity=0.0)
+        algorithm = agent.algorithm
+        self.algorithm, self.stride = algorithm.plain if isinstance(algorithm, MultiStep) else algorithm, stride
         self.next_row = first_row
         self.rows: list[Remembered] = []
         self.output: Any = ()
-        agent.online.register_forward_hook(self._listen)
+        agent.acting.register_forward_hook(self._listen)
 
     def _listen(self, network: Any, inputs: Any, result: Any) -> None:
         self.output = tree_map(lambda x: x[0], result[0])  # acting is a sequence of one step

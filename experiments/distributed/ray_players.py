@@ -45,7 +45,7 @@ class PlayerActor:
         if version != self.version:
             self.version = version
             with torch.no_grad():
-                for x, new in zip(self.player.agent.online.state_dict().values(), arrays, strict=True):
+                for x, new in zip(self.player.agent.acting.state_dict().values(), arrays, strict=True):
                     x.copy_(to_tensors(new))
         ended = self.player.fill(self.block, lambda: agent_steps)
         told = Told(self.name, self.number, 0, version, ended)
@@ -70,7 +70,7 @@ class RayPlayers(Roster):
 
     def publish(self, agent: Agent, agent_steps: int) -> None:
         """Gives all players the agent's weights from their next block on, and starts those that are not there yet."""
-        arrays = [x.detach().cpu().numpy().copy() for x in agent.online.state_dict().values()]
+        arrays = [x.detach().cpu().numpy().copy() for x in agent.acting.state_dict().values()]
         self.weights, self.agent_steps = self.ray.put((agent.updates, arrays)), agent_steps
         for player in range(self.count):
             if player not in self.actors:

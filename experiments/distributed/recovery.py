@@ -13,7 +13,7 @@ from envs.timestep import NO_STEP
 from experiments.distributed.blocks import example_row
 from experiments.distributed.setup import DistributedSetup
 from experiments.loop import Moment
-from experiments.snapshot import check_like, checked_count, refused, restore_random_states, take
+from experiments.snapshot import check_like, checked_count, refused, restore_counts, restore_random_states, take
 
 
 def restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[str, Any]) -> tuple[Moment, bool]:
@@ -36,7 +36,7 @@ def _restore(setup: DistributedSetup, tensors: dict[str, Tensor], facts: dict[st
         if len([checked_count(n) for n in facts["games"][name]]) != players.count:
             raise ValueError(f"it is not of {players.count} players")
     agent.load_tensors(tensors)
-    agent.updates = checked_count(facts["updates"])
+    restore_counts(agent, facts)
     experience.restore(facts["memory"], below(tensors, "memory."), example_row(players.x, agent))
     players.restore(facts["games"])
     restore_random_states(tensors, facts, players.device)

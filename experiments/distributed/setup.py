@@ -76,7 +76,7 @@ def build(x: Experiment, device: torch.device) -> Setup | DistributedSetup:
 
         return make_setup(x, agent, row, device)
     experience = Shards(x.replay, x.num_envs, agent.algorithm.length, x.seed, x.players, row)
-    return DistributedSetup(LocalPlayers(x, row, agent.online, device), agent, experience)
+    return DistributedSetup(LocalPlayers(x, row, agent.acting, device), agent, experience)
 
 
 def check(x: Experiment) -> None:

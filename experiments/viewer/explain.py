@@ -148,7 +148,7 @@ def gradient_saliency(agent: Agent, step: TimeStep, state: Any, action: int) -> 
     pixels = step.obs.float().requires_grad_()
     with repeatable(), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's RNNs cannot, in eval
         again = step._replace(obs=pixels * 1)  # a copy: torsos scale theirs in place
-        output, _ = agent.online(tree_map(lambda x: x[None], again), state)
+        output, _ = agent.acting(tree_map(lambda x: x[None], again), state)
         liked = preferences(agent.algorithm, tree_map(lambda x: x[0], output))
         (gradient,) = torch.autograd.grad(liked[0, action], pixels)
     return gradient[0].abs().flatten(0, -3).amax(0)
@@ -212,8 +212,8 @@ def perturbed(agent: Agent, step: TimeStep, state: Any) -> Tensor:
     def respond(images: Tensor) -> Tensor:
         many = tree_map(lambda x: x.expand(len(images), *x.shape[1:])[None], step)._replace(obs=images[None] * 1)
         memory = tree_map(lambda x: x.expand(len(images), *x.shape[1:]).contiguous(), state)
-        with repeatable(), same_fractions(agent.online):
-            return preferences(agent.algorithm, tree_map(lambda x: x[0], agent.online(many, memory)[0]))
+        with repeatable(), same_fractions(agent.acting):
+            return preferences(agent.algorithm, tree_map(lambda x: x[0], agent.acting(many, memory)[0]))
 
     return perturbation_saliency(respond, step.obs[0])
 

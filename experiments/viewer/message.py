@@ -100,5 +100,5 @@ def _explained(agent: Any, scene: Any, wishes: Any, add: Any) -> dict[str, Any]:
     elif wishes.saliency == "perturbation":
         add("saliency", png(heat(explain.perturbed(agent, scene.step, scene.state))))
     if wishes.features:
-        add("features", png(mosaic(explain.feature_maps(agent.online, scene.step, scene.state))))
+        add("features", png(mosaic(explain.feature_maps(agent.acting, scene.step, scene.state))))
     return more

@@ -131,7 +131,7 @@ class Player:
         assert self.agent is not None
         with torch.random.fork_rng(devices=self._cuda), torch.no_grad():
             for step in steps:
-                _, state = self.agent.online(tree_map(lambda x: x[None], step), state)
+                _, state = self.agent.acting(tree_map(lambda x: x[None], step), state)
         return state
 
     def record(self) -> Recording:
@@ -179,7 +179,7 @@ class Player:
         assert self.agent is not None
         with torch.random.fork_rng(devices=self._cuda), torch.no_grad():
             self._set_random_state(drawn)
-            output, _ = self.agent.online(tree_map(lambda x: x[None], step), state)
+            output, _ = self.agent.acting(tree_map(lambda x: x[None], step), state)
         return explain.view(self.agent.algorithm, tree_map(lambda x: x[0, 0].cpu(), output))
 
     @property

@@ -52,7 +52,7 @@ class Source:
             raise RunError(
                 f"checkpoint {self.checkpoints[name]} is of another game or agent than its config.json says: {error}"
             ) from None
-        agent.online.eval()
+        agent.acting.eval()
         return agent
 
     def renewed(self, keep: str) -> "Source":

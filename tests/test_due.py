@@ -7,12 +7,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 
-from experiments import trainer, video
+from experiments import snapshot, trainer, video
+from experiments.build import build
 from experiments.checkpoint import write_weights
 from experiments.distributed.ranks import First, Other, RankInterruption
 from experiments.files import read_rows, write_json
+from experiments.loop import Moment
 from experiments.resume import Resume, resume
 from experiments.run import Run
 from experiments.scoring import score_agent
@@ -127,3 +130,14 @@ def test_no_training_ends_for_want_of_a_film(tmp_path, monkeypatch):
     numbered = [message for message in messages(run.path, with_videos=True) if "number" in message]  # as `sync` does
     mirrored, films = run.load_checkpoint()[1]["resume"]["mirrored"], len(list(run.path.glob("evaluations/*.json")))
     assert mirrored == len(numbered) + films == numbered[-1]["number"] + 1
+
+
+def test_episodes_that_are_given_up_are_cut_short_and_not_over():
+    x, rows = small("ppo", "probe/catch"), []
+    setup = build(x, torch.device("cpu"))
+    step = setup.games.reset(0)
+    keeping = SimpleNamespace(add=lambda step, *row: rows.append(step))
+    given_up = SimpleNamespace(agent=setup.agent, games=setup.games, experience=keeping)
+    after = snapshot.begin_new_episodes(given_up, Moment(0, step, setup.agent.initial_state(x.num_envs), {}))
+    assert rows[0].last.all() and not rows[0].terminal.any() and torch.equal(rows[0].obs, step.obs)
+    assert after.step.first.all()

@@ -10,7 +10,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,11 +20,9 @@ from agents.explore import Ladder, Linear
 from agents.reset import Reset
 from envs.library import game_of
 from experiments import checks, selfcheck, snapshot, trainer
-from experiments.build import build
 from experiments.cli import run_command
 from experiments.config import Evaluation
 from experiments.files import read_rows
-from experiments.loop import Moment
 from experiments.presets import PRESETS
 from experiments.resume import Resume, resume
 from experiments.run import Run
@@ -113,10 +110,9 @@ def several_updates_at_once():
 
 
 def begun_anew():
-    """Stopped between two resets, while its horizon moves."""
     x = small("bbf", "probe/catch")
-    algorithm = replace(x.algorithm, first_n_steps=4, horizon_updates=30, shift=1)
-    return replace(x, algorithm=algorithm, reset=Reset(period=40, keep=0.5), replay=replace(x.replay, learn_period=2))
+    moving = replace(x.algorithm, first_n_steps=4, horizon_updates=30, shift=1)
+    return replace(x, algorithm=moving, reset=Reset(40, 0.5), replay=replace(x.replay, learn_period=2))
 
 
 def flickering():
@@ -345,14 +341,3 @@ def test_games_that_cannot_repeat_themselves_begin_new_episodes(tmp_path, monkey
     assert json.loads((run.path / "summary.json").read_text())["finished"]
     # One has 9, if what was begun is not given up.
     assert {row["steps"] for row in read_rows(run.path / "episodes.jsonl")} == {5}
-
-
-def test_episodes_that_are_given_up_are_cut_short_and_not_over():
-    x, rows = small("ppo", "probe/catch"), []
-    setup = build(x, torch.device("cpu"))
-    step = setup.games.reset(0)
-    keeping = SimpleNamespace(add=lambda step, *row: rows.append(step))
-    given_up = SimpleNamespace(agent=setup.agent, games=setup.games, experience=keeping)
-    after = snapshot.begin_new_episodes(given_up, Moment(0, step, setup.agent.initial_state(x.num_envs), {}))
-    assert rows[0].last.all() and not rows[0].terminal.any() and torch.equal(rows[0].obs, step.obs)
-    assert after.step.first.all()

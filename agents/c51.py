@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.explore import epsilon_greedy
 from agents.returns import categorical_projection, pick_atoms
 from agents.sequence import Sequence
 from agents.transition import MultiStep, Transitions
@@ -36,9 +35,9 @@ class C51(MultiStep):
         """Q(s, a) = sum_i z_i p_i(s, a): [..., A, atoms] to [..., A]."""
         return logits.softmax(-1) @ self.support(logits)
 
-    def choose(self, logits: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of logits [N, A, atoms]."""
-        return epsilon_greedy(self.values(logits), epsilon), ()
+    def distribution(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns and their probabilities, each [..., A, atoms]."""
+        return self.support(logits).expand_as(logits), logits.softmax(-1)
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross entropy of the projected target (Bellemare et al. 2017, alg. 1): (loss [B], priority [B], metrics).

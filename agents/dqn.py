@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from agents.explore import epsilon_greedy
 from agents.returns import huber, pick, q_learning_target, rescale, unscale
 from agents.sequence import Sequence
 from agents.transition import MultiStep
@@ -24,10 +23,6 @@ class DQN(MultiStep):
     """learn h(Q) (Pohlen et al. 2018; Kapturowski et al. 2019, sec. 2.3), which needs no clipped rewards"""
     error_loss: Literal["squared", "huber"] = "squared"
     """of the temporal-difference error; huber has slope 1, as the clipped error of Mnih et al. (2015)"""
-
-    def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
-        return epsilon_greedy(q, epsilon), ()
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Errors against n-step targets, averaged over the unroll: (loss [B], priority [B], metrics)."""

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.explore import epsilon_greedy
 from agents.returns import pick, quantile_huber
 from agents.sequence import Sequence
 from agents.transition import MultiStep
@@ -23,9 +22,14 @@ class IQN(MultiStep):
     kappa: float = 1.0
     """where the Huber loss turns straight"""
 
-    def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of the mean over fractions (Dabney et al. 2018b, eq. 1)."""
-        return epsilon_greedy(output[0].mean(-2), epsilon), ()
+    def values(self, output: tuple[Tensor, Tensor]) -> Tensor:
+        """The means over fractions (Dabney et al. 2018b, eq. 1): Z_tau [..., N, A] to [..., A]."""
+        return output[0].mean(-2)
+
+    def distribution(self, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns at the fractions that were drawn, and their probabilities, each [..., A, N]."""
+        returns = output[0].mT
+        return returns, torch.full_like(returns, 1 / returns.shape[-1])
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Quantile Huber loss of sampled fractions (ibid., eq. 3): (loss [B], priority [B], metrics).

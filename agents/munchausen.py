@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.explore import epsilon_greedy
 from agents.iqn import at_action
 from agents.returns import huber, munchausen_term, pick, quantile_huber, scaled_log_policy, soft_value
 from agents.sequence import Sequence
@@ -27,9 +26,9 @@ class Munchausen(MultiStep):
     clip: float = -1.0
     """l_0, the least that temperature times the log-policy counts, before it is scaled"""
 
-    def choose(self, q: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of action values [N, A]."""
-        return epsilon_greedy(q, epsilon), ()
+    def policy(self, values: Tensor) -> Tensor:
+        """pi(a|s) [..., A] of the network's values."""
+        return (values / self.temperature).softmax(-1)
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Huber loss against eq. 2 of Vieillard et al. (2020): (loss [B], priority [B], metrics)."""
@@ -61,9 +60,18 @@ class MunchausenIQN(MultiStep):
     clip: float = -1.0
     """l_0, the least that temperature times the log-policy counts, before it is scaled"""
 
-    def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of the mean over fractions."""
-        return epsilon_greedy(output[0].mean(-2), epsilon), ()
+    def values(self, output: tuple[Tensor, Tensor]) -> Tensor:
+        """The means over fractions: Z_tau [..., N, A] to [..., A]."""
+        return output[0].mean(-2)
+
+    def distribution(self, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns at the fractions that were drawn, and their probabilities, each [..., A, N]."""
+        returns = output[0].mT
+        return returns, torch.full_like(returns, 1 / returns.shape[-1])
+
+    def policy(self, values: Tensor) -> Tensor:
+        """pi(a|s) [..., A] of the means."""
+        return (values / self.temperature).softmax(-1)
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Quantile Huber loss (Vieillard et al. 2020, appendix B.2): (loss [B], priority [B], metrics).

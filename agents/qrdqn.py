@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from agents.explore import epsilon_greedy
 from agents.returns import pick_atoms, quantile_huber
 from agents.sequence import Sequence
 from agents.transition import MultiStep
@@ -25,9 +24,13 @@ class QRDQN(MultiStep):
     kappa: float = 1.0
     """where the Huber loss turns straight; 0 for the quantile regression loss itself"""
 
-    def choose(self, theta: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Any]:
-        """Epsilon-greedy actions, int64 [N], of quantiles [N, A, quantiles]."""
-        return epsilon_greedy(theta.mean(-1), epsilon), ()
+    def values(self, theta: Tensor) -> Tensor:
+        """The means of quantiles: [..., A, N] to [..., A]."""
+        return theta.mean(-1)
+
+    def distribution(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns and their probabilities, each [..., A, N]."""
+        return theta, torch.full_like(theta, 1 / theta.shape[-1])
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Quantile Huber loss (Dabney et al. 2018a, alg. 1): (loss [B], priority [B], metrics).
@@ -38,7 +41,7 @@ class QRDQN(MultiStep):
         theta = x.here(online)  # [K * B, A, N]
         with torch.no_grad():
             there = x.there(target)
-            best = (x.there(online) if self.double else there).mean(-1).argmax(-1)
+            best = self.values(x.there(online) if self.double else there).argmax(-1)
             goal = x.total[:, None] + x.scale[:, None] * pick_atoms(there, best)  # [K * B, N]
             tau = (torch.arange(self.quantiles, device=goal.device) + 0.5) / self.quantiles
         loss = quantile_huber(pick_atoms(theta, x.action), tau, goal, self.kappa)

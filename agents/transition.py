@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from agents.augment import random_intensity, random_shift
+from agents.explore import epsilon_greedy
 from agents.returns import clip_reward, hopped, mean_over_time, mixed_priority, n_step
 from agents.sequence import Sequence, tree_leaves, tree_map
 from envs.timestep import TimeStep
@@ -141,6 +142,14 @@ class MultiStep:
     def horizon_of(self, seq: Sequence) -> tuple[int | Tensor | None, float | Tensor]:
         """(n, gamma) of the returns of sequences [T, B], numbers or each [B]; n is None where it is `reach`."""
         return None, self.discount
+
+    def values(self, output: Any) -> Tensor:
+        """Q(s, a) [..., A] in a network's output; here it gives nothing else."""
+        return output
+
+    def choose(self, output: Any, epsilon: float | Tensor) -> tuple[Tensor, Any]:
+        """Epsilon-greedy actions, int64 [N], of a network's output [N, ...]."""
+        return epsilon_greedy(self.values(output), epsilon), ()
 
     @property
     def augments(self) -> bool:

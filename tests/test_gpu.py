@@ -77,7 +77,7 @@ def test_the_replay_gives_the_same_batches_and_nobody_waits(storage):
         there.update(other.ids, priority)
 
 
-OFF_POLICY = ["dqn", "dqn-nature", "c51", "qrdqn", "rainbow", "m-iqn"]
+OFF_POLICY = ["dqn", "dqn-nature", "c51", "qrdqn", "rainbow", "m-iqn", "drq", "spr", "bbf"]
 
 
 def in_two(name):

@@ -1,7 +1,7 @@
 """Watching plays as evaluation does, and shows what was played."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from PIL import Image
 from agents.curious import Bonus, Curious
 from agents.iqn import IQN
 from agents.sequence import tree_map
+from agents.transition import MultiStep
 from envs.atari import make_atari
 from envs.library import game_of
 from envs.protocols import MACHADO, NATURE, PROTOCOLS
@@ -261,3 +262,18 @@ def test_a_few_random_fractions_are_no_picture_of_a_distribution():
     for samples, shown in ((8, False), (64, True)):
         output = torch.randn(samples, 3), torch.rand(samples)
         assert (explain.spread(IQN(samples=samples), output) is not None) == shown
+
+
+def test_an_algorithm_of_somebody_s_own_is_shown_as_what_it_says_of_itself():
+    """Not by the names of its settings, nor by the shape of what its network gives."""
+
+    @dataclass(frozen=True)
+    class Own(MultiStep):
+        temperature: float = 0.5  # of something else
+
+        def values(self, output):
+            return output.amax(-1)  # of several opinions [..., A, K], which are no distribution
+
+    seen = explain.view(Own(), torch.tensor([[1.0, 2.0], [4.0, 0.0]]))
+    assert seen.values.tolist() == [2.0, 4.0] and seen.policy is None and seen.spread is None
+    assert "entropy" not in explain.worth(Own())

@@ -48,18 +48,17 @@ def view(algorithm: Any, output: Any) -> View:
     """Reads a network's output for one state.
 
     Args:
-        output: action values [A]; logits over the support of `algorithm` [A, K]; quantiles [A, K]; quantiles at
-            fractions that the network drew ([K, A], [K]); or of a policy (logits [A], value []), or the values [2] of
-            the game and of intrinsic rewards, of which the game's is shown.
+        output: what the algorithm says it is (`values`, `distribution`, `policy`); of one that says nothing, action
+            values [A], or of a policy (logits [A], value []), or the values [2] of the game and of intrinsic rewards,
+            of which the game's is shown.
     """
     algorithm = earning(algorithm)
     liked = preferences(algorithm, tree_map(lambda x: x[None], output))[0]
-    if isinstance(output, tuple) and output[0].ndim == 1:
+    if isinstance(output, tuple) and not hasattr(algorithm, "values"):
         return View(None, liked.softmax(-1), float(output[1].flatten()[0]), None)
     values = unscale(liked) if getattr(algorithm, "value_rescaling", False) else liked
-    # Munchausen agents act greedily, but what they learn is the value of this policy.
-    temperature = getattr(algorithm, "temperature", None)
-    policy = None if temperature is None else (values / temperature).softmax(-1)
+    # Munchausen agents act greedily, but what they learn is the value of their policy.
+    policy = algorithm.policy(values) if hasattr(algorithm, "policy") else None
     return View(values, policy, float(values.max()), spread(algorithm, output))
 
 
@@ -71,7 +70,7 @@ def worth(algorithm: Any) -> str:
         said.append(f"rewards within ±{clip:g}")
     if (scale := getattr(inner, "reward_scale", 1.0)) != 1:
         said.append(f"rewards times {scale:g}")
-    if getattr(inner, "temperature", None) is not None:
+    if hasattr(inner, "policy"):
         said.append("with the policy's entropy")
     if isinstance(algorithm, Curious):
         said.append("with the intrinsic reward")
@@ -85,15 +84,13 @@ def earning(algorithm: Any) -> Any:
 
 def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:
     """The return distributions in a network's output for one state, as in `View`; None if it has only means."""
-    if isinstance(output, tuple):
-        output = output[0].T  # [A, K]
-        if output.shape[-1] < FEWEST:  # drawn anew at every step: a picture of them would be of that
-            return None
-    elif output.ndim == 1:
+    if not hasattr(algorithm, "distribution"):
         return None
-    if hasattr(algorithm, "support"):
-        return algorithm.support(output).expand_as(output), output.softmax(-1)
-    return output.sort(-1).values, torch.full_like(output, 1 / output.shape[-1])
+    returns, weight = algorithm.distribution(output)
+    if isinstance(output, tuple) and returns.shape[-1] < FEWEST:  # drawn anew at every step: a picture would be of that
+        return None
+    order = returns.argsort(-1)
+    return returns.gather(-1, order), weight.gather(-1, order)
 
 
 def histogram(spread: tuple[Tensor, Tensor], bins: int = 51) -> tuple[float, float, Tensor]:
@@ -118,12 +115,10 @@ def histogram(spread: tuple[Tensor, Tensor], bins: int = 51) -> tuple[float, flo
 
 def preferences(algorithm: Any, output: Any) -> Tensor:
     """What the choice of an action hangs on, [B, A], in a network's output [B, ...]: values, or a policy's logits."""
-    if isinstance(output, tuple):
-        return output[0] if output[0].ndim == 2 else output[0].mean(-2)
-    if output.ndim == 2:
-        return output
     algorithm = earning(algorithm)
-    return algorithm.values(output) if hasattr(algorithm, "support") else output.mean(-1)
+    if hasattr(algorithm, "values"):
+        return algorithm.values(output)
+    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

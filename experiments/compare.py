@@ -29,7 +29,8 @@ class Compare:
     published: tuple[str, ...] = ()
     """published agents to show beside them, such as "DQN CNN (Dopamine)"; notes and tables name their protocols"""
     figures: OptionalPath = None
-    """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement; PNG, SVG and PDF"""
+    """a folder for figures: learning curves, aggregates, profiles, efficiency, improvement,
+    sensitivity to settings that were varied; PNG, SVG and PDF"""
     latex: OptionalPath = None
     """a file for the tables as LaTeX; - is the terminal"""
     csv: OptionalPath = None

@@ -42,6 +42,8 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
     """Every figure that a comparison has matter for, by name: matplotlib figures, to be saved or thrown away."""
     import matplotlib
 
+    from experiments.sensitivity import sensitivity
+
     matplotlib.use("Agg")
     with matplotlib.rc_context(STYLE):
         figures = {"curves": curves(comparison)}
@@ -51,6 +53,8 @@ def draw_all(comparison: Comparison) -> dict[str, Any]:
             figures["efficiency"] = efficiency(comparison)
         if comparison.shared_games and len(comparison.agents) > 1:
             figures["improvement"] = improvement(comparison)
+        if swept := sensitivity(comparison):
+            figures["sensitivity"] = swept
         for name, figure in figures.items():
             if comparison.mixed or (comparison.mixed_curves and name in ("curves", "efficiency")):
                 text = f"MIXED {'FINGERPRINTS' if comparison.mixed else 'CURVES'}: not measured alike"

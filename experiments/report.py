@@ -47,6 +47,7 @@ FIGURES = {
     "profiles": "Performance profiles: the fraction of runs above each score.",
     "efficiency": "The interquartile mean by emulator frames, dotted beyond the shortest run, and by hours of training,"
     " up to the shortest run.",
+    "sensitivity": "How the score hangs on each setting that was varied alone.",
     "improvement": "The probability that one agent beats another on a game chosen at random.",
 }
 

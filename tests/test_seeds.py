@@ -1,6 +1,7 @@
 """Curves of several seeds, and what figures show of them: what was measured, where it was."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from experiments import seeds, stats
 from experiments.comparison import load
 from experiments.figures import DOTTED, content_of, draw_all
 from experiments.files import write_json
+from experiments.presets import preset
 from experiments.seeds import iqm_of, mean_of, on_a_grid
+from experiments.sensitivity import sweeps
 from tests.test_compare import make
 
 
@@ -186,7 +189,7 @@ def test_all_figures_repeat_themselves(tmp_path):
         make(tmp_path, "dqn", "Pong", seed, scores)
         make(tmp_path, "c51", "Pong", seed, scores[::-1])
     first, second = ([content_of(one, "svg") for one in draw_all(load([tmp_path])).values()] for _ in range(2))
-    assert first == second and len(first) == 5
+    assert first == second and len(first) == 6  # two lengths of training are a setting that was varied
 
 
 def test_no_label_of_many_panels_is_cut(tmp_path):
@@ -211,3 +214,67 @@ def test_figures_ask_what_the_tables_ask(tmp_path):
     (place,) = asked["improvement"].axes
     assert [name.get_text() for name in place.get_yticklabels()] == ["c51 over dqn", "rainbow over dqn"]
     assert {figure.get_suptitle() for figure in asked.values()} == {"after 1M frames of training"}
+
+
+def varied(root, rates, steps=(1,), games=("Pong",), seeds=(1, 2)):
+    """Runs of dqn with every learning rate and number of steps; the score tells of both."""
+    for rate in rates:
+        for n in steps:
+            x = preset("dqn")
+            own = {"optimiser": replace(x.optimiser, learning_rate=rate), "algorithm": replace(x.algorithm, n_steps=n)}
+            for game in games:
+                for seed in seeds:
+                    make(root, "dqn", game, seed, [1e4 * rate + n + seed], **own)
+
+
+def test_a_setting_that_was_varied_alone_is_an_axis():
+    differences = {
+        "algorithm.n_steps": {"a": 1, "b": 3, "c": 1, "d": 3, "e": None},
+        "optimiser.learning_rate": {"a": 1e-4, "b": 1e-4, "c": 1e-3, "d": 1e-3, "e": 1e-4},
+        "algorithm.double": {"a": True, "b": True, "c": True, "d": True, "e": False},
+    }
+    found = sweeps(differences)
+    assert set(found) == {"algorithm.n_steps", "optimiser.learning_rate"}  # a switch is no axis
+    assert found["algorithm.n_steps"] == {
+        "learning_rate 0.0001": [(1, "a"), (3, "b")],
+        "learning_rate 0.001": [(1, "c"), (3, "d")],
+    }
+    assert sweeps({"algorithm.n_steps": {"a": 1, "b": 3}, "algorithm.double": {"a": True, "b": False}}) == {}
+
+
+def test_lines_of_agents_that_differ_in_much_have_their_names(tmp_path):
+    for agent in ("dqn", "c51"):
+        for frames in (1, 2):
+            make(tmp_path, agent, "Pong", 1, [1.0] * frames)
+    assert list(sweeps(load([tmp_path]).differences)["frames"]) == ["c51", "dqn"]
+    much = {f"s{i}": {"a (x 1)": i, "a (x 2)": i, "a (x 3)": -i, "a (x 4)": -i} for i in (1, 2, 3)}
+    twice = sweeps(much | {"x": {f"a (x {i})": i for i in (1, 2, 3, 4)}})["x"]
+    assert [len(line) for line in twice.values()] == [2, 2]  # none is lost that has another's name
+
+
+def test_sensitivity_shows_means_of_one_game_and_their_intervals(tmp_path):
+    varied(tmp_path, (1e-5, 1e-4, 1e-3))
+    figure = draw_all(load([tmp_path]))["sensitivity"]
+    (place,) = figure.axes
+    (line,) = place.get_lines()
+    assert line.get_xdata().tolist() == [1e-5, 1e-4, 1e-3]
+    assert line.get_ydata().tolist() == pytest.approx([2.6, 3.5, 12.5])
+    assert place.get_xscale() == "log" and place.get_xlabel() == "optimiser.learning_rate"
+    assert [text.get_text() for text in place.get_xticklabels()] == ["1e-05", "0.0001", "0.001"]
+    assert len(place.collections) == 3 and not figure.legends  # an interval each; one line needs no name
+    assert figure.get_supxlabel() == "95 % t intervals over 2 seeds"
+
+
+def test_sensitivity_to_two_settings_has_a_line_for_each_of_the_other_s_values(tmp_path):
+    varied(tmp_path, (1e-4, 2e-4), steps=(1, 3, 5), games=("Pong", "Breakout"))
+    steps, rates = draw_all(load([tmp_path]))["sensitivity"].axes
+    assert [len(place.get_lines()) for place in (steps, rates)] == [2, 3]
+    assert rates.get_xscale() == "linear" and "IQM" in steps.get_ylabel()
+    names = names_of(steps.figure)
+    assert names == ["learning_rate 0.0001", "learning_rate 0.0002", "n_steps 1", "n_steps 3", "n_steps 5"]
+
+
+def test_agents_that_differ_in_more_than_one_setting_have_no_sensitivity(tmp_path):
+    for agent in ("dqn", "c51"):
+        make(tmp_path, agent, "Pong", 1, [1.0])
+    assert "sensitivity" not in draw_all(load([tmp_path]))

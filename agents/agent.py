@@ -155,8 +155,14 @@ class Agent:
         return self._act(step, state, epsilon)
 
     def _choose(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
-        output, state = self._forward(tree_map(lambda x: x[None], step), state)
-        action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
+        def ask(obs: Tensor) -> Any:
+            asked = tree_map(lambda x: x[None], step._replace(obs=obs))
+            return tree_map(lambda x: x[0], self._forward(asked, state))
+
+        if plan := getattr(self.algorithm, "plan", None):
+            return *plan(lambda obs: ask(obs)[0], step, self.acting.training), state
+        output, state = ask(step.obs)
+        action, note = self.algorithm.choose(output, epsilon)
         return action, note, state
 
     @contextmanager

@@ -4,6 +4,7 @@ import difflib
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Game:
     actions: Callable[[], list[str]]  # their names in the agent's order
     picture: Callable[[Protocol], Picture]  # what people see of it under a protocol
     achievements: tuple[str, ...] = ()  # besides points, in the order of the bits of `Played.achieved`
+    rules: Any = None  # what may be done and what comes of it, where that can be known without playing (`board.Row`)
     own_pace: Callable[[], float | None] = lambda: None  # frames a second, where only the game itself can tell
 
     def pace(self) -> int:
@@ -56,6 +58,14 @@ class Game:
     def protocols(self) -> list[str]:
         """Names of the protocols that fit; the first is its own."""
         return [protocol.name for protocol in PROTOCOLS.values() if protocol.world == self.world]
+
+    def evaluation(self, name: str) -> Protocol:
+        """The protocol of evaluations of what is trained under one.
+
+        Raises:
+            ValueError: there is none such; as `protocol`.
+        """
+        return self.protocol(self.protocol(name).evaluated_as or name)
 
     def protocol(self, name: str) -> Protocol:
         """A protocol by name.

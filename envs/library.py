@@ -4,11 +4,11 @@ import re
 
 import gymnasium as gym
 
-from envs import atari, crafter, doom, minatar, probe, registered
+from envs import atari, board, crafter, doom, minatar, probe, registered
 from envs.game import Game, unknown
 
 GAMES: dict[str, Game] = {
-    game.name: game for world in (atari, doom, crafter, minatar, probe) for game in world.GAMES
+    game.name: game for world in (atari, doom, crafter, minatar, board, probe) for game in world.GAMES
 }  # fmt: skip
 
 

@@ -13,11 +13,13 @@ class Protocol:
     name: str
     source: str
     sticky_actions: float  # probability, at each emulator frame, that the previous action is repeated instead
-    noop_max: int  # bounds the no-op frames at a reset: ale-py draws 0 to noop_max - 1
+    noop_max: int  # bounds the no-op frames at a reset, or a board's moves at random: 0 to noop_max - 1
     life_loss_is_terminal: bool  # a lost life stops value, not the game
     max_frames: int = 108_000  # an episode's cap in emulator frames; 0 for the game's own
     flicker: float = 0.0  # probability that a frame is shown black
     world: str = "atari"  # the games that it is for
+    opponent: str = ""  # who plays against the agent, where somebody does; self: the agent
+    evaluated_as: str = ""  # the protocol of evaluations in training under this one; "": this one
 
 
 MACHADO = Protocol(
@@ -54,6 +56,21 @@ PROBE = Protocol(
     "probe", "the game as its docstring says", sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False,
     max_frames=0, world="probe",
 )  # fmt: skip
+SELF_PLAY = Protocol(
+    "self-play", "Silver et al. 2018: the agent moves for both players, here after up to four moves at random; evaluated"
+    " against minimax",
+    sticky_actions=0.0, noop_max=5, life_loss_is_terminal=False, max_frames=0, world="board", opponent="self",
+    evaluated_as="minimax",
+)  # fmt: skip
+MINIMAX = Protocol(
+    "minimax", "an opponent that sees all that four moves can bring, in tic-tac-toe all nine, and draws from the best;"
+    " who begins is drawn; 1 for a win, 0 for a draw, -1 for a loss or a move against the rules",
+    sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, max_frames=0, world="board", opponent="minimax",
+)  # fmt: skip
+RANDOM = Protocol(
+    "random", "an opponent that draws from all that it may do; who begins is drawn; points as under minimax",
+    sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, max_frames=0, world="board", opponent="random",
+)  # fmt: skip
 GYMNASIUM = Protocol(  # the cap is ALE's: an evaluation must end
     "gymnasium", "as it is registered, with its own time limit; from its pictures, in 84 x 84 shades of grey",
     sticky_actions=0.0, noop_max=0, life_loss_is_terminal=False, world="gymnasium",
@@ -61,5 +78,7 @@ GYMNASIUM = Protocol(  # the cap is ALE's: an evaluation must end
 
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, PROBE, GYMNASIUM)
+    for protocol in (
+        MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, SELF_PLAY, MINIMAX, RANDOM, PROBE, GYMNASIUM,
+    )
 }  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from agents.alphazero import AlphaZero, Planning
 from agents.curious import Curious, CuriousPPO
 from agents.ppo import PPO
 from agents.replay import Replay
@@ -90,7 +91,9 @@ def make_games(experiment: Experiment, num_envs: int, device: torch.device, prot
 
 
 def algorithm_of(experiment: Experiment) -> Any:
-    """The algorithm of an experiment, with its bonus if it has one."""
+    """The algorithm of an experiment, with its bonus if it has one, or with the rules if it plans."""
+    if isinstance(experiment.algorithm, AlphaZero):
+        return Planning(experiment.algorithm, game_of(experiment.game).rules)
     if not experiment.bonus.weight:
         return experiment.algorithm
     if type(experiment.algorithm) is PPO:
@@ -131,10 +134,11 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
 def captures(experiment: Experiment, device: torch.device) -> bool:
     """Whether learning and acting are CUDA graphs, one launch each.
 
-    Not with a memory or an intrinsic reward, which Python must look at on the way, nor with players, nor with
+    Not with a memory, an intrinsic reward or a search, which Python must look at on the way, nor with players, nor with
     --deterministic: some of the operations that repeat themselves wait for the GPU. Ranks of torchrun do not capture.
     """
     plain = experiment.network.memory == "none" and not experiment.bonus.weight and not experiment.deterministic
+    plain = plain and not isinstance(experiment.algorithm, AlphaZero)
     return device.type == "cuda" and plain and experiment.distributed == "none"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from agents.alphazero import Planning
 from agents.c51 import C51
 from agents.curious import Curious, CuriousPPO
 from agents.iqn import IQN
@@ -23,6 +24,7 @@ from networks.network import Network, initialise
 from networks.prediction import SelfPrediction
 from networks.torsos import (
     MLP,
+    BoardCNN,
     DataEfficientCNN,
     ImpalaCNN,
     MinAtarCNN,
@@ -37,7 +39,7 @@ TORSOS = {
     "nature": NatureCNN, "nature-padded": PaddedNatureCNN, "nips": NipsCNN, "data-efficient": DataEfficientCNN,
     "minatar": MinAtarCNN, "mlp": MLP,
 }  # fmt: skip
-RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN}
+RESIDUAL = {"impala": ImpalaCNN, "impala-small": SmallImpalaCNN, "board": BoardCNN}
 HEADS = {"linear": SingleStream, "dueling": Dueling}
 
 
@@ -111,7 +113,7 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     Raises:
         ValueError: settings that the head of a policy does not have.
     """
-    if isinstance(algorithm, Curious):
+    if isinstance(algorithm, Curious | Planning):
         return build_head(config, inputs, num_actions, algorithm.algorithm)
     if isinstance(algorithm, Policies):
         refuse_others(config, ("head", "noise"), f"algorithms of values; {type(algorithm).__name__}")

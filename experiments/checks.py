@@ -14,12 +14,13 @@ import torch
 from rich.filesize import decimal
 
 from agents.agent import Agent
+from agents.alphazero import AlphaZero
 from agents.curious import Bonus
 from agents.explore import Ladder
 from agents.impala import IMPALA
 from agents.ppo import PPO
 from agents.replay import STEP_BYTES
-from envs.library import game_of
+from envs.library import GAMES, game_of
 from experiments.build_network import state_bytes
 from experiments.config import Experiment, NetworkConfig
 from experiments.files import NO_ROOM
@@ -118,6 +119,8 @@ def check_learner(experiment: Experiment) -> None:
             f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
             " the ladder has a rung for every game"
         )
+    if isinstance(experiment.algorithm, AlphaZero):
+        check_planning(experiment)
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
     from_rollouts = hasattr(experiment.algorithm, "games_wait")  # as agents.agent.Algorithm has it
     if experiment.rollout is not None:
@@ -132,6 +135,22 @@ def check_learner(experiment: Experiment) -> None:
         raise ValueError(
             "a memory learns from steps in a row: set --algorithm.unroll (such as 40) and --algorithm.burn-in"
         )
+
+
+def check_planning(experiment: Experiment) -> None:
+    """Refuses a search where there are no rules to search by, or another player than itself.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    game = game_of(experiment.game)
+    if game.rules is None:
+        known = ", ".join(name for name, other in GAMES.items() if other.rules is not None)
+        raise ValueError(f"--game {experiment.game}: AlphaZero plans by a game's rules; those of {known} are known")
+    if game.protocol(experiment.protocol).opponent != "self":
+        raise ValueError(f"--protocol {experiment.protocol}: AlphaZero learns by playing itself; use self-play")
+    if experiment.stack != 1 or experiment.network.memory != "none":
+        raise ValueError("AlphaZero plans from the board alone: --stack 1 --network.memory none")
 
 
 def check_bonus(experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Suppress
 
+from agents.alphazero import AlphaZero
 from agents.bbf import BBF
 from agents.c51 import C51
 from agents.curious import Bonus
@@ -26,7 +27,7 @@ from agents.rollout import RolloutConfig
 from agents.spr import SPR
 from envs.library import game_of
 
-Policies = PPO | IMPALA  # these learn a policy: epsilon means nothing to them
+Policies = PPO | IMPALA | AlphaZero  # these learn a policy: epsilon means nothing to them
 Algorithms = DQN | C51 | SPR | BBF | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Policies
 
 
@@ -35,20 +36,20 @@ class NetworkConfig:
     """torso -> memory -> head."""
 
     torso: Literal[
-        "nature", "nature-padded", "nips", "data-efficient", "impala", "impala-small", "minatar", "mlp"
+        "nature", "nature-padded", "nips", "data-efficient", "impala", "impala-small", "board", "minatar", "mlp"
     ] = "nature"  # fmt: skip
     """convolutions of Mnih et al. (2015), the same padded as in Dopamine (Castro et al. 2018), the smaller ones of Mnih
     et al. (2013), those of van Hasselt et al. (2019) for few samples, residual ones of Espeholt et al. (2018), these at
-    half the resolution in two stages, the one layer of Young & Tian (2019) for small boards, or a perceptron for the
-    smallest"""
+    half the resolution in two stages, residual ones that keep every place of a board (Silver et al. 2017), the one
+    layer of Young & Tian (2019) for small boards, or a perceptron for the smallest"""
     width: int = 1
-    """impala, impala-small: times 16, 32 and 32 channels, or 16 and 32"""
+    """impala, impala-small, board: times 16, 32 and 32 channels, or 16 and 32, or 32"""
     blocks: int = 2
-    """impala, impala-small: residual blocks in each of the stages"""
+    """impala, impala-small, board: residual blocks in each of the stages"""
     spectral_norm: bool = False
-    """impala, impala-small: divide the residual blocks' weights by their largest singular value"""
+    """impala, impala-small, board: divide the residual blocks' weights by their largest singular value"""
     pooling: int = 0
-    """impala, impala-small: side of the adaptive max-pooling at the end; 0 for none"""
+    """impala, impala-small, board: side of the adaptive max-pooling at the end; 0 for none"""
     standardise: bool = False
     """see every observation with mean 0 and variance 1 (LeCun et al. 1998, sec. 4.3) instead of bytes / 255"""
     renormalise: bool = False

@@ -17,7 +17,7 @@ LEAST = {
     "algorithm.reward_clip": 0, "algorithm.shift": 0, "algorithm.intensity": 0, "algorithm.atoms": 2,
     "algorithm.quantiles": 1, "algorithm.samples": 1, "algorithm.jumps": 1,
     "algorithm.prediction_cost": 0, "algorithm.first_n_steps": 1, "algorithm.horizon_updates": 1,
-    "optimiser.weight_decay": 0, "reset.period": 0,
+    "optimiser.weight_decay": 0, "reset.period": 0, "algorithm.simulations": 1, "algorithm.considered": 1,
     "algorithm.kappa": 0, "algorithm.value_cost": 0, "algorithm.entropy_cost": 0, "optimiser.epsilon": 0,
     "optimiser.clip_norm": 0, "bonus.weight": 0, "explore.steps": 0, "explore.begin": 0, "explore.until": 0,
     "explore.alpha": 0, "replay.capacity": 1, "replay.batch_size": 1, "replay.stride": 1, "replay.priority_exponent": 0,
@@ -32,7 +32,7 @@ SHARES = {
 }  # fmt: skip
 POSITIVE = {
     "optimiser.learning_rate", "algorithm.v_max", "algorithm.temperature", "algorithm.rho_max", "algorithm.c_max",
-    "algorithm.reward_scale", "replay.learn_period",
+    "algorithm.reward_scale", "algorithm.value_scale", "replay.learn_period",
 }  # fmt: skip
 
 

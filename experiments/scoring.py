@@ -39,7 +39,7 @@ def score_agent(
         watch: wraps the iterator over episodes, for a progress bar.
     """
     game = game_of(experiment.game)
-    chosen = game.protocol(protocol or experiment.protocol)
+    chosen = game.protocol(protocol) if protocol else game.evaluation(experiment.protocol)
     torch.manual_seed(seed)
     num_envs = min(EVALUATION_GAMES, episodes)
     games = make_games(experiment, num_envs, device, chosen.name)

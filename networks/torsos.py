@@ -147,6 +147,7 @@ class ImpalaCNN(Convolutions):
 
     stages: tuple[int, ...] = (16, 32, 32)  # channels
     stride: int = 1  # of the first convolution
+    pools: bool = True  # halve both sides in each stage
 
     def __init__(
         self, shape: tuple[int, ...], width: int = 1, blocks: int = 2, layer_norm: bool = False, pooling: int = 0
@@ -157,9 +158,12 @@ class ImpalaCNN(Convolutions):
         stride, sides = self.stride, [(side - 1) // self.stride + 1 for side in sides]
         for stage in self.stages:
             out = stage * width
-            layers += [nn.Conv2d(channels, out, 3, stride, padding=1), nn.MaxPool2d(3, 2, padding=1)]
+            layers.append(nn.Conv2d(channels, out, 3, stride, padding=1))
+            if self.pools:
+                layers.append(nn.MaxPool2d(3, 2, padding=1))
+                sides = [(side + 1) // 2 for side in sides]
             layers += [Residual(out, layer_norm) for _ in range(blocks)]
-            channels, stride, sides = out, 1, [(side + 1) // 2 for side in sides]
+            channels, stride = out, 1
         if pooling:
             layers.append(nn.AdaptiveMaxPool2d(pooling))
             sides = [pooling, pooling]
@@ -185,6 +189,16 @@ class SmallImpalaCNN(ImpalaCNN):
     """
 
     stages, stride = (16, 32), 2
+
+
+class BoardCNN(ImpalaCNN):
+    """A tower of residual blocks that keeps every place of a board (Silver et al. 2017), here without batch
+    normalisation: 32 channels, and a block's worth of `Residual` each.
+
+    Arguments as those of ImpalaCNN.
+    """
+
+    stages, pools = (32,), False
 
 
 class MinAtarCNN(Convolutions):

@@ -3,6 +3,7 @@
 Written out in full: a preset derived from another changes when the other does.
 """
 
+from agents.alphazero import AlphaZero
 from agents.explore import Linear
 from agents.optimiser import Adam
 from agents.ppo import PPO
@@ -110,4 +111,26 @@ CRAFTER = Experiment(
     evaluation=Evaluation(period=250_000, episodes=32),
 )  # fmt: skip
 
-PRESETS = (MINATAR, DOOM, DOOM_GRU, CRAFTER)
+# Silver et al. (2018) with the search of Danihelka et al. (2022), whose 16 considered moves of 32 simulations in board
+# games are 8 here; learned from rollouts of 64 games as they are played, where theirs come from a replay; a small
+# network without batch normalisation, and Adam. Not published settings.
+ALPHAZERO = Experiment(
+    preset="alphazero",
+    source="not published settings",
+    algorithm=AlphaZero(simulations=32, considered=8, value_scale=1.0, trace=1.0, unroll=32, value_cost=1.0),
+    optimiser=Adam(learning_rate=1e-3, epsilon=1e-5, clip_norm=1.0, anneal=True, weight_decay=1e-4),
+    network=NetworkConfig(torso="board", width=1, blocks=2, hidden=128, initialisation="orthogonal"),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=None,
+    rollout=RolloutConfig(epochs=4, minibatches=16, shuffle="steps"),
+    target_period=0,
+    num_envs=64,
+    protocol="self-play",
+    game="board/connect-four",
+    frames=1_000_000,
+    stack=1,
+    checkpoint_period=50_000,
+    evaluation=Evaluation(period=100_000, episodes=64),
+)  # fmt: skip
+
+PRESETS = (MINATAR, DOOM, DOOM_GRU, CRAFTER, ALPHAZERO)

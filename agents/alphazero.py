@@ -86,6 +86,11 @@ class Planning:
         found = search(self.rules, ask, obs, a.simulations, min(a.considered, actions), a.value_scale, gumbel)
         return found.action, (found.policy, found.value)
 
+    def planned(self, note: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """What a plan noted, as a network would say it: (logits [..., A], value [...])."""
+        policy, value = note
+        return policy.log(), value
+
     def targets(self, seq: Sequence) -> Sequence:
         """T moves as they were played to T - 1 that note the policy [A] and the value to learn.
 

@@ -60,7 +60,7 @@ class Row:
         return free[..., 0, :] if self.falls else free.flatten(-2)
 
     def play(self, board: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boards [B, 2, H, W] after legal actions, int64 [B].
+        """Boards [B, 2, H, W] after actions, int64 [B]; what comes of one that is not legal means nothing.
 
         Returns:
             The boards as the other player sees them, the mover's reward, float [B], and whether the game is over,
@@ -68,8 +68,8 @@ class Row:
         """
         place = action
         if self.falls:
-            height = board.bool().any(-3).sum(-2)  # of each column's pile, [B, W]
-            place = (self.height - 1 - height.gather(-1, action[:, None]).squeeze(-1)) * self.width + action
+            pile = board.bool().any(-3).sum(-2).gather(-1, action[:, None]).squeeze(-1)
+            place = (self.height - 1 - pile).clamp(min=0) * self.width + action
         own, other = board.flatten(-2).unbind(-2)  # [B, H * W]
         own = own.scatter(-1, place[:, None], 255)
         lines = torch.from_numpy(self.lines).to(board.device)

@@ -57,8 +57,8 @@ PROBE = Protocol(
     max_frames=0, world="probe",
 )  # fmt: skip
 SELF_PLAY = Protocol(
-    "self-play", "Silver et al. 2018: the agent moves for both players, here after up to four moves at random; evaluated"
-    " against minimax",
+    "self-play", "Silver et al. 2018: the agent moves for both players, here after up to four moves at random; it is"
+    " evaluated against minimax",
     sticky_actions=0.0, noop_max=5, life_loss_is_terminal=False, max_frames=0, world="board", opponent="self",
     evaluated_as="minimax",
 )  # fmt: skip
@@ -79,6 +79,6 @@ GYMNASIUM = Protocol(  # the cap is ALE's: an evaluation must end
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, SELF_PLAY, MINIMAX, RANDOM, PROBE, GYMNASIUM,
+        MACHADO, NATURE, ATARI100K, FLICKER, VIZDOOM, CRAFTER, MINATAR, RANDOM, MINIMAX, SELF_PLAY, PROBE, GYMNASIUM,
     )
 }  # fmt: skip

@@ -67,6 +67,7 @@ RULES = {"crafter": replace(CRAFTER, max_frames=40)}  # where an episode takes t
         ("crafter", 1),
         ("minatar/breakout", 1),
         ("minatar/seaquest", 3),
+        ("board/tic-tac-toe", 1),
         ("probe/t-maze", 2),
         ("gym/CartPole-v1", 4),
     ],
@@ -300,7 +301,8 @@ def test_protocols_are_what_they_cite():
     assert found == {
         "machado": (0.25, 0, False, 108_000), "nature": (0, 30, True, 108_000), "atari100k": (0, 30, True, 108_000),
         "flicker": (0, 30, True, 108_000), "vizdoom": (0, 0, False, 0), "crafter": (0, 0, False, 10_000),
-        "minatar": (0.1, 0, False, 108_000), "probe": (0, 0, False, 0),
+        "minatar": (0.1, 0, False, 108_000), "probe": (0, 0, False, 0), "self-play": (0, 5, False, 0),
+        "minimax": (0, 0, False, 0), "random": (0, 0, False, 0),
         "gymnasium": (0, 0, False, 108_000),
     }  # fmt: skip
     assert MinAtar("breakout", MINATAR).game.sticky_action_prob == 0.1

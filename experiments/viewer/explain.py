@@ -74,6 +74,8 @@ def worth(algorithm: Any) -> str:
         said.append("with the policy's entropy")
     if isinstance(algorithm, Curious):
         said.append("with the intrinsic reward")
+    if hasattr(algorithm, "planned"):
+        said.append("as the search found it, for who is to move")
     return ", ".join(said)
 
 

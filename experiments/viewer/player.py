@@ -161,8 +161,11 @@ class Player:
         if self.agent is not None:
             with self._own_randomness():
                 drawn = self._random_state()
-                chosen, _, next_state = self.agent.act(step, state, self.epsilon)
-                if self.explained:
+                chosen, note, next_state = self.agent.act(step, state, self.epsilon)
+                if self.explained and hasattr(self.agent.algorithm, "planned"):
+                    found = tree_map(lambda x: x[0].cpu(), self.agent.algorithm.planned(note))
+                    view = explain.view(self.agent.algorithm, found)
+                elif self.explained:
                     view = self._look(step, state, drawn)
             action = int(chosen[0])
         if self.recording is not None and not self.person:

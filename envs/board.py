@@ -142,8 +142,8 @@ class Board(gym.Env):
 
     def render(self) -> Any:
         shown = self.stones if self.first_moves else self.stones[::-1]
-        picture = cells(shown, side=32)
-        picture[::32] = picture[:, ::32] = 64  # lines between the places
+        picture = cells(shown, side=64)
+        picture[::64] = picture[:, ::64] = 64  # lines between the places
         return [picture]
 
 

@@ -146,7 +146,7 @@ def test_a_picture_keeps_the_players_colours():
     for action in (4, 0):
         env.step(action)
         pictures.append(env.render()[-1])
-    assert pictures[0].shape == (96, 96, 3)
-    centre, corner = (slice(34, 62), slice(34, 62)), (slice(2, 30), slice(2, 30))
+    assert pictures[0].shape == (192, 192, 3)
+    centre, corner = (slice(66, 126), slice(66, 126)), (slice(2, 62), slice(2, 62))
     assert np.array_equal(pictures[0][centre], pictures[1][centre])
     assert not np.array_equal(pictures[1][corner][0, 0], pictures[1][centre][0, 0]) and pictures[1][corner].any()

@@ -156,14 +156,14 @@ class Agent:
 
     def _choose(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
         def ask(obs: Tensor) -> Any:
-            asked = tree_map(lambda x: x[None], step._replace(obs=obs))
-            return tree_map(lambda x: x[0], self._forward(asked, state))
+            output, after = self._forward(tree_map(lambda x: x[None], step._replace(obs=obs)), state)
+            return tree_map(lambda x: x[0], output), after
 
         if plan := getattr(self.algorithm, "plan", None):
             return *plan(lambda obs: ask(obs)[0], step, self.acting.training), state
-        output, state = ask(step.obs)
+        output, after = ask(step.obs)
         action, note = self.algorithm.choose(output, epsilon)
-        return action, note, state
+        return action, note, after
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

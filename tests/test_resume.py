@@ -15,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from agents.alphazero import AlphaZero
 from agents.curious import Bonus
 from agents.explore import Ladder, Linear
 from agents.reset import Reset
@@ -49,7 +50,8 @@ def small(preset, game="Breakout"):
     )  # fmt: skip
     if x.replay is None:
         rollout = replace(x.rollout, epochs=min(x.rollout.epochs, 2), minibatches=2)
-        return replace(x, algorithm=replace(x.algorithm, unroll=8), rollout=rollout)
+        short = {"unroll": 8} | ({"simulations": 3} if isinstance(x.algorithm, AlphaZero) else {})
+        return replace(x, algorithm=replace(x.algorithm, **short), rollout=rollout)
     algorithm = replace(x.algorithm, burn_in=min(x.algorithm.burn_in, 3), unroll=min(x.algorithm.unroll, 5))
     shrunk = replace(x.replay, capacity=400, batch_size=4, learn_start=60, learn_period=8)
     return replace(x, algorithm=algorithm, replay=replace(shrunk, stride=min(shrunk.stride, 5)))

@@ -18,8 +18,8 @@ class Sequence(NamedTuple):
     state: Any  # [B, ...] its memory before step 0; () if it has none
     weight: Tensor  # float32 [B] importance weights
     ids: Tensor  # int64 [B], on the host: where in the experience each sequence came from
-    horizon: Any = ()  # (n int64 [B], gamma float [B]) of their returns, if they are not the algorithm's own (`BBF`)
     intrinsic_reward: Any = ()  # float [T, B], weighted, joins the clipped reward (`Curious`); () if there is none
+    horizon: Any = ()  # (n int64 [B], gamma float [B]) of their returns, if they are not the algorithm's own (`BBF`)
 
 
 def cut(seq: Sequence, count: int) -> list[Sequence]:
@@ -31,7 +31,7 @@ def cut(seq: Sequence, count: int) -> list[Sequence]:
         return [tree_map(lambda x: x.chunk(count, dim)[i], tree) for i in range(count)]
 
     columns = parts((seq.step, seq.action, seq.note), 1), parts((seq.state, seq.weight, seq.ids, seq.horizon), 0)
-    return [Sequence(*over_time, *once) for over_time, once in zip(*columns, strict=True)]
+    return [Sequence(*over_time, *once, horizon=own) for over_time, (*once, own) in zip(*columns, strict=True)]
 
 
 def tree_map(fn: Callable, tree: Any, *rest: Any) -> Any:

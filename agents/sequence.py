@@ -31,7 +31,10 @@ def cut(seq: Sequence, count: int) -> list[Sequence]:
         return [tree_map(lambda x: x.chunk(count, dim)[i], tree) for i in range(count)]
 
     columns = parts((seq.step, seq.action, seq.note), 1), parts((seq.state, seq.weight, seq.ids, seq.horizon), 0)
-    return [Sequence(*over_time, *once, horizon=own) for over_time, (*once, own) in zip(*columns, strict=True)]
+    return [
+        Sequence(step, action, note, state, weight, ids, horizon=horizon)
+        for (step, action, note), (state, weight, ids, horizon) in zip(*columns, strict=True)
+    ]
 
 
 def tree_map(fn: Callable, tree: Any, *rest: Any) -> Any:

@@ -51,7 +51,7 @@ def completed_values(log_prior: Tensor, value: Tensor, visits: Tensor, total: Te
     """
     q, tried = total / visits.clamp(min=1), visits > 0
     prior, count = log_prior.exp() * tried, visits.sum(-1)
-    mean = (prior * q).sum(-1) / prior.sum(-1).clamp(min=1e-12)
+    mean = (prior * q).sum(-1) / prior.sum(-1).clamp(min=torch.finfo(prior.dtype).tiny)
     mixed = (value + count * mean) / (1 + count)
     return torch.where(tried, q, mixed[..., None])
 

@@ -191,7 +191,8 @@ def about(path: Path) -> dict[str, str]:
         "status": status(path), "frames": f"{brief(frames_played(path, summary))} of {brief(x.frames)}",
         "training": "" if training is None else f"{training:.1f}",
         "evaluation": "" if mean is None else f"{mean:.1f}",
-        "episodes": "" if mean is None else str(evaluation.get("episodes", "")), "protocol": x.protocol,
+        "episodes": "" if mean is None else str(evaluation.get("episodes", "")),
+        "protocol": x.protocol if mean is None else str(evaluation.get("protocol", x.protocol)),
     }  # fmt: skip
 
 

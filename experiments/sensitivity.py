@@ -24,7 +24,7 @@ def sweeps(differences: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[t
         lines: dict[tuple, list[tuple[float, str]]] = defaultdict(list)
         for agent, value in values.items():
             if type(value) in (int, float):
-                others = tuple((name, row[agent]) for name, row in differences.items() if name != setting)
+                others = tuple((name, plain(row[agent])) for name, row in differences.items() if name != setting)
                 lines[others].append((value, agent))
         swept = {others: sorted(line) for others, line in lines.items() if len(line) > 1}
         if swept:
@@ -34,6 +34,11 @@ def sweeps(differences: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[t
                 named[line[0][1] if name in named else name] = line
             found[setting] = named
     return found
+
+
+def plain(value: Any) -> Any:
+    """A setting as it can be told apart from others: numbers and words as they are, all else as text."""
+    return value if value is None or isinstance(value, int | float | str) else repr(value)
 
 
 def in_order(lines: dict[tuple, Any]) -> list[tuple[tuple, Any]]:

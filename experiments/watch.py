@@ -73,7 +73,8 @@ def watch(options: Watch) -> int:
 
     only_film = options.video is not None and bool(options.episode or options.progress) and not options.overlay
     source, device = find_source(options.run, options.checkpoint, agent=not only_film), device_of(options.device)
-    protocol = game_of(source.experiment.game).protocol(options.protocol or source.experiment.protocol)
+    game, own = game_of(source.experiment.game), source.experiment.protocol
+    protocol = game.protocol(options.protocol) if options.protocol else game.evaluation(own)
     if options.sound and game_of(source.experiment.game).world != "atari":
         raise ValueError(f"--sound: {source.experiment.game} has none")
     kind, recordings = find_recordings(options, source)

@@ -87,7 +87,8 @@ def boards(rules, count, moves, seed=0):
 
 
 def slow_search(rules, ask, board, simulations, considered, scale, gumbel):
-    """The same for a single position [1, 2, H, W], one node and one action at a time: visits [A] and total [A]."""
+    """The same for a single position [1, 2, H, W], one node and one action at a time: its action and, of actions that
+    were tried or may be done, visits, sums of what came of them, and the improved policy; and that policy's value."""
 
     def made(board):
         logits, value = ask(board[None])
@@ -108,18 +109,22 @@ def slow_search(rules, ask, board, simulations, considered, scale, gumbel):
             mean = sum(prior[a] * q[a] for a in q) / sum(prior[a] for a in q)
             mixed = (node["value"] + sum(n.values()) * mean) / (1 + sum(n.values()))
         unit = (50 + max(n.values())) * scale
-        return {a: math.log(prior[a]) + unit * q.get(a, mixed) for a in open_}, n
+        return {a: math.log(prior[a]) + unit * q.get(a, mixed) for a in open_}, n, {a: q.get(a, mixed) for a in open_}
 
     def inside(node):
-        score, n = scores(node)
+        score, n, _ = scores(node)
+        policy = softmax(score)
+        return max(score, key=lambda a: policy[a] - n[a] / (1 + sum(n.values())))
+
+    def softmax(score):
         top = max(score.values())
         norm = sum(math.exp(x - top) for x in score.values())
-        return max(score, key=lambda a: math.exp(score[a] - top) / norm - n[a] / (1 + sum(n.values())))
+        return {a: math.exp(x - top) / norm for a, x in score.items()}
 
     root = made(board)
     free = sum(x > -math.inf for x in root["logits"])
     for wanted in considered_visits(min(considered, free), simulations):
-        score, n = scores(root)
+        score, n, _ = scores(root)
         action = max((a for a in score if n[a] == wanted), key=lambda a: score[a] + float(gumbel[a]))
         node, path = root, []
         while True:
@@ -138,7 +143,10 @@ def slow_search(rules, ask, board, simulations, considered, scale, gumbel):
             node["n"][action] = node["n"].get(action, 0) + 1
             node["w"][action] = node["w"].get(action, 0.0) + worth
             worth = -worth
-    return root["n"], root["w"]
+    score, n, q = scores(root)
+    policy, most = softmax(score), max(n.values())
+    action = max((a for a in score if n[a] == most), key=lambda a: score[a] + float(gumbel[a]))
+    return action, root["n"], root["w"], policy, sum(policy[a] * q[a] for a in policy)
 
 
 @pytest.mark.parametrize("rules, moves", [(TIC_TAC_TOE, 2), (TIC_TAC_TOE, 5), (CONNECT_FOUR, 9)])
@@ -149,8 +157,10 @@ def test_many_games_at_once_are_searched_as_one_at_a_time(rules, moves, simulati
     gumbel = -torch.zeros(12, rules.num_actions).exponential_().log()
     found = search(rules, ask, obs, simulations, considered, 0.1, gumbel)
     for i in range(12):
-        visits, _ = slow_search(rules, ask, obs[i], simulations, considered, 0.1, gumbel[i])
-        assert {a: int(n) for a, n in enumerate(found.visits[i]) if n} == visits
+        action, visits, total, policy, value = slow_search(rules, ask, obs[i], simulations, considered, 0.1, gumbel[i])
+        assert {a: int(n) for a, n in enumerate(found.visits[i]) if n} == visits and set(total) == set(visits)
+        assert int(found.action[i]) == action and float(found.value[i]) == pytest.approx(value, abs=1e-4)
+        assert {a: float(found.policy[i, a]) for a in policy} == pytest.approx(policy, abs=1e-4)
     assert (found.visits.sum(1) == simulations).all()
     assert not found.visits[~rules.legal(obs[:, 0])].any()
     assert torch.allclose(found.policy.sum(1), torch.ones(12)) and not found.policy[~rules.legal(obs[:, 0])].any()

@@ -239,6 +239,7 @@ def test_a_setting_that_was_varied_alone_is_an_axis():
         "learning_rate 0.0001": [(1, "a"), (3, "b")],
         "learning_rate 0.001": [(1, "c"), (3, "d")],
     }
+    assert sweeps({"x": {"a": 1, "b": 2}, "y": {"a": [1], "b": [1, 2]}}) == {}  # as other code may have them
     assert sweeps({"algorithm.n_steps": {"a": 1, "b": 3}, "algorithm.double": {"a": True, "b": False}}) == {}
 
 

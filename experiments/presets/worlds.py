@@ -112,8 +112,9 @@ CRAFTER = Experiment(
 )  # fmt: skip
 
 # Silver et al. (2018) with the search of Danihelka et al. (2022), whose 16 considered moves of 32 simulations in board
-# games are 8 here; learned from rollouts of 64 games as they are played, where theirs come from a replay; a small
-# network without batch normalisation, and Adam. Not published settings.
+# games are 8 here, and whose values are weighed between 0 and 1, here between -1 and 1; learned from rollouts of 64
+# games as they are played, where theirs come from a replay; a small network without batch normalisation, and Adam. Not
+# published settings.
 ALPHAZERO = Experiment(
     preset="alphazero",
     source="not published settings",

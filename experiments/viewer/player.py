@@ -162,7 +162,8 @@ class Player:
             with self._own_randomness():
                 drawn = self._random_state()
                 chosen, note, next_state = self.agent.act(step, state, self.epsilon)
-                if self.explained and hasattr(self.agent.algorithm, "planned"):
+                # Of a game that is over there is no plan.
+                if self.explained and hasattr(self.agent.algorithm, "planned") and not bool(step.last[0]):
                     found = tree_map(lambda x: x[0].cpu(), self.agent.algorithm.planned(note))
                     view = explain.view(self.agent.algorithm, found)
                 elif self.explained:

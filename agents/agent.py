@@ -62,7 +62,7 @@ class Agent:
         lookahead: how many batches are drawn before the first of them is learned from, at most.
         foresee: ask the target network once about all that were drawn. Not if it has noise, which every update draws
             anew, nor for a memory or an algorithm whose loss asks it of more than `Transitions.there`.
-        reset: when all of it begins anew.
+        reset: when its weights begin anew, and how far.
         fresh: makes the network again, with weights that a number decides.
 
     Attributes:
@@ -210,8 +210,11 @@ class Agent:
         self.updates += count
         if self.target is not None and self._since_copy == 0:
             self._follow(self.target)
-        if self.reset.period and self.resets < agent_steps // self.reset.period:
-            self._reset(agent_steps // self.reset.period)
+        if self.reset.period and self.resets < (due := agent_steps // self.reset.period):
+            if self.updates == count:  # those due before there was anything to forget
+                self.resets = due
+            else:
+                self._reset(due)
         return priority, metrics
 
     def _with_horizon(self, seq: Sequence, count: int) -> Sequence:

@@ -32,7 +32,7 @@ class Adam:
     anneal: bool = False
     """let the learning rate fall to 0 in a straight line over the whole training"""
     weight_decay: float = 0.0
-    """of all but biases, per unit of learning rate (Loshchilov & Hutter 2019, AdamW)"""
+    """of matrices and filters, per unit of learning rate (Loshchilov & Hutter 2019, AdamW)"""
 
     capturable: ClassVar = True  # a step may be a part of a CUDA graph: the rate is a tensor [] on the GPU then
     statistics: ClassVar = ("exp_avg", "exp_avg_sq", "step")

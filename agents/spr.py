@@ -49,13 +49,16 @@ class SPR(C51):
         x = self.fold(seq)
         features = online.encode(x.sooner.obs[0])  # [B, F], with unroll K * B
         loss, priority, metrics = self.bootstrap(x, online.judge(features), online, target)
-        after = tree_map(lambda leaf: leaf[self.burn_in :], (seq.step.obs, seq.action, seq.step.last))
-        obs, action, last = (leaf[: self.unroll + self.jumps] for leaf in after)
+        step = seq.step
+        after = tree_map(lambda leaf: leaf[self.burn_in :], (step.obs, seq.action, step.last, step.terminal))
+        obs, action, last, terminal = (leaf[: self.unroll + self.jumps] for leaf in after)
         foretold = online.foretell(features, windows(action, self.jumps, self.unroll))  # [J, K * B, P]
         with torch.no_grad():
             came = target.project(target.encode(self.augment(obs[1:].flatten(0, 1))))
             came = windows(came.unflatten(0, obs[1:].shape[:2]), self.jumps, self.unroll)
-        live = windows(~last, self.jumps, self.unroll).cumprod(0)  # whether the episode goes on up to there
+        # Whether episode and life go on up to there; what a lost life began is a beginning as any other.
+        going = windows(~(last | terminal), self.jumps, self.unroll)
+        live = torch.cat([~last[None, : self.unroll].flatten(1), going[1:]]).cumprod(0)
         missed = self_prediction(foretold, came, live).view(self.unroll, -1)
         missed = mean_over_time(missed, ~last[: self.unroll])
         metrics |= {

@@ -120,7 +120,7 @@ def build_agent(experiment: Experiment, shape: tuple[int, ...], num_actions: int
 
     def fresh(number: int) -> Network:
         with torch.random.fork_rng([]):  # the same for all ranks, and however often it was resumed
-            torch.manual_seed(experiment.seed + number * 1_000_003)
+            torch.default_generator.manual_seed(experiment.seed + number * 1_000_003)  # and that of no GPU
             return build_network(experiment.network, shape, num_actions, algorithm).to(device)
 
     phase = int(experiment.replay.learn_start // experiment.replay.learn_period) if experiment.replay else 0

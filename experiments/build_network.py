@@ -145,8 +145,9 @@ def build_prediction(config: NetworkConfig, torso: Any, num_actions: int) -> Sel
         raise ValueError(f"--network.memory {config.memory}: SPR foretells what a network without memory sees")
     if not (size := config.dense or config.hidden * (2 if config.head == "dueling" else 1)):
         raise ValueError("--network.hidden 0: SPR compares what a hidden layer is given; set it, or --network.dense")
-    shape = getattr(torso, "shape", (torso.size, 1, 1))
-    return SelfPrediction(shape, num_actions, size, config.renormalise)
+    if not hasattr(torso, "shape"):
+        raise ValueError(f"--network.torso {config.torso} has no `shape`, (C, H, W) of the features that SPR foretells")
+    return SelfPrediction(torso.shape, num_actions, size, config.renormalise)
 
 
 def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> None:

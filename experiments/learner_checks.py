@@ -30,6 +30,8 @@ def check_learner(experiment: Experiment) -> None:
         )
     from_rollouts = hasattr(experiment.algorithm, "games_wait")  # as agents.agent.Algorithm has it
     if experiment.rollout is not None:
+        if experiment.reset.period or experiment.target_acts or experiment.target_tau != 1:
+            raise ValueError("--reset.period, --target-tau and --target-acts are for what learns from a replay")
         if not from_rollouts:
             raise ValueError(f"{learns} learns from a replay, not from rollouts")
         learner = "a network with memory" if remembers else learns

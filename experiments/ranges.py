@@ -32,7 +32,7 @@ SHARES = {
 }  # fmt: skip
 POSITIVE = {
     "optimiser.learning_rate", "algorithm.v_max", "algorithm.temperature", "algorithm.rho_max", "algorithm.c_max",
-    "algorithm.reward_scale", "algorithm.value_scale", "replay.learn_period",
+    "algorithm.reward_scale", "algorithm.value_scale", "target_tau", "replay.learn_period",
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def mean_of(result: dict[str, Any]) -> str:
 
 
 def weights_hash(agent: Agent) -> str:
-    """SHA-256 of the online network's parameters and buffers."""
+    """SHA-256 of the parameters and buffers of the network that acts."""
     sha256 = hashlib.sha256()
     for name, x in sorted(agent.acting.state_dict().items()):
         sha256.update(name.encode())

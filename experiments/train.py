@@ -85,6 +85,8 @@ def begin_with(agent: Agent, run: Run, same: dict[str, Any] | None = None) -> di
         raise RunError(f"--weights {run.path}: {error}; its config.json says what it is made of") from None
     if agent.target is not None:
         agent.target.load_state_dict(agent.online.state_dict())
+        if agent.acting is agent.target and run.experiment.target_acts:  # what played goes on playing
+            load_network(agent.target, below(tensors, "target."))
     facts = {key: state[key] for key in ("agent_steps", "tensors_sha256")}
     x = run.experiment
     return {"run": str(run.path), "of": f"{x.preset} on {x.game}, {state['frames']:_} frames", **facts}

@@ -222,7 +222,7 @@ class MLP(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], size: int = 64, layer_norm: bool = False):
         super().__init__()
-        self.size = size
+        self.shape, self.size = (size, 1, 1), size
         norm = nn.LayerNorm(size) if layer_norm else nn.Identity()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), size), norm, nn.ReLU())
 

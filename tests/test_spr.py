@@ -17,10 +17,12 @@ from agents.returns import n_step, self_prediction, spread
 from agents.sequence import Sequence, tree_map
 from agents.spr import SPR
 from envs.timestep import TimeStep
+from experiments import build_network as build_network_module
 from experiments.build import build, build_agent
 from experiments.build_network import build_network
 from experiments.checks import check
 from experiments.config import NetworkConfig
+from experiments.distributed.setup import build as build_with_players
 from experiments.presets import PRESETS
 from experiments.scoring import load_weights, weights_hash, write_scored
 from networks.noisy import NoisyLinear
@@ -93,7 +95,7 @@ def slow_loss(algorithm, online, target, seq):
                 continue
             features, sum_ = online.encode(seq.step.obs[t, b][None]), 0.0
             for k in range(algorithm.jumps):
-                if seq.step.last[t : t + k + 1, b].any():
+                if seq.step.last[t : t + k + 1, b].any() or seq.step.terminal[t + 1 : t + k + 1, b].any():
                     break
                 features = online.prediction(features, seq.action[t + k, b].view(1, 1))[0]
                 said = online.prediction.predictor(online.project(features))[0]
@@ -116,6 +118,7 @@ def test_the_loss_is_that_of_returns_and_that_of_a_slow_loop(kind, unroll, n_ste
     assert algorithm.length == unroll + max(reach, jumps)
     seq = sequences(algorithm.length, batch=6, ends=0.2)
     seq.step.last[0, 0] = True  # a whole sequence that counts nothing
+    seq.step.terminal[torch.rand(seq.step.terminal.shape) < 0.15] = True  # lost lives
     both, priority, metrics = algorithm.loss(online, target, seq)
     if reach == n_steps:
         shorter = tree_map(lambda x: x[: unroll + n_steps], (seq.step, seq.action))
@@ -318,9 +321,9 @@ def test_resets_come_every_period_and_none_too_late():
     assert when == [10, 10, 20, 20]  # both networks; at 30 less than a period is left
 
 
-def test_fresh_weights_are_the_same_for_all_and_draw_nothing_from_others():
+def test_fresh_weights_are_the_same_for_all_and_draw_nothing_from_others(monkeypatch):
     agent = reset_agent()
-    torch.manual_seed(5)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("a GPU is seeded anew"))
     state = torch.get_rng_state()
     one, again, other = agent.fresh(2), agent.fresh(2), agent.fresh(3)
     assert torch.equal(torch.get_rng_state(), state)
@@ -374,3 +377,44 @@ def test_a_horizon_without_end_is_refused(setting):
     x = PRESETS["bbf"]
     with pytest.raises(ValueError, match="must be less than 1"):
         check(replace(x, algorithm=replace(x.algorithm, **{setting: 1.0})), CPU)
+
+
+def test_a_reset_that_was_due_before_learning_began_forgets_nothing():
+    agent = reset_agent(period=10, end=100)
+    before = agent.online.head.value[0].weight.clone()
+    agent.learn(sequences(agent.algorithm.length), agent_steps=25)
+    assert agent.resets == 2 and agent.cycle_begin == 0
+    assert torch.allclose(agent.online.head.value[0].weight, before, atol=0.01)
+    agent.learn(sequences(agent.algorithm.length), agent_steps=30)
+    assert agent.resets == 3 and agent.cycle_begin == 2
+
+
+@pytest.mark.parametrize("changes", [{"target_acts": True}, {"target_tau": 0.5}, {"reset": Reset(1_000)}])
+def test_what_has_no_target_network_is_refused(changes):
+    with pytest.raises(ValueError, match="are for what learns from a replay"):
+        check(replace(PRESETS["ppo-minatar"], **changes), CPU)
+    with pytest.raises(ValueError, match="--target-tau must be positive"):
+        check(replace(PRESETS["bbf"], target_tau=0.0), CPU)
+
+
+def test_players_are_given_the_weights_that_act():
+    setup = build_with_players(small("bbf"), CPU)
+    with torch.no_grad():
+        next(setup.agent.target.parameters()).add_(1.0)
+    try:
+        given = setup.games.weights
+        assert given.network is setup.agent.target
+    finally:
+        setup.games.close()
+
+
+def test_torsos_must_say_the_shape_of_what_is_foretold(monkeypatch):
+    class Own(torch.nn.Module):
+        size = 4
+
+        def __init__(self, shape, layer_norm=False):
+            super().__init__()
+
+    monkeypatch.setitem(build_network_module.TORSOS, "nips", Own)
+    with pytest.raises(ValueError, match="has no `shape`"):
+        build_network(replace(SMALL, torso="nips"), SHAPE, ACTIONS, SPR())

@@ -25,7 +25,8 @@ class Priorities:
 
     The loss is asked as in learning, but the network that it is given remembers its outputs: an observation is
     the number of the row where it was made. It stands for the target network, too, which players do not have.
-    So priorities are those that the learner would find with the player's weights and a target network equal to them.
+    So priorities are those that the learner would find with the player's weights and a target network equal to them,
+    and where a horizon moves (`BBF`), at its end.
     """
 
     def __init__(self, agent: Agent, stride: int, first_row: int):

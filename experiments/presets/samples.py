@@ -59,7 +59,8 @@ AUGMENTED = Experiment(
 # learning begins; the cost of 5 there is of the mean of the squared errors of unit vectors over five jumps, which is
 # this one of their cosines' sum. Projections and predictions have no noise. Deviations: the transition model has no
 # batch normalisation; gradients of it and of the rest have one norm, where theirs have one each; the dueling head's
-# gradient is not scaled; images stay bytes; a batch's draws are independent.
+# gradient is not scaled; the frame that a life or an episode ends with is foretold, too; images stay bytes; a batch's
+# draws are independent.
 SELF_PREDICTIVE = Experiment(
     preset="spr",
     source="Schwarzer et al. 2021",
@@ -88,7 +89,9 @@ SELF_PREDICTIVE = Experiment(
 # bigger_better_faster, SR_SPR.gin), who have no noise, for it hurt: the weights begin anew every 5,000 agent steps, of
 # those of the torso and the transition model 0.8 stay; a running mean of the network plays, and is the target; one
 # hidden layer for both streams. Deviations: targets' images are moved by up to 4 pixels both ways, where theirs go from
-# -4 to 3; images stay bytes; weights begin anew between two updates of one agent step.
+# -4 to 3; images stay bytes; weights begin anew between two updates of one agent step; returns bootstrap from n steps
+# later, where theirs do from n - 1 with the discount of n; importance weights are scaled for each batch, where theirs
+# are for all of one agent step; the last frame of a life is foretold, too.
 SCALED_SELF_PREDICTIVE = Experiment(
     preset="sr-spr",
     source="D'Oro et al. 2023",

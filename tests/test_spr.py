@@ -366,9 +366,9 @@ def test_presets_make_the_updates_that_their_papers_say(name, updates):
 def test_a_training_of_everything_goes_from_reset_to_reset():
     x = small("bbf", distributed="none", frames=1_000, reset=Reset(period=300, keep=0.5))
     setup = build(x, CPU)
-    resets = {setup.agent.resets for _ in setup.moments(x, None)}
+    begun = [setup.agent.cycle_begin for _ in setup.moments(x, None)]
     setup.games.close()
-    assert resets == {0, 1, 2, 3} and setup.agent.cycle_begin > 0
+    assert len(set(begun)) == 3 and setup.agent.resets == 3  # at 300 and 600; after 900 less than a period is left
     assert all(bool(p.isfinite().all()) for p in setup.agent.online.parameters())
 
 

@@ -41,27 +41,11 @@ class AlphaZero:
 
 
 @dataclass(frozen=True)
-class Planning:
-    """AlphaZero in a game whose rules are known.
+class Planning(AlphaZero):
+    """Equations, in a game whose rules are known."""
 
-    Args:
-        rules: as `envs.board.Row`.
-    """
-
-    algorithm: AlphaZero
-    rules: Any
-
-    games_wait: ClassVar = AlphaZero.games_wait
-
-    @property
-    def length(self) -> int:
-        """Agent steps per sequence that it learns from."""
-        return self.algorithm.length
-
-    @property
-    def discount(self) -> float:
-        """gamma, per agent step."""
-        return self.algorithm.discount
+    rules: Any = None
+    """as `envs.board.Row`"""
 
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Actions [N] drawn from the network's policy, without a search; epsilon means nothing here."""
@@ -77,13 +61,14 @@ class Planning:
             ask: observations uint8 [N, ...] to the network's output.
             explores: draw moves as in training; else the best that is seen.
         """
-        a, (batch, actions) = self.algorithm, (len(step.obs), self.rules.num_actions)
+        batch, actions = len(step.obs), self.rules.num_actions
         gumbel = torch.zeros(batch, actions, device=step.obs.device)
         if explores:
             gumbel = -gumbel.exponential_().log()
         # Nothing can be planned where a game is over: any position will do.
         obs = torch.where(step.last.view(-1, *[1] * (step.obs.dim() - 1)), 0, step.obs)
-        found = search(self.rules, ask, obs, a.simulations, min(a.considered, actions), a.value_scale, gumbel)
+        considered = min(self.considered, actions)
+        found = search(self.rules, ask, obs, self.simulations, considered, self.value_scale, gumbel)
         return found.action, (found.policy, found.value)
 
     def planned(self, note: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -97,7 +82,7 @@ class Planning:
         Who moves next is the other player, to whom everything is worth the opposite: a discount of -1.
         """
         policy, value = seq.note
-        goal = lambda_returns(seq.step.reward, seq.step.terminal, seq.step.last, value, -1.0, self.algorithm.trace)
+        goal = lambda_returns(seq.step.reward, seq.step.terminal, seq.step.last, value, -1.0, self.trace)
         step, action, policy = tree_map(lambda x: x[:-1], (seq.step, seq.action, policy))
         return seq._replace(step=step, action=action, note=(policy, goal))
 
@@ -111,7 +96,7 @@ class Planning:
         log_pi = logits.masked_fill(~legal, NEVER).log_softmax(-1)
         missed = -(policy * log_pi.masked_fill(~legal, 0.0)).sum(-1)
         error = (value - goal) ** 2
-        loss = mean_over_time(missed + self.algorithm.value_cost * error, live)
+        loss = mean_over_time(missed + self.value_cost * error, live)
         with torch.no_grad():
             metrics = {
                 "losses/policy_loss": mean_over_live(missed, live), "losses/value_loss": mean_over_live(error, live),

@@ -135,7 +135,8 @@ class Board(gym.Env):
         ahead, worth = self.rules.depth - 1, {}
         for action, bit in self.minimax.moves(own | other):
             worth[action] = -self.minimax.value(other, own | bit, ahead) if self.opponent == "minimax" else 0
-        return int(self.np_random.choice([action for action in worth if worth[action] == max(worth.values())]))
+        most = max(worth.values())
+        return int(self.np_random.choice([action for action in worth if worth[action] == most]))
 
     def _observe(self) -> np.ndarray:
         return self.stones[None].copy()

@@ -93,7 +93,7 @@ def make_games(experiment: Experiment, num_envs: int, device: torch.device, prot
 def algorithm_of(experiment: Experiment) -> Any:
     """The algorithm of an experiment, with its bonus if it has one, or with the rules if it plans."""
     if isinstance(experiment.algorithm, AlphaZero):
-        return Planning(experiment.algorithm, game_of(experiment.game).rules)
+        return Planning(**asdict(experiment.algorithm), rules=game_of(experiment.game).rules)
     if not experiment.bonus.weight:
         return experiment.algorithm
     if type(experiment.algorithm) is PPO:

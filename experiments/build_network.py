@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from agents.alphazero import Planning
 from agents.c51 import C51
 from agents.curious import Curious, CuriousPPO
 from agents.iqn import IQN
@@ -113,7 +112,7 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     Raises:
         ValueError: settings that the head of a policy does not have.
     """
-    if isinstance(algorithm, Curious | Planning):
+    if isinstance(algorithm, Curious):
         return build_head(config, inputs, num_actions, algorithm.algorithm)
     if isinstance(algorithm, Policies):
         refuse_others(config, ("head", "noise"), f"algorithms of values; {type(algorithm).__name__}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from agents.alphazero import AlphaZero, Planning
+from agents.alphazero import Planning
 from agents.ppo import PPO
 from agents.search import completed_values, considered_visits, search, sigma
 from agents.sequence import Sequence, tree_map
@@ -205,14 +205,14 @@ def sequence(reward, last, batch=1):
 def test_what_one_wins_the_other_loses():
     """Won at the third step by who moved at the second; then a new game, whose value after the rollout is 0.3."""
     seq = sequence([0.0, 0.0, 1.0, 0.0, 0.0], [False, False, True, False, False])
-    _, goal = Planning(AlphaZero(trace=1.0), TIC_TAC_TOE).targets(seq).note
+    _, goal = Planning(trace=1.0, rules=TIC_TAC_TOE).targets(seq).note
     assert goal[:, 0].tolist()[:2] == pytest.approx([-1.0, 1.0]) and goal[3, 0] == pytest.approx(-0.3)
-    _, goal = Planning(AlphaZero(trace=0.0), TIC_TAC_TOE).targets(seq).note
+    _, goal = Planning(trace=0.0, rules=TIC_TAC_TOE).targets(seq).note
     assert goal[:, 0].tolist()[:2] == pytest.approx([-0.1, 1.0])
 
 
 def test_the_loss_is_worked_out_by_hand_and_knows_the_rules():
-    planning = Planning(AlphaZero(value_cost=0.5), TIC_TAC_TOE)
+    planning = Planning(value_cost=0.5, rules=TIC_TAC_TOE)
     seq = planning.targets(sequence([0.0, 0.0, 1.0, 0.0, 0.0], [False, False, True, False, False]))
     seq.step.obs[0, 0, 0, 0] = 255 * torch.tensor([[1, 1, 1], [1, 1, 1], [1, 0, 0]], dtype=torch.uint8)
     seq.step.obs[2] = 255  # a full board, which nobody learns from

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.captured import Captured
-from agents.compiled import compiled
+from agents.compiled import CompiledMethods, compiled
 from agents.explore import Linear
 from agents.optimiser import Optimiser, Optimisers
 from agents.precision import Bf16, round_weights
@@ -100,6 +100,7 @@ class Agent:
                 part.flatten_parameters()
         self.acting: Any = self.target if target_acts else network
         self._forward: Any = self.acting
+        self._planner: Any = self.acting  # asked by its methods
         self.learning: Any = (network, self.target)
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)
@@ -117,6 +118,7 @@ class Agent:
         """Lets torch compile learning and acting at their first calls (`compiled`); `capture` comes after it."""
         self._compiled = True
         self._loss, self._forward = compiled(self.algorithm.loss), compiled(self.acting)
+        self._planner = CompiledMethods(self.acting)
         if self.foresee:
             self._target_forward = compiled(self.learning[1])
 
@@ -155,14 +157,10 @@ class Agent:
         return self._act(step, state, epsilon)
 
     def _choose(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
-        def ask(obs: Tensor) -> Any:
-            output, after = self._forward(tree_map(lambda x: x[None], step._replace(obs=obs)), state)
-            return tree_map(lambda x: x[0], output), after
-
         if plan := getattr(self.algorithm, "plan", None):
-            return *plan(lambda obs: ask(obs)[0], step, self.acting.training), state
-        output, after = ask(step.obs)
-        action, note = self.algorithm.choose(output, epsilon)
+            return *plan(self._planner, step, self.acting.training), state
+        output, after = self._forward(tree_map(lambda x: x[None], step), state)
+        action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
         return action, note, after
 
     @contextmanager

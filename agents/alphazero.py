@@ -1,8 +1,7 @@
 """AlphaZero (Silver et al. 2018) with the search of Danihelka et al. (2022): a network learns what planning found."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +39,24 @@ class AlphaZero:
         return self.unroll + 1
 
 
+class Known(NamedTuple):
+    """A model to search by: two players' rules, and what a network thinks of boards, uint8 [N, 1, ...]."""
+
+    rules: Any  # as `envs.board.Row`
+    network: Any
+    discount: float = -1.0
+
+    def judge(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """As `agents.search.Model`."""
+        logits, value = self.network.judge(self.network.encode(position))
+        return logits.masked_fill(~self.rules.legal(position[:, 0]), NEVER), value
+
+    def play(self, position: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Likewise."""
+        board, reward, over = self.rules.play(position[:, 0], action)
+        return board[:, None], reward, over
+
+
 @dataclass(frozen=True)
 class Planning(AlphaZero):
     """Equations, in a game whose rules are known."""
@@ -52,23 +69,16 @@ class Planning(AlphaZero):
         logits, value = output
         return sampled(logits.log_softmax(-1)), (logits.softmax(-1), value)
 
-    def plan(
-        self, ask: Callable[[Tensor], tuple[Tensor, Tensor]], step: TimeStep, explores: bool
-    ) -> tuple[Tensor, Any]:
+    def plan(self, network: Any, step: TimeStep, explores: bool) -> tuple[Tensor, Any]:
         """Actions [N] that a search finds; notes the policy that it would have the network learn, and a value.
 
         Args:
-            ask: observations uint8 [N, ...] to the network's output.
             explores: draw moves as in training; else the best that is seen.
         """
-        batch, actions = len(step.obs), self.rules.num_actions
-        gumbel = torch.zeros(batch, actions, device=step.obs.device)
-        if explores:
-            gumbel = -gumbel.exponential_().log()
         # Nothing can be planned where a game is over: any position will do.
         obs = torch.where(step.last.view(-1, *[1] * (step.obs.dim() - 1)), 0, step.obs)
-        considered = min(self.considered, actions)
-        found = search(self.rules, ask, obs, self.simulations, considered, self.value_scale, gumbel)
+        model = Known(self.rules, network)
+        found = search(model, obs, self.simulations, self.considered, self.value_scale, explores)
         return found.action, (found.policy, found.value)
 
     def planned(self, note: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -22,3 +22,14 @@ def compiled(function: Callable) -> Callable:
             raise ValueError(f"torch cannot compile this agent here ({why:.200}); --compile False") from error
 
     return call
+
+
+class CompiledMethods:
+    """An object's methods, each compiled when it is first called."""
+
+    def __init__(self, of: Any):
+        self.of = of
+
+    def __getattr__(self, name: str) -> Any:
+        setattr(self, name, method := compiled(getattr(self.of, name)))
+        return method

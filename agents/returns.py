@@ -131,6 +131,19 @@ def unscale(y: Tensor, epsilon: float = 1e-3) -> Tensor:
     return y.sign() * excess * (excess + 2)
 
 
+def two_hot(x: Tensor, most: int) -> Tensor:
+    """Numbers [...] as probabilities [..., 2 most + 1] of the whole numbers from -most to most: of the two that are
+    next to x, so that their mean is x (Schrittwieser et al. 2020, app. F)."""
+    atoms = torch.arange(-most, most + 1, device=x.device)
+    return (1 - (x.clamp(-most, most)[..., None] - atoms).abs()).clamp(min=0)
+
+
+def mean_of(logits: Tensor) -> Tensor:
+    """The inverse: the mean [...] of a distribution [..., 2 most + 1] over the whole numbers from -most to most."""
+    most = logits.shape[-1] // 2
+    return logits.softmax(-1) @ torch.arange(-most, most + 1, device=logits.device, dtype=logits.dtype)
+
+
 def mixed_priority(size: Tensor, live: Tensor, mix: float) -> Tensor:
     """eta max_t |d_t| + (1 - eta) mean_t |d_t| (Kapturowski et al. 2019, sec. 2.3): [K, B] to [B].
 

@@ -13,6 +13,7 @@ import torch
 from agents.agent import Agent
 from agents.alphazero import AlphaZero, Planning
 from agents.curious import Curious, CuriousPPO
+from agents.muzero import MuZero
 from agents.ppo import PPO
 from agents.replay import Replay
 from agents.rollout import Rollout
@@ -138,7 +139,7 @@ def captures(experiment: Experiment, device: torch.device) -> bool:
     --deterministic: some of the operations that repeat themselves wait for the GPU. Ranks of torchrun do not capture.
     """
     plain = experiment.network.memory == "none" and not experiment.bonus.weight and not experiment.deterministic
-    plain = plain and not isinstance(experiment.algorithm, AlphaZero)
+    plain = plain and not isinstance(experiment.algorithm, AlphaZero | MuZero)
     return device.type == "cuda" and plain and experiment.distributed == "none"
 
 

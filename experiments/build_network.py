@@ -10,6 +10,7 @@ from agents.c51 import C51
 from agents.curious import Curious, CuriousPPO
 from agents.iqn import IQN
 from agents.munchausen import MunchausenIQN
+from agents.muzero import MuZero
 from agents.qrdqn import QRDQN
 from agents.sequence import tree_leaves
 from agents.spr import SPR
@@ -20,7 +21,7 @@ from networks.gtrxl import GTrXL
 from networks.heads import ActorCritic, Dueling, Implicit, SingleStream
 from networks.memory import Memoryless, Recurrent
 from networks.network import Network, initialise
-from networks.prediction import SelfPrediction
+from networks.prediction import Dynamics, SelfPrediction
 from networks.torsos import (
     MLP,
     BoardCNN,
@@ -58,7 +59,7 @@ def build_network(config: NetworkConfig, shape: tuple[int, ...], num_actions: in
     if config.dense:
         norm = [nn.LayerNorm(config.dense)] if config.layer_norm else []
         dense = nn.Sequential(Dense(torso.size, config.dense), *norm, nn.ReLU())
-    prediction = build_prediction(config, torso, num_actions) if predicts(algorithm) else None
+    prediction = build_prediction(config, torso, num_actions, algorithm) if predicts(algorithm) else None
     network = Network(torso, memory, head, dense, config.renormalise, prediction)
     initialise(network, config.initialisation)
     if config.spectral_norm:
@@ -117,6 +118,7 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     if isinstance(algorithm, Policies):
         refuse_others(config, ("head", "noise"), f"algorithms of values; {type(algorithm).__name__}")
         values = 2 if isinstance(algorithm, CuriousPPO) else 1  # the game's return and the intrinsic one
+        values = atoms_of(algorithm) if isinstance(algorithm, MuZero) else values
         return ActorCritic(inputs, num_actions, config.hidden, config.layer_norm, values)
     atoms = 0
     if isinstance(algorithm, C51):
@@ -129,24 +131,36 @@ def build_head(config: NetworkConfig, inputs: int, num_actions: int, algorithm: 
     return head
 
 
+def atoms_of(algorithm: MuZero) -> int:
+    """The numbers of a distribution over its support."""
+    return 2 * algorithm.support + 1
+
+
 def predicts(algorithm: Any) -> bool:
     """Whether an algorithm learns from how its network's own features go on."""
-    return isinstance(getattr(algorithm, "algorithm", algorithm), SPR)
+    return isinstance(getattr(algorithm, "algorithm", algorithm), SPR | MuZero)
 
 
-def build_prediction(config: NetworkConfig, torso: Any, num_actions: int) -> SelfPrediction:
-    """What foretells the features of a torso.
+def build_prediction(config: NetworkConfig, torso: Any, num_actions: int, algorithm: Any) -> SelfPrediction:
+    """What foretells the features of a torso, and for a search rewards.
 
     Raises:
         ValueError: there is nothing that projects them, or there is a memory, which they would have to go through.
     """
+    plans = isinstance(algorithm, MuZero)
+    name = "MuZero" if plans else "SPR"
     if config.memory != "none":
-        raise ValueError(f"--network.memory {config.memory}: SPR foretells what a network without memory sees")
+        raise ValueError(f"--network.memory {config.memory}: {name} foretells what a network without memory sees")
     if not (size := config.dense or config.hidden * (2 if config.head == "dueling" else 1)):
-        raise ValueError("--network.hidden 0: SPR compares what a hidden layer is given; set it, or --network.dense")
+        raise ValueError(
+            f"--network.hidden 0: {name} compares what a hidden layer is given; set it, or --network.dense"
+        )
     if not hasattr(torso, "shape"):
-        raise ValueError(f"--network.torso {config.torso} has no `shape`, (C, H, W) of the features that SPR foretells")
-    return SelfPrediction(torso.shape, num_actions, size, config.renormalise)
+        raise ValueError(
+            f"--network.torso {config.torso} has no `shape`, (C, H, W) of the features that {name} foretells"
+        )
+    parts = torso.shape, num_actions, size, config.renormalise
+    return Dynamics(*parts, atoms_of(algorithm), config.hidden) if plans else SelfPrediction(*parts)
 
 
 def refuse_others(config: NetworkConfig, names: tuple[str, ...], place: str) -> None:

@@ -17,6 +17,7 @@ from agents.explore import Ladder, Linear
 from agents.impala import IMPALA
 from agents.iqn import IQN
 from agents.munchausen import Munchausen, MunchausenIQN
+from agents.muzero import MuZero
 from agents.optimiser import Optimisers
 from agents.ppo import PPO
 from agents.pqn import PQN
@@ -27,7 +28,7 @@ from agents.rollout import RolloutConfig
 from agents.spr import SPR
 from envs.library import game_of
 
-Policies = PPO | IMPALA | AlphaZero  # these learn a policy: epsilon means nothing to them
+Policies = PPO | IMPALA | AlphaZero | MuZero  # these learn a policy: epsilon means nothing to them
 Algorithms = DQN | C51 | SPR | BBF | QRDQN | IQN | Munchausen | MunchausenIQN | PQN | Policies
 
 

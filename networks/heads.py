@@ -157,6 +157,10 @@ class ActorCritic(nn.Module):
     def last_layers(self) -> list[nn.Module]:
         return [self.policy, self.value]
 
+    def project(self, x: Tensor) -> Tensor:
+        """What the shared layer makes of features, before its ReLU: [..., F] to [..., hidden]."""
+        return self.shared[0](x)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.shared(x)
         return exact(self.policy, x), exact(self.value, x).squeeze(-1)

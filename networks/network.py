@@ -63,7 +63,17 @@ class Network(nn.Module):
     def foretell(self, features: Tensor, actions: Tensor) -> Tensor:
         """Predicts the projections [J, B, P] of the features after each of some actions, int64 [J, B], from [B, F]."""
         assert self.prediction is not None
-        return self.prediction.predictor(self.project(self.prediction(features, actions)))  # type: ignore[operator]
+        return self.predicted(self.prediction(features, actions))
+
+    def predicted(self, features: Tensor) -> Tensor:
+        """Predicts projections [..., P] from foretold features [..., F]."""
+        assert self.prediction is not None
+        return self.prediction.predictor(self.project(features))  # type: ignore[operator]
+
+    def imagine(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, F] to those after an action, int64 [B], and what is earned on the way, [B, ...]."""
+        assert self.prediction is not None
+        return self.prediction.imagine(features, action)  # type: ignore[operator]
 
 
 def initialise(network: nn.Module, scheme: str) -> None:

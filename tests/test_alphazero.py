@@ -1,4 +1,4 @@
-"""AlphaZero: the search by hand and beside a slow twin, what is learned from it, and that it learns."""
+"""AlphaZero: what is learned from a search, and that it learns."""
 
 import math
 from dataclasses import replace
@@ -8,7 +8,6 @@ import torch
 
 from agents.alphazero import Planning
 from agents.ppo import PPO
-from agents.search import completed_values, considered_visits, search, sigma
 from agents.sequence import Sequence, tree_map
 from envs.library import game_of
 from envs.timestep import TimeStep
@@ -21,175 +20,7 @@ from experiments.viewer import explain
 from experiments.viewer.player import Player
 
 CPU = torch.device("cpu")
-TIC_TAC_TOE, CONNECT_FOUR = (game_of(f"board/{name}").rules for name in ("tic-tac-toe", "connect-four"))
-
-
-@pytest.mark.parametrize(
-    "considered, simulations, expected",
-    [
-        (4, 16, "0000111122334455"), (4, 8, "00001122"), (16, 32, "00000000000000001111111122223333"),
-        (8, 50, "0" * 8 + "1" * 8 + "2222333344445555" + "667788"),  # and so on, by twos
-        (1, 3, "012"),
-    ],
-)  # fmt: skip
-def test_sequential_halving_is_that_of_the_authors(considered, simulations, expected):
-    """Of mctx 0.0.71, get_sequence_of_considered_visits."""
-    assert considered_visits(considered, simulations)[: len(expected)] == [int(x) for x in expected]
-    assert len(considered_visits(considered, simulations)) == simulations
-
-
-def test_values_in_units_of_logits_by_hand():
-    q, visits = torch.tensor([0.2, 0.5]), torch.tensor([1.0, 3.0])
-    assert sigma(q, visits, 0.1).tolist() == pytest.approx([1.06, 2.65])
-    assert sigma(q, visits, 1.0).tolist() == pytest.approx([10.6, 26.5])
-
-
-def test_what_was_not_tried_is_worth_what_the_rest_says():
-    # pi = .5 .3 .2; tried: 3 times 0.4 in the mean, once -0.2: mean by policy (.5 .4 - .3 .2) / .8 = 0.175;
-    # with the network's 0.1 it is (0.1 + 4 * 0.175) / 5 = 0.16.
-    log_prior = torch.tensor([0.5, 0.3, 0.2]).log()
-    found = completed_values(
-        log_prior, torch.tensor(0.1), torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.2, -0.2, 0.0])
-    )
-    assert found.tolist() == pytest.approx([0.4, -0.2, 0.16])
-    assert completed_values(log_prior, torch.tensor(0.1), torch.zeros(3), torch.zeros(3)).tolist() == pytest.approx(
-        [0.1] * 3
-    )
-
-
-def opinions(actions, seed=0):
-    """A network of fixed random opinions: boards to (logits [N, A], value [N])."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(200, actions + 1, generator=generator)
-
-    def ask(obs):
-        seen = obs.flatten(1).float() / 255
-        found = torch.tanh(seen @ weight[: seen.shape[1]] * 0.7)
-        return 2 * found[:, :-1], found[:, -1]
-
-    return ask
-
-
-def boards(rules, count, moves, seed=0):
-    """Positions after some moves at random, none of them over: uint8 [count, 1, 2, H, W]."""
-    generator, found = torch.Generator().manual_seed(seed), []
-    while len(found) < count:
-        board, over = torch.zeros(1, 2, rules.height, rules.width, dtype=torch.uint8), False
-        for _ in range(moves):
-            action = torch.multinomial(rules.legal(board).float(), 1, generator=generator)[:, 0]
-            board, _, ended = rules.play(board, action)
-            over = over or bool(ended)
-            if over:
-                break
-        if not over:
-            found.append(board)
-    return torch.stack(found)
-
-
-def slow_search(rules, ask, board, simulations, considered, scale, gumbel):
-    """The same for a single position [1, 2, H, W], one node and one action at a time: its action and, of actions that
-    were tried or may be done, visits, sums of what came of them, and the improved policy; and that policy's value."""
-
-    def made(board):
-        logits, value = ask(board[None])
-        allowed = rules.legal(board)[0]
-        logits = [float(x) if free else -math.inf for x, free in zip(logits[0], allowed, strict=True)]
-        return {"board": board, "logits": logits, "value": float(value), "n": {}, "w": {}, "child": {}, "over": False}
-
-    def scores(node):
-        """(logits + sigma of the completed values, visits) of what may be done."""
-        open_ = [a for a, x in enumerate(node["logits"]) if x > -math.inf]
-        top = max(node["logits"])
-        norm = sum(math.exp(node["logits"][a] - top) for a in open_)
-        prior = {a: math.exp(node["logits"][a] - top) / norm for a in open_}
-        n = {a: node["n"].get(a, 0) for a in open_}
-        q = {a: node["w"][a] / n[a] for a in open_ if n[a]}
-        mixed = node["value"]
-        if q:
-            mean = sum(prior[a] * q[a] for a in q) / sum(prior[a] for a in q)
-            mixed = (node["value"] + sum(n.values()) * mean) / (1 + sum(n.values()))
-        unit = (50 + max(n.values())) * scale
-        return {a: math.log(prior[a]) + unit * q.get(a, mixed) for a in open_}, n, {a: q.get(a, mixed) for a in open_}
-
-    def inside(node):
-        score, n, _ = scores(node)
-        policy = softmax(score)
-        return max(score, key=lambda a: policy[a] - n[a] / (1 + sum(n.values())))
-
-    def softmax(score):
-        top = max(score.values())
-        norm = sum(math.exp(x - top) for x in score.values())
-        return {a: math.exp(x - top) / norm for a, x in score.items()}
-
-    root = made(board)
-    free = sum(x > -math.inf for x in root["logits"])
-    for wanted in considered_visits(min(considered, free), simulations):
-        score, n, _ = scores(root)
-        action = max((a for a in score if n[a] == wanted), key=lambda a: score[a] + float(gumbel[a]))
-        node, path = root, []
-        while True:
-            path.append((node, action))
-            below = node["child"].get(action)
-            if below is None or below["over"]:
-                break
-            node, action = below, inside(below)
-        if below is None:
-            after, reward, over = rules.play(node["board"], torch.tensor([action]))
-            below = made(after) if not over else {"value": 0.0, "over": True}
-            below["reward"] = float(reward)
-            node["child"][action] = below
-        worth = below["reward"] - (0.0 if below["over"] else below["value"])
-        for node, action in reversed(path):
-            node["n"][action] = node["n"].get(action, 0) + 1
-            node["w"][action] = node["w"].get(action, 0.0) + worth
-            worth = -worth
-    score, n, q = scores(root)
-    policy, most = softmax(score), max(n.values())
-    action = max((a for a in score if n[a] == most), key=lambda a: score[a] + float(gumbel[a]))
-    return action, root["n"], root["w"], policy, sum(policy[a] * q[a] for a in policy)
-
-
-@pytest.mark.parametrize("rules, moves", [(TIC_TAC_TOE, 2), (TIC_TAC_TOE, 5), (CONNECT_FOUR, 9)])
-@pytest.mark.parametrize("simulations, considered", [(1, 4), (16, 4), (40, 8)])
-def test_many_games_at_once_are_searched_as_one_at_a_time(rules, moves, simulations, considered):
-    torch.manual_seed(0)
-    obs, ask = boards(rules, 12, moves), opinions(rules.num_actions)
-    gumbel = -torch.zeros(12, rules.num_actions).exponential_().log()
-    found = search(rules, ask, obs, simulations, considered, 0.1, gumbel)
-    for i in range(12):
-        action, visits, total, policy, value = slow_search(rules, ask, obs[i], simulations, considered, 0.1, gumbel[i])
-        assert {a: int(n) for a, n in enumerate(found.visits[i]) if n} == visits and set(total) == set(visits)
-        assert int(found.action[i]) == action and float(found.value[i]) == pytest.approx(value, abs=1e-4)
-        assert {a: float(found.policy[i, a]) for a in policy} == pytest.approx(policy, abs=1e-4)
-    assert (found.visits.sum(1) == simulations).all()
-    assert not found.visits[~rules.legal(obs[:, 0])].any()
-    assert torch.allclose(found.policy.sum(1), torch.ones(12)) and not found.policy[~rules.legal(obs[:, 0])].any()
-
-
-def test_one_simulation_without_noise_tries_what_the_network_likes_best():
-    obs, ask = boards(CONNECT_FOUR, 20, 6), opinions(7)
-    liked = ask(obs)[0].masked_fill(~CONNECT_FOUR.legal(obs[:, 0]), -math.inf).argmax(1)
-    found = search(CONNECT_FOUR, ask, obs, 1, 7, 1.0, torch.zeros(20, 7))
-    assert torch.equal(found.action, liked) and torch.equal(found.visits.argmax(1), liked)
-
-
-def test_a_search_sees_a_win_and_what_has_to_be_stopped():
-    """Without any opinion of a network."""
-    ask = lambda obs: (torch.zeros(len(obs), 9), torch.zeros(len(obs)))
-    board = torch.zeros(2, 1, 2, 9, dtype=torch.uint8)
-    board[0, 0, 0, [0, 1]] = board[0, 0, 1, [3, 4]] = 255  # wins at 2
-    board[1, 0, 0, 0] = board[1, 0, 1, [3, 4]] = 255  # loses, but at 5
-    found = search(TIC_TAC_TOE, ask, board.unflatten(-1, (3, 3)), 200, 9, 1.0, torch.zeros(2, 9))
-    assert found.action.tolist() == [2, 5] and found.value[0] > 0.99
-
-
-def test_noise_considers_other_moves():
-    ask, obs = opinions(7), torch.zeros(200, 1, 2, 6, 7, dtype=torch.uint8)
-    torch.manual_seed(0)
-    gumbel = -torch.zeros(200, 7).exponential_().log()
-    noisy = search(CONNECT_FOUR, ask, obs, 4, 2, 0.01, gumbel)
-    assert len(set(noisy.action.tolist())) == 7
-    assert len(set(search(CONNECT_FOUR, ask, obs, 4, 2, 0.01, torch.zeros(200, 7)).action.tolist())) == 1
+TIC_TAC_TOE = game_of("board/tic-tac-toe").rules
 
 
 def sequence(reward, last, batch=1):

@@ -5,8 +5,10 @@ Written out in full: a preset derived from another changes when the other does.
 
 from agents.alphazero import AlphaZero
 from agents.explore import Linear
+from agents.muzero import MuZero
 from agents.optimiser import Adam
 from agents.ppo import PPO
+from agents.replay import ReplayConfig
 from agents.rollout import RolloutConfig
 from experiments.config import Evaluation, Experiment, NetworkConfig
 
@@ -134,4 +136,29 @@ ALPHAZERO = Experiment(
     evaluation=Evaluation(period=100_000, episodes=64),
 )  # fmt: skip
 
-PRESETS = (MINATAR, DOOM, DOOM_GRU, CRAFTER, ALPHAZERO)
+# Schrittwieser et al. (2020) with the search of Danihelka et al. (2022), and features that are compared with those that
+# came (Ye et al. 2021), on MinAtar's boards, which it is not published for: a network as small as they are.
+MUZERO = Experiment(
+    preset="muzero-minatar",
+    source="not published settings",
+    algorithm=MuZero(
+        discount=0.99, simulations=16, considered=6, value_scale=0.1, n_steps=5, unroll=5, reward_clip=0.0, support=10,
+        value_cost=0.25, prediction_cost=2.0,
+    ),
+    optimiser=Adam(learning_rate=1e-3, epsilon=1e-5, clip_norm=5.0),
+    network=NetworkConfig(
+        torso="minatar", renormalise=True, hidden=128, initialisation="torch"
+    ),
+    explore=Linear(0.0, 0.0, steps=0),
+    replay=ReplayConfig(capacity=200_000, batch_size=64, learn_start=2_000, learn_period=8.0),
+    rollout=None,
+    target_period=1,
+    num_envs=32,
+    protocol="minatar",
+    game="minatar/breakout",
+    frames=500_000,
+    stack=1,
+    evaluation=Evaluation(period=100_000, episodes=64),
+)  # fmt: skip
+
+PRESETS = (MUZERO, MINATAR, DOOM, DOOM_GRU, CRAFTER, ALPHAZERO)

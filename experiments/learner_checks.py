@@ -4,6 +4,7 @@ from agents.alphazero import AlphaZero
 from agents.curious import Bonus
 from agents.explore import Ladder
 from agents.impala import IMPALA
+from agents.muzero import MuZero
 from agents.ppo import PPO
 from envs.library import GAMES, game_of
 from experiments.config import Experiment, NetworkConfig
@@ -20,9 +21,11 @@ def check_learner(experiment: Experiment) -> None:
             f"--explore.num-envs is {experiment.explore.num_envs} and --num-envs {experiment.num_envs}:"
             " the ladder has a rung for every game"
         )
+    if isinstance(experiment.algorithm, MuZero):
+        check_imagining(experiment)
     remembers, learns = experiment.network.memory != "none", type(experiment.algorithm).__name__
     if isinstance(experiment.algorithm, AlphaZero):
-        check_planning(experiment)
+        check_rules(experiment)
     elif game_of(experiment.game).protocol(experiment.protocol).opponent == "self":
         raise ValueError(
             f"--protocol {experiment.protocol}: {learns} does not know that what one player wins the other loses; use"
@@ -45,7 +48,7 @@ def check_learner(experiment: Experiment) -> None:
         )
 
 
-def check_planning(experiment: Experiment) -> None:
+def check_rules(experiment: Experiment) -> None:
     """Refuses a search where there are no rules to search by, or another player than itself.
 
     Raises:
@@ -61,6 +64,20 @@ def check_planning(experiment: Experiment) -> None:
         raise ValueError("AlphaZero plans from the board alone: --stack 1 --network.memory none")
 
 
+def check_imagining(experiment: Experiment) -> None:
+    """Refuses what a learned model does not have.
+
+    Raises:
+        ValueError: naming the flag to change.
+    """
+    if experiment.network.memory != "none":
+        raise ValueError(f"--network.memory {experiment.network.memory}: MuZero plans from what is seen; use none")
+    if experiment.bonus.weight:
+        raise ValueError("--bonus.weight: MuZero has no bonus; PPO has, and all that learn values from a replay have")
+    if experiment.replay is not None and experiment.replay.initial_priority == "player":
+        raise ValueError("--replay.initial-priority player: players do not know what MuZero imagines; use largest")
+
+
 def check_bonus(experiment: Experiment) -> None:
     """Refuses an intrinsic reward where it means nothing.
 
@@ -69,7 +86,9 @@ def check_bonus(experiment: Experiment) -> None:
     """
     if experiment.bonus.weight and experiment.rollout is not None and type(experiment.algorithm) is not PPO:
         learns = type(experiment.algorithm).__name__
-        raise ValueError(f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn from a replay have")
+        raise ValueError(
+            f"--bonus.weight: {learns} has no bonus; PPO has, and all that learn values from a replay have"
+        )
     if experiment.bonus.weight and experiment.replay is not None:
         if experiment.bonus.discount != Bonus.discount:
             raise ValueError("--bonus.discount is for rollouts: from a replay, surprise is part of the reward")

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from experiments.config import Experiment, Policies, to_json
-from experiments.presets import distributional, dqn, memory, players, policy, pqn, samples, worlds
+from experiments.presets import distributional, dqn, memory, planning, players, policy, pqn, samples, worlds
 from experiments.records import flat
 
-FILES = (dqn, distributional, samples, pqn, policy, memory, players, worlds)
+FILES = (dqn, distributional, samples, pqn, policy, memory, players, planning, worlds)
 PRESETS: dict[str, Experiment] = {preset.preset: preset for file in FILES for preset in file.PRESETS}
 
 

@@ -75,7 +75,7 @@ def worth(algorithm: Any) -> str:
     if isinstance(algorithm, Curious):
         said.append("with the intrinsic reward")
     if hasattr(algorithm, "planned"):
-        said.append("as the search found it, for who is to move")
+        said.append("as the search found it" + ", for who is to move" * hasattr(algorithm, "rules"))
     return ", ".join(said)
 
 

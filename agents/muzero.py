@@ -78,6 +78,10 @@ class MuZero:
         """The same: all of it bears on priorities."""
         return self
 
+    def note_bytes(self, num_actions: int) -> int:
+        """Of what `plan` notes at a step of one game."""
+        return 4 * (num_actions + 1)
+
     def choose(self, output: tuple[Tensor, Tensor], epsilon: float | Tensor) -> tuple[Tensor, Any]:
         """Nothing is chosen without a search."""
         raise NotImplementedError("MuZero plans")

@@ -57,21 +57,23 @@ class ReplayConfig:
         return agent_steps - self.learn_start, self.learn_start
 
     def bytes_needed(
-        self, frame_bytes: int, state_bytes: int = 0, steps: int | None = None, compressed: float = 0.3
-    ) -> int:
+        self, frame_bytes: int, state_bytes: int = 0, steps: int | None = None, compressed: float = 0.3,
+        note_bytes: int = 0,
+    ) -> int:  # fmt: skip
         """Memory of a full replay: frames, flags, the sum tree, and what was remembered.
 
         Args:
             frame_bytes: of the newest frame of one step; on disk they take no memory.
             state_bytes: of the agent's memory in one game, kept for every `stride`-th step.
             steps: agent steps that are ever added, if they are fewer than it has room for.
+            note_bytes: of what the agent wrote down as it acted in one game.
             compressed: the share of a frame that is left of it: of Atari's 0.25 at most in random play, on YarsRevenge.
         """
         steps = self.capacity if steps is None else min(steps, self.capacity)
         frame_bytes = {"compressed": math.ceil(frame_bytes * compressed), "disk": 0}.get(self.storage, frame_bytes)
         leaves = 1 << max(self.capacity - 1, 1).bit_length()
         kept = steps // self.stride * state_bytes
-        return steps * (frame_bytes + STEP_BYTES) + kept + 2 * leaves * 8  # the sum tree is in float64
+        return steps * (frame_bytes + STEP_BYTES + note_bytes) + kept + 2 * leaves * 8  # the sum tree is in float64
 
 
 def importance_weights(probability: np.ndarray, exponent: float) -> np.ndarray:

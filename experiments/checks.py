@@ -14,6 +14,7 @@ import torch
 from rich.filesize import decimal
 
 from agents.agent import Agent
+from agents.muzero import MuZero
 from agents.replay import STEP_BYTES
 from envs.library import game_of
 from experiments.build_network import state_bytes
@@ -109,6 +110,13 @@ def frame_bytes(experiment: Experiment) -> int:
     return math.prod(game_of(experiment.game).frame_shape)
 
 
+def note_bytes(experiment: Experiment) -> int:
+    """What an agent writes down in a replay as it acts, in bytes a step."""
+    if not isinstance(experiment.algorithm, MuZero):
+        return 0
+    return experiment.algorithm.note_bytes(len(game_of(experiment.game).actions()))
+
+
 def compressed_share(experiment: Experiment) -> float:
     """The most that is left of the game's frames when they are compressed."""
     # Of other worlds' pictures nothing is known: some of Doom's, which are full of noise, hardly shrink.
@@ -126,7 +134,8 @@ def replay_bytes(experiment: Experiment, device: torch.device) -> int:
     """Memory that the replay takes in the end."""
     assert experiment.replay is not None
     steps, share = replay_steps(experiment, device), compressed_share(experiment)
-    return experiment.replay.bytes_needed(frame_bytes(experiment), state_bytes(experiment.network), steps, share)
+    sizes = frame_bytes(experiment), state_bytes(experiment.network), steps, share
+    return experiment.replay.bytes_needed(*sizes, note_bytes(experiment))
 
 
 def replay_device(experiment: Experiment, device: torch.device) -> torch.device:
@@ -242,7 +251,8 @@ def check_disk(folder: Path, agent: Agent, experiment: Experiment) -> str:
         since = KEPT_CHECKPOINTS * experiment.checkpoint_period // experiment.frame_skip + experiment.num_envs * ROWS
         steps = min(experiment.replay.capacity + since, experiment.agent_steps)
         kept = steps // experiment.replay.stride * state_bytes(experiment.network)
-        needed += steps * (int(frame_bytes(experiment) * compressed_share(experiment)) + STEP_BYTES) + kept
+        frame = int(frame_bytes(experiment) * compressed_share(experiment))
+        needed += steps * (frame + STEP_BYTES + note_bytes(experiment)) + kept
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise NoRoom(

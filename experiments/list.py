@@ -18,7 +18,7 @@ from envs.protocols import GYMNASIUM
 from envs.scores import baselines
 from experiments.build import build_agent, device_of
 from experiments.build_network import state_bytes
-from experiments.checks import frame_bytes
+from experiments.checks import frame_bytes, note_bytes
 from experiments.comparison import trained_for
 from experiments.config import Experiment
 from experiments.episodes import PEOPLE, people_episodes, training_episodes
@@ -73,9 +73,12 @@ def presets(measure: bool, console: Console) -> Iterator[Table]:
     device = device_of("auto")
     seconds: dict[str, float] = {}  # of one agent step, by world
     for number, (name, x) in enumerate(PRESETS.items(), 1):
-        speed = size = missing = ""
+        speed = size = memory = missing = ""
         try:
             size = f"{parameters(x) / 1e6:.1f} M"
+            if x.replay is not None:
+                sizes = frame_bytes(x), state_bytes(x.network)
+                memory = decimal(x.replay.bytes_needed(*sizes, note_bytes=note_bytes(x)))
             if measure:
                 with console.status(f"timing {name}, {number} of {len(PRESETS)}"):
                     world = game_of(x.game).world
@@ -88,7 +91,6 @@ def presets(measure: bool, console: Console) -> Iterator[Table]:
         table.add_column("made of, published in, played by", ratio=1)
         for column in ("parameters", "memory", *["frames/s"] * measure):
             table.add_column(column, width=max(len(column), 7), justify="right", overflow="fold")
-        memory = decimal(x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network))) if x.replay else ""
         about = f"{', '.join(parts(x))}\n[dim]{x.source}; {x.num_envs} games, {x.protocol}[/]"
         table.add_row(name, Text.from_markup(about).append(missing), size, memory, *[speed] * measure)
         yield table

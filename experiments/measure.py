@@ -153,7 +153,7 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     """The real training, with its run directory and logs, and where its time goes."""
     from experiments.build import build, device_of
     from experiments.build_network import state_bytes
-    from experiments.checks import compressed_share, frame_bytes
+    from experiments.checks import compressed_share, frame_bytes, note_bytes
     from experiments.interruption import Interruption
     from experiments.log import Log
     from experiments.loop import train
@@ -202,7 +202,8 @@ def end_to_end(x: Experiment, task: Task) -> dict[str, Any]:
     if on_gpu:
         found["peak_gpu_memory"] = torch.cuda.max_memory_allocated()
     if x.replay is not None:
-        taken = x.replay.bytes_needed(frame_bytes(x), state_bytes(x.network), compressed=compressed_share(x))
+        sizes = frame_bytes(x), state_bytes(x.network), None, compressed_share(x), note_bytes(x)
+        taken = x.replay.bytes_needed(*sizes)
         found["bytes_per_transition"] = taken / x.replay.capacity
     return found
 

@@ -67,6 +67,7 @@ class Agent:
 
     Attributes:
         acting: the network that acts, which is what is evaluated.
+        found: what the last search found (`Plan`), of an algorithm that plans.
         resets, cycle_begin: how often it began anew, and the updates when it last did.
         average: called with the parameters between backward and clipping. Where several agents learn one thing from
             a share of each batch, it replaces every gradient by the mean of all of theirs; alone, it does nothing.
@@ -101,6 +102,7 @@ class Agent:
         self.acting: Any = self.target if target_acts else network
         self._forward: Any = self.acting
         self._planner: Any = self.acting  # asked by its methods
+        self.found: Any = None
         self.learning: Any = (network, self.target)
         if bf16:
             self.learning = tuple(x and Bf16(x) for x in self.learning)
@@ -158,7 +160,8 @@ class Agent:
 
     def _choose(self, step: TimeStep, state: Any, epsilon: float | Tensor) -> tuple[Tensor, Any, Any]:
         if plan := getattr(self.algorithm, "plan", None):
-            return *plan(self._planner, step, self.acting.training), state
+            self.found = plan(self._planner, step, self.acting.training)
+            return self.found.action, (self.found.policy, self.found.value), state
         output, after = self._forward(tree_map(lambda x: x[None], step), state)
         action, note = self.algorithm.choose(tree_map(lambda x: x[0], output), epsilon)
         return action, note, after

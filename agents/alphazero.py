@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.explore import sampled
 from agents.returns import lambda_returns, mean_over_live, mean_over_time
-from agents.search import NEVER, search
+from agents.search import NEVER, Plan, search
 from agents.sequence import Sequence, tree_map
 from envs.timestep import TimeStep
 
@@ -69,8 +69,8 @@ class Planning(AlphaZero):
         logits, value = output
         return sampled(logits.log_softmax(-1)), (logits.softmax(-1), value)
 
-    def plan(self, network: Any, step: TimeStep, explores: bool) -> tuple[Tensor, Any]:
-        """Actions [N] that a search finds; notes the policy that it would have the network learn, and a value.
+    def plan(self, network: Any, step: TimeStep, explores: bool) -> Plan:
+        """What a search finds for N games, to be noted and learned.
 
         Args:
             explores: draw moves as in training; else the best that is seen.
@@ -78,13 +78,7 @@ class Planning(AlphaZero):
         # Nothing can be planned where a game is over: any position will do.
         obs = torch.where(step.last.view(-1, *[1] * (step.obs.dim() - 1)), 0, step.obs)
         model = Known(self.rules, network)
-        found = search(model, obs, self.simulations, self.considered, self.value_scale, explores)
-        return found.action, (found.policy, found.value)
-
-    def planned(self, note: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a plan noted, as a network would say it: (logits [..., A], value [...])."""
-        policy, value = note
-        return policy.log(), value
+        return search(model, obs, self.simulations, self.considered, self.value_scale, explores)
 
     def targets(self, seq: Sequence) -> Sequence:
         """T moves as they were played to T - 1 that note the policy [A] and the value to learn.

@@ -17,7 +17,7 @@ from agents.returns import (
     two_hot,
     unscale,
 )
-from agents.search import search
+from agents.search import Plan, search
 from agents.sequence import Sequence
 from envs.timestep import TimeStep
 
@@ -86,20 +86,14 @@ class MuZero:
         """Nothing is chosen without a search."""
         raise NotImplementedError("MuZero plans")
 
-    def plan(self, network: Any, step: TimeStep, explores: bool) -> tuple[Tensor, Any]:
-        """Actions [N] that a search finds; notes the policy [N, A] that it would have the network learn, and the value.
+    def plan(self, network: Any, step: TimeStep, explores: bool) -> Plan:
+        """What a search finds for N games, to be noted and learned.
 
         Args:
             explores: draw actions as in training; else the best that is seen.
         """
         model, roots = Imagined(network, self.discount), network.encode(step.obs)
-        found = search(model, roots, self.simulations, self.considered, self.value_scale, explores, rescale=True)
-        return found.action, (found.policy, found.value)
-
-    def planned(self, note: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """What a plan noted, as (logits [..., A], value [...])."""
-        policy, value = note
-        return policy.log(), value
+        return search(model, roots, self.simulations, self.considered, self.value_scale, explores, rescale=True)
 
     def loss(self, online: Any, target: Any, seq: Sequence) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Cross entropies of policy, value and reward at K + 1 steps, the first seen and the others imagined

@@ -24,15 +24,6 @@ class Model(Protocol):
         """Positions after actions, int64 [N], what they earn, float [N], and whether all is over then, bool [N]."""
 
 
-class Plan(NamedTuple):
-    """What a search found, for each of N positions."""
-
-    action: Tensor  # int64 [N]
-    policy: Tensor  # float [N, A], improved (ibid., eq. 11): what the network's should be
-    value: Tensor  # float [N], of the improved policy
-    visits: Tensor  # int64 [N, A], simulations that began with each action
-
-
 def considered_visits(considered: int, simulations: int) -> list[int]:
     """For each simulation how often its first action must have been tried before: sequential halving (ibid., fig. 1).
 
@@ -157,6 +148,29 @@ class Tree:
             worth = torch.where(passed, self.earned[above, self.games] + self.model.discount * worth, worth)
 
 
+class Plan(NamedTuple):
+    """What a search found, for each of N positions."""
+
+    action: Tensor  # int64 [N]
+    policy: Tensor  # float [N, A], improved (ibid., eq. 11): what the network's should be
+    value: Tensor  # float [N], of the improved policy
+    tree: Tree
+
+    @property
+    def visits(self) -> Tensor:
+        """Simulations that began with each action, int64 [N, A]."""
+        return self.tree.visits[0].long()
+
+    def line(self, place: int) -> list[int]:
+        """The actions that were imagined most often after the best of one position, one after the other."""
+        tree, node, action, found = self.tree, 0, int(self.action[place]), []
+        while tree.visits[node, place].any():
+            found.append(action)
+            node = int(tree.child[node, place, action])
+            action = int(tree.visits[node, place].argmax())
+        return found
+
+
 def search(
     model: Model, roots: Tensor, simulations: int, considered: int, scale: float, explores: bool, rescale: bool = False
 ) -> Plan:
@@ -186,4 +200,4 @@ def search(
     action = best(tree.visits[0].amax(-1, keepdim=True))
     prior, q, visits = tree.at(root)
     policy = tree.improved(prior, q, visits).softmax(-1)
-    return Plan(action, policy, (policy * q).sum(-1), visits.long())
+    return Plan(action, policy, (policy * q).sum(-1), tree)

@@ -217,6 +217,7 @@ def test_the_viewer_shows_what_the_search_found():
     with agent.evaluating():
         policy, value = agent.act(player.scene.step, (), 0.0)[1]
     assert torch.allclose(view.policy, policy[0]) and view.value == pytest.approx(value.item()) and view.values is None
+    assert view.plan[0] == player.scene.action and 1 <= len(view.plan) <= 8
     assert explain.worth(agent.algorithm) == "discounted by 0.95, as the search found it"
     player.close()
 

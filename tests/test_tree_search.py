@@ -219,6 +219,20 @@ def test_a_search_sees_a_win_and_what_has_to_be_stopped():
     assert found.action.tolist() == [2, 5] and found.value[0] > 0.99
 
 
+def test_what_is_foreseen_is_what_was_imagined_most_often():
+    """A win in three moves, two of them the agent's, that cannot be stopped: it has two ends."""
+    board = torch.zeros(1, 1, 2, 9, dtype=torch.uint8)
+    board[0, 0, 0, [0, 4]] = board[0, 0, 1, [1, 8]] = 255  # 3 threatens 5 and 6, and 6 threatens 2 and 3
+    model = Known(TIC_TAC_TOE, Opinions(9, weight=0.0))
+    found = search(model, board.unflatten(-1, (3, 3)), 400, 9, 1.0, False)
+    first, answer, last = found.line(0)[:3]
+    assert first == int(found.action) and first in (3, 6) and last != answer
+    boards_ = board.unflatten(-1, (3, 3))
+    for action in (first, answer, last):
+        boards_, reward, over = model.play(boards_, torch.tensor([action]))
+    assert float(reward) == 1 and bool(over) and len(found.line(0)) == 3
+
+
 def test_noise_considers_other_moves():
     model, obs = Known(CONNECT_FOUR, Opinions(7)), torch.zeros(200, 1, 2, 6, 7, dtype=torch.uint8)
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.curious import Curious
 from agents.returns import unscale
+from agents.search import Plan
 from agents.sequence import tree_leaves, tree_map
 from envs.timestep import TimeStep
 
@@ -22,13 +23,14 @@ class View(NamedTuple):
 
     Fields: `values`, Q(s, a) [A], or none for agents that learn a policy; `policy`, pi(a|s) [A], or none for those
     that learn only values; `value`, V(s) or max_a Q(s, a); `spread`, the return distribution of every action as
-    (returns [A, K], weight [A, K]), or none.
+    (returns [A, K], weight [A, K]), or none; `plan`, actions that a search imagined, one after the other, if it did.
     """
 
     values: Tensor | None
     policy: Tensor | None
     value: float
     spread: tuple[Tensor, Tensor] | None
+    plan: tuple[int, ...] = ()
 
     @property
     def doubt(self) -> tuple[str, float, float | None]:
@@ -74,7 +76,7 @@ def worth(algorithm: Any) -> str:
         said.append("with the policy's entropy")
     if isinstance(algorithm, Curious):
         said.append("with the intrinsic reward")
-    if hasattr(algorithm, "planned"):
+    if hasattr(algorithm, "plan"):
         said.append("as the search found it" + ", for who is to move" * hasattr(algorithm, "rules"))
     return ", ".join(said)
 
@@ -82,6 +84,11 @@ def worth(algorithm: Any) -> str:
 def earning(algorithm: Any) -> Any:
     """The algorithm itself, of one with an intrinsic reward."""
     return getattr(algorithm, "algorithm", algorithm)
+
+
+def view_of_plan(found: Plan) -> View:
+    """Reads what a search found, of one position: the policy is that which the network is to learn."""
+    return View(None, found.policy[0].cpu(), float(found.value[0]), None, tuple(found.line(0)))
 
 
 def spread(algorithm: Any, output: Any) -> tuple[Tensor, Tensor] | None:

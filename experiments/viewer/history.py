@@ -158,6 +158,7 @@ def facts_of(player: Player, label: str) -> dict[str, Any]:
             "values": None if view.values is None else view.values.tolist(),
             "policy": None if view.policy is None else view.policy.tolist(),
             "value": view.value, "doubt": doubt, "doubt_name": name, "doubt_most": most,
+            "plan": [player.screen.action_names[action] for action in view.plan],
             "memory": memory_norms(scene.state, scene.next_state),
         }  # fmt: skip
     return facts

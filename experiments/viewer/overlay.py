@@ -19,6 +19,7 @@ DOUBT = (180, 142, 245)
 COLOURS = (GROUND, TRACK, TEXT, QUIET, VALUE, CHOSEN, REWARD, LOSS, DOUBT)
 WIDTH = 140  # of the panel, in the game's own pixels; about that of the game
 LABEL = 54  # of an action's name, in the same
+LETTERS = 40  # of a line of text
 LINE_STEPS = 150  # agent steps of the lines: ten seconds
 SCALE_STEPS = 20  # agent steps over which the bars keep one scale
 
@@ -73,6 +74,9 @@ class Panel:
             colour = CHOSEN if i == facts["action"] else VALUE
             self._bar(pen, 40 + i * row, row, size, name, value, (value - low) / (high - low), colour)
         top = 40 + row * len(shown) + 6
+        if plan := facts["plan"]:
+            pen.text((8 * s, (top - 3) * s), " ".join(["plans", *plan])[:LETTERS], QUIET, font(6 * s))
+            top += 10
         view = self.player.scene.view
         if view is not None and view.spread is not None:
             self._spread(pen, view.spread, facts["action"], top, top + 28)

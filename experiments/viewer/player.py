@@ -161,11 +161,10 @@ class Player:
         if self.agent is not None:
             with self._own_randomness():
                 drawn = self._random_state()
-                chosen, note, next_state = self.agent.act(step, state, self.epsilon)
+                chosen, _, next_state = self.agent.act(step, state, self.epsilon)
                 # Of a game that is over there is no plan.
-                if self.explained and hasattr(self.agent.algorithm, "planned") and not bool(step.last[0]):
-                    found = tree_map(lambda x: x[0].cpu(), self.agent.algorithm.planned(note))
-                    view = explain.view(self.agent.algorithm, found)
+                if self.explained and self.agent.found is not None and not bool(step.last[0]):
+                    view = explain.view_of_plan(self.agent.found)
                 elif self.explained:
                     view = self._look(step, state, drawn)
             action = int(chosen[0])

@@ -203,6 +203,8 @@ function agent(header, first, pictures) {
   if (first.values) low -= 0.12 * (high - low) || 0.5; // the least of them is still to be seen
   bars(header.actions, shown, low, high > low ? high : low + 1, first.action, header.lanes[0].taken ? first.played : null);
   [$("low").textContent, $("high").textContent] = [draw.digits(low), draw.digits(high)];
+  $("plan").hidden = !first.plan?.length;
+  if (first.plan?.length) $("plan").textContent = `plans ${first.plan.join(" → ")}`;
 
   $("spread-card").hidden = !header.spread;
   if (header.spread) {

@@ -52,7 +52,8 @@ def small(preset, game="Breakout"):
         rollout = replace(x.rollout, epochs=min(x.rollout.epochs, 2), minibatches=2)
         short = {"unroll": 8} | ({"simulations": 3} if isinstance(x.algorithm, AlphaZero) else {})
         return replace(x, algorithm=replace(x.algorithm, **short), rollout=rollout)
-    algorithm = replace(x.algorithm, burn_in=min(x.algorithm.burn_in, 3), unroll=min(x.algorithm.unroll, 5))
+    most = {name: n for name, n in (("burn_in", 3), ("unroll", 5), ("simulations", 3)) if hasattr(x.algorithm, name)}
+    algorithm = replace(x.algorithm, **{name: min(getattr(x.algorithm, name), n) for name, n in most.items()})
     shrunk = replace(x.replay, capacity=400, batch_size=4, learn_start=60, learn_period=8)
     return replace(x, algorithm=algorithm, replay=replace(shrunk, stride=min(shrunk.stride, 5)))
 

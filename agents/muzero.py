@@ -54,9 +54,6 @@ class MuZero:
     """c_scale (Danihelka et al. 2022, eq. 8): how much values weigh beside the network's policy"""
     n_steps: int = 5
     """agent steps whose rewards are summed before a value (Schrittwieser et al. 2020, sec. 3)"""
-    reanalysed: int = 0
-    """steps that the target network imagines anew from each that is learned from (ibid., app. H, "Reanalyze"); 0 learns
-    what was found when it was played"""
     unroll: int = 5
     """K, agent steps that are imagined in a row in learning (ibid., eq. 1)"""
     reward_clip: float = 1.0
@@ -105,8 +102,6 @@ class MuZero:
 
         What is imagined weighs 1/K, and half of its gradient goes on to the step before (ibid., app. G).
         """
-        if self.reanalysed:
-            seq = self.renewed(target, seq)
         goals, steps = self.goals(seq), range(self.unroll)
         features = [online.encode(seq.step.obs[0])]  # [B, F]
         rewards = []
@@ -138,18 +133,6 @@ class MuZero:
             metrics["losses/self_prediction"] = missed.mean().detach()
             loss = loss + self.prediction_cost * missed
         return loss, (number(value[0].detach()) - goals.value[0]).abs(), metrics
-
-    @torch.compiler.disable  # it goes by what it finds
-    @torch.no_grad()
-    def renewed(self, target: Any, seq: Sequence) -> Sequence:
-        """Sequences [T, B] that note what a network finds now: policies of the first K + 1 steps, and its values."""
-        obs, count = seq.step.obs, (self.unroll + 1) * seq.action.shape[1]
-        model, roots = Imagined(target, self.discount), target.encode(obs.flatten(0, 1))
-        value = model.judge(roots)[1].view(seq.action.shape)
-        found = search(
-            model, roots[:count], self.reanalysed, self.considered, self.value_scale, explores=True, rescale=True
-        )
-        return seq._replace(note=(found.policy.unflatten(0, (-1, seq.action.shape[1])), value))
 
     def cross_entropy(self, logits: Tensor, goal: Tensor) -> Tensor:
         """Of distributions [..., 2 support + 1] over rescaled numbers, and numbers [...]: [...]."""

@@ -2,13 +2,16 @@
 
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 import uvicorn
 
-from envs.protocols import MACHADO
+from envs.protocols import MACHADO, MINATAR
+from experiments.presets import PRESETS
 from experiments.viewer.server import Hub, application
 from experiments.viewer.show import Show, Wishes
 from experiments.viewer.source import find_source
@@ -17,22 +20,28 @@ from tests.browser import chromium
 from tests.watched import CPU, make_run
 
 
+@contextmanager
+def served(browser, run, protocol):
+    """A show of a run that is served."""
+    hub = Hub()
+    show = Show(find_source(run.path), protocol, CPU, "agent", [], Wishes(epsilon=0.9), hub.publish)
+    with listen(18_010, print) as listener:
+        server = uvicorn.Server(uvicorn.Config(application(hub, show), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield SimpleNamespace(browser=browser, show=show, hub=hub, address=address(listener))
+        server.should_exit = True
+        thread.join(timeout=20)
+    for lane in show.lanes:
+        lane.player.close()
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A show that is served, and a browser."""
     torch.set_num_threads(1)
-    with chromium() as browser:
-        source, hub = find_source(make_run(tmp_path_factory.mktemp("runs")).path), Hub()
-        show = Show(source, MACHADO, CPU, "agent", [], Wishes(epsilon=0.9), hub.publish)
-        with listen(18_010, print) as listener:
-            server = uvicorn.Server(uvicorn.Config(application(hub, show), log_level="warning"))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-            thread.start()
-            yield SimpleNamespace(browser=browser, show=show, hub=hub, address=address(listener))
-            server.should_exit = True
-            thread.join(timeout=20)
-        for lane in show.lanes:
-            lane.player.close()
+    with chromium() as browser, served(browser, make_run(tmp_path_factory.mktemp("runs")), MACHADO) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +303,26 @@ def test_a_phone_needs_no_sideways_scrolling(site):
 
 def test_nothing_was_complained_about(page):
     assert page.complaints == []
+
+
+def test_what_a_search_imagines_is_said(site, tmp_path):
+    x = PRESETS["muzero-minatar"]
+    planner = replace(x, algorithm=replace(x.algorithm, simulations=4), network=replace(x.network, hidden=8))
+    with served(site.browser, make_run(tmp_path, experiment=planner), MINATAR) as other:
+        page = other.browser.new_page()
+        page.goto(other.address)
+        paused(page, other, True)
+        while not (plan := other.hub.newest.header["lanes"][0]["plan"]):  # a game that is over has none
+            header = other.hub.newest.header
+            page.click("#step")
+            until(lambda: other.hub.newest.header is not header)
+        page.wait_for_function(
+            "text => document.querySelector('#plan').innerText === text", arg="plans " + " → ".join(plan)
+        )
+        assert plan[0] == page.inner_text(".chosen .name")
+        page.close()
+    page = site.browser.new_page()
+    page.goto(site.address)
+    page.wait_for_selector(".bar")
+    assert not page.is_visible("#plan")  # who does not plan says nothing of it
+    page.close()

@@ -76,7 +76,7 @@ def test_an_entropy_in_a_film_is_drawn_from_none_to_that_of_a_uniform_policy(mon
     """Its line, by the colours in its strip; however little it has moved up to then."""
     facts = {
         "score": 0.0, "normalised": None, "values": None, "policy": [0.25] * 4, "action": 0, "value": 1.234,
-        "reward": 0.0, "doubt": entropy, "doubt_name": "entropy", "doubt_most": np.log(4),
+        "reward": 0.0, "plan": [], "doubt": entropy, "doubt_name": "entropy", "doubt_most": np.log(4),
     }  # fmt: skip
     monkeypatch.setattr("experiments.viewer.overlay.facts_of", lambda player, label: facts)
     player = SimpleNamespace(game="Pong", scene=SimpleNamespace(view=None), screen=SimpleNamespace(action_names="ABCD"))
@@ -94,7 +94,7 @@ def test_an_entropy_in_a_film_is_drawn_from_none_to_that_of_a_uniform_policy(mon
 def test_the_smallest_world_has_no_room_for_lines_and_a_film_all_the_same(monkeypatch):
     facts = {
         "score": 0.0, "normalised": None, "values": [1.0, 2.0], "policy": None, "action": 0, "value": 2.0,
-        "reward": 0.0, "doubt": 1.0, "doubt_name": "action gap", "doubt_most": None,
+        "reward": 0.0, "plan": [], "doubt": 1.0, "doubt_name": "action gap", "doubt_most": None,
     }  # fmt: skip
     monkeypatch.setattr("experiments.viewer.overlay.facts_of", lambda player, label: facts)
     player = SimpleNamespace(game="x", scene=SimpleNamespace(view=None), screen=SimpleNamespace(action_names="AB"))

@@ -24,7 +24,7 @@ class Algorithm(Protocol):
     """Hyper-parameters and equations; a frozen dataclass, so it cannot hide state.
 
     What moves is in the network's buffers (`Curious`). What learns from rollouts has `targets` and `games_wait`, too
-    (`Rollout`).
+    (`Rollout`), and what searches before it acts has `plan` (`MuZero`), which finds what `choose` would.
     """
 
     @property

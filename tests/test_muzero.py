@@ -137,7 +137,7 @@ def test_the_loss_is_that_of_a_slow_loop(last, terminal):
                 if goals.live[k, b]:
                     said = online.predicted(features)[0]
                     came = target.project(target.encode(seq.step.obs[k, b][None]))[0]
-                    sum_ -= 0.7 * share * float(said @ came / (said.norm() * came.norm()))
+                    sum_ -= 0.7 * share * float((said @ came / (said.norm() * came.norm())).detach())
             logits, value = (x.detach() for x in online.judge(features))
             if goals.live[k, b]:
                 sum_ -= share * float((goals.policy[k, b] * logits[0].log_softmax(-1)).sum())

@@ -32,7 +32,8 @@ ALPHAZERO = Experiment(
 )  # fmt: skip
 
 # Schrittwieser et al. (2020) with the search of Danihelka et al. (2022), and features that are compared with those that
-# came (Ye et al. 2021), on MinAtar's boards, which it is not published for: a network as small as they are.
+# came (Ye et al. 2021), on MinAtar's boards, which it is not published for: a network as small as they are, and a
+# replay as short, for what was found long ago is not found anew.
 MUZERO = Experiment(
     preset="muzero-minatar",
     source="not published settings",
@@ -41,17 +42,15 @@ MUZERO = Experiment(
         value_cost=0.25, prediction_cost=2.0,
     ),
     optimiser=Adam(learning_rate=1e-3, epsilon=1e-5, clip_norm=5.0),
-    network=NetworkConfig(
-        torso="minatar", renormalise=True, hidden=128, initialisation="torch"
-    ),
+    network=NetworkConfig(torso="minatar", renormalise=True, hidden=128, initialisation="torch"),
     explore=Linear(0.0, 0.0, steps=0),
-    replay=ReplayConfig(capacity=200_000, batch_size=64, learn_start=2_000, learn_period=8.0),
+    replay=ReplayConfig(capacity=25_000, batch_size=64, learn_start=2_000, learn_period=8.0),
     rollout=None,
     target_period=1,
     num_envs=32,
     protocol="minatar",
     game="minatar/breakout",
-    frames=500_000,
+    frames=200_000,
     stack=1,
     evaluation=Evaluation(period=100_000, episodes=64),
 )  # fmt: skip

@@ -57,10 +57,10 @@ def test_a_training_stands_beside_several_published_curves(tmp_path, score, stat
 
 
 def test_what_is_said_of_qrdqn_is_what_was_measured():
-    """README's distances, from the scores that the evidence keeps and what was published."""
+    """The guide's distances, from the scores that the evidence keeps and what was published."""
     folder = Path(__file__).parent.parent
     rows = list(csv.DictReader((folder / "experiments/evidence/qrdqn-pong/importance-0/curve.csv").open()))
-    readme, table = (folder / "README.md").read_text(), dict[str, list[str]]()
+    guide, table = (folder / "experiments/guides/reproduction.md").read_text(), dict[str, list[str]]()
     for row in rows:
         mean, sd = published("Pong", row["reference"])[int(row["million_frames"])]
         distance = (float(row["score"]) - mean) / sd
@@ -68,7 +68,7 @@ def test_what_is_said_of_qrdqn_is_what_was_measured():
         name = row["million_frames"]
         table.setdefault(name, [name, f"{float(row['score']):.1f}"]).append(f"{mean:.1f} ± {sd:.1f} | {distance:+.1f}")
     for name, score, other, first in table.values():
-        assert f"| {name} | {score} | {first} | {other} |" in readme
+        assert f"| {name} | {score} | {first} | {other} |" in guide
 
 
 def test_a_point_compares_well_within_three_deviations_or_where_none_are_known_above():

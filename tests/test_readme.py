@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and its guides say is so."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,10 @@ from experiments.scheduler import Room, check_fit
 from experiments.suite import Suite, spec_of
 from experiments.suite_checks import check_alike, check_cells
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("experiments/*/README.md"))]
+PAGES += sorted(ROOT.glob("experiments/guides/*.md"))
 
 
 def test_the_snippet_runs_and_is_short(capsys):
@@ -32,9 +35,19 @@ def test_every_preset_and_command_is_there():
         assert f"highscore {name}" in README or f"make {name}" in README
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (Path(__file__).parent.parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target, part in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if part:
+            heads = re.findall(r"^#+ (.*)$", there.read_text(), re.M)
+            assert part in [re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads], (
+                target,
+                part,
+            )
 
 
 def test_there_are_commands_to_try():
@@ -43,7 +56,8 @@ def test_there_are_commands_to_try():
 
 def commands(kind):
     """The arguments of every command of a kind that can be typed as it stands."""
-    found = re.findall(rf"^    highscore {kind} (.*?)(?: *#.*)?$", README, re.M)
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = re.findall(rf"^    highscore {kind} (.*?)(?: *#.*)?$", text, re.M)
     return [line for line in found if "..." not in line and "runs/NAME" not in line]
 
 
